@@ -1,0 +1,217 @@
+"""The one table of actions: from it come the keys, the footer, the help, the palette and the requests.
+
+Lower case looks, upper case changes (`G`, to the end, is the one exception); the same verb has the same key on every screen. An
+action applies to rows of certain tables; what it does is in `deeds.py` under the same id."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+from engine.contract.records import Record
+from engine.contract.requests.base import Request
+from engine.contract.requests.fleet import QueuePause, QueueResume, WorkerReload
+from engine.contract.requests.tasks import TaskCancel, TaskRetry
+from engine.contract.states import Effect, TaskState
+
+
+class Group(StrEnum):
+    look = "looking"
+    change = "changing"
+    move = "moving"
+    general = "general"
+
+
+class Action(msgspec.Struct, frozen=True):
+    """`keys` in Textual's names, `shown` as people read them. `tables`: the rows it works on, none = everywhere. `foot`: place in the
+    footer, 0 = not there. `fits` says why it does not fit a row (None: it does). `build` makes its request of rows, if it needs
+    nothing else; `asks`: the ids are shown and must be confirmed first. Without `help` it is listed with the action before it."""
+
+    id: str
+    keys: str
+    shown: str
+    label: str
+    group: Group
+    help: str
+    tables: frozenset[str] = frozenset()
+    foot: int = 0
+    effect: Effect = Effect.read
+    fits: Callable[[Any], str | None] | None = None
+    build: Callable[[list[Any]], Request[Any]] | None = None
+    asks: bool = False
+
+    @property
+    def changes(self) -> bool:
+        return self.effect is not Effect.read
+
+    def on(self, table: str) -> bool:
+        return not self.tables or table in self.tables
+
+
+def _ids(rows: Iterable[Record]) -> tuple[str, ...]:
+    return tuple(row.id for row in rows)
+
+
+def _can_cancel(row: Any) -> str | None:
+    return f"{row.id} is {row.state} already" if TaskState(row.state).ended else None
+
+
+def _can_retry(row: Any) -> str | None:
+    return None if row.state in ("failed", "cancelled") else f"{row.id} is {row.state}: only failed or cancelled tasks"
+
+
+def _pause_or_resume(rows: list[Any]) -> Request[Any]:
+    row = rows[0]
+    return QueueResume(name=row.id) if row.state == "paused" else QueuePause(name=row.id)
+
+
+TABLES = frozenset({"tasks", "queues", "pools", "instances", "models", "workers", "events", "needs"})
+_TASKS = frozenset({"tasks"})
+_QUEUES = frozenset({"queues"})
+
+SCREENS: tuple[tuple[str, str, str], ...] = (
+    ("1", "overview", "what needs you, queues, models, what changed"),
+    ("2", "tasks", "every task, newest first"),
+    ("3", "queues", "what waits, and for what"),
+    ("4", "pools", "instances of one definition, and their limits"),
+    ("5", "instances", "who does what now"),
+    ("6", "models", "model processes and their memory"),
+    ("8", "workers", "worker definitions"),
+    ("9", "events", "what happened"),
+)
+"""Key, name and purpose of every screen with a key."""
+
+ACTIONS: tuple[Action, ...] = (
+    Action("open", "enter", "↵", "open", Group.look, "open what the cursor is on", foot=1),
+    Action("up", "escape,backspace", "esc", "back", Group.look, "back to where you came from", foot=2),
+    Action("why", "w", "w", "why", Group.look, "the strip: close it, grow it, bring it back", foot=3, tables=TABLES),
+    Action("events", "e", "e", "events", Group.look, "events of this row", foot=4, tables=TABLES - {"events", "needs"}),
+    Action("details", "d", "d", "details", Group.look, "everything known about this row", tables=TABLES - {"needs"}),
+    Action("this_value", "f", "f", "this value", Group.look, "only rows with this cell's value", tables=TABLES),
+    Action("sort", "s", "s", "sort", Group.look, "sort by this column: ▲, ▼, off; columns stack", tables=TABLES),
+    Action("filter", "slash", "/", "filter", Group.look, "filter: word  field:value  field>8G  !field:value", foot=5),
+    Action(
+        "faults", "exclamation_mark", "!", "faults", Group.look, "only what is broken, and back", foot=6, tables=TABLES
+    ),
+    Action("hold", "p", "p", "hold", Group.look, "hold the view; changes are counted", tables=TABLES),
+    Action("copy", "y", "y", "copy", Group.look, "copy the id of this row to the clipboard", tables=TABLES),
+    Action(
+        "submit",
+        "N",
+        "N",
+        "submit",
+        Group.change,
+        "put a task into this queue",
+        foot=7,
+        tables=frozenset({"queues", "tasks", "needs"}),
+        effect=Effect.write,
+    ),
+    Action(
+        "pause",
+        "P",
+        "P",
+        "pause",
+        Group.change,
+        "pause this queue, or let it go on",
+        foot=8,
+        tables=_QUEUES,
+        effect=Effect.write,
+        build=_pause_or_resume,
+    ),
+    Action(
+        "scale",
+        "S",
+        "S",
+        "scale",
+        Group.change,
+        "how many instances its pool keeps and may have",
+        foot=9,
+        tables=frozenset({"pools", "queues"}),
+        effect=Effect.write,
+    ),
+    Action(
+        "retry",
+        "R",
+        "R",
+        "retry",
+        Group.change,
+        "put a failed or cancelled task back, with all attempts",
+        foot=8,
+        tables=_TASKS,
+        effect=Effect.write,
+        fits=_can_retry,
+        build=lambda rows: TaskRetry(ids=_ids(rows)),
+    ),
+    Action(
+        "reload",
+        "L",
+        "L",
+        "load again",
+        Group.change,
+        "read the definitions file again",
+        foot=8,
+        tables=frozenset({"workers"}),
+        effect=Effect.write,
+        build=lambda rows: WorkerReload(),  # noqa: ARG005
+    ),
+    Action(
+        "cancel",
+        "X",
+        "X",
+        "cancel",
+        Group.change,
+        "cancel this task; asks first",
+        foot=9,
+        tables=_TASKS,
+        effect=Effect.destructive,
+        fits=_can_cancel,
+        build=lambda rows: TaskCancel(ids=_ids(rows), reason="cancelled in the console"),
+        asks=True,
+    ),
+    Action("cursor_up", "up,k", "↑ ↓ k j", "up", Group.move, "up, down"),
+    Action("cursor_down", "down,j", "↓ j", "down", Group.move, ""),
+    Action("left", "left", "← →", "column left", Group.move, "choose the column for f and s"),
+    Action("right", "right", "→", "column right", Group.move, ""),
+    Action("page_up", "pageup", "pgup pgdn", "page up", Group.move, "a page up, down"),
+    Action("page_down", "pagedown", "pgdn", "page down", Group.move, ""),
+    Action("half_up", "ctrl+u", "ctrl+u ctrl+d", "half a page up", Group.move, "half a page up, down"),
+    Action("half_down", "ctrl+d", "ctrl+d", "half a page down", Group.move, ""),
+    Action("top", "home,g", "g", "first row", Group.move, "first row, and stay with the newest"),
+    Action("bottom", "end,G", "G", "last row", Group.move, "last row"),
+    Action("pane", "tab", "Tab", "next part", Group.move, "next part of the screen"),
+    Action("back", "left_square_bracket", "[", "back", Group.move, "back in the history, as it was left"),
+    Action("forward", "right_square_bracket", "]", "forward", Group.move, "forward in the history"),
+    Action("previous", "minus", "-", "previous", Group.move, "to the previous place, and back again"),
+    Action("jump", "colon", ":", "go to", Group.general, "go to a location, such as :tasks state:failed"),
+    *(
+        Action(f"go_{name}", key, key, name, Group.general, purpose, foot=10 if name in ("tasks", "queues") else 0)
+        for key, name, purpose in SCREENS
+    ),
+    Action("palette", "ctrl+p", "ctrl+p", "palette", Group.general, "every action by name"),
+    Action("theme", "ctrl+t", "ctrl+t", "theme", Group.general, "next theme"),
+    Action("help", "question_mark,f1", "?", "all keys", Group.general, "this list", foot=12),
+    Action("quit", "q,ctrl+q,ctrl+c", "q", "leave", Group.general, "leave; asks what becomes of running work", foot=11),
+)
+
+BY_ID = {action.id: action for action in ACTIONS}
+
+
+def available(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:
+    """The actions that work where a row of this table ("" for none) is under the cursor, on a page that lacks some."""
+    return [action for action in ACTIONS if action.on(table) and action.id not in lacks]
+
+
+def footer(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:
+    """At most nine actions for the footer, looking before changing before general."""
+    order = {Group.look: 0, Group.change: 1, Group.move: 2, Group.general: 3}
+    shown = sorted((action for action in available(table, lacks) if action.foot), key=lambda each: each.foot)
+    shown.sort(key=lambda each: order[each.group])
+    while len(shown) > 9:
+        # What every screen has anyway goes first; changing keys and help stay.
+        spare = [each for each in shown if each.id.startswith("go_")] or [each for each in shown if each.id == "quit"]
+        spare = spare or [each for each in shown if each.group is Group.look]
+        shown.remove(spare[-1])
+    return shown

@@ -1,0 +1,291 @@
+"""The console: one connection, one history, the time; what is shown is in `shell.py` and the screens.
+
+The app navigates and changes things; pages show. What a key does is in `deeds.py`, which key it is in `actions.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import events
+from textual.app import App
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+from textual.timer import Timer
+
+from aiwm_tui import theme as themes
+from aiwm_tui.actions import ACTIONS, BY_ID, footer
+from aiwm_tui.live.history import History, Place
+from aiwm_tui.live.link import Connection, Link, Phase
+from aiwm_tui.live.text import Line, clean
+from aiwm_tui.live.views import LiveView, ViewHub
+from aiwm_tui.screens.page import Page
+from aiwm_tui.screens.registry import locate, page_for
+from aiwm_tui.shell import Shell
+from aiwm_tui.theme import Palette
+from aiwm_tui.widgets.footer import footer_line
+from aiwm_tui.widgets.machine import machine_line, mode_line
+from engine.contract.errors import AiwmError
+from engine.contract.records import MachineRow
+
+if TYPE_CHECKING:
+    from aiwm_tui.widgets.prompt import Prompt
+
+HOME = ":overview"
+TICK_S = 1.0
+
+Connect = Callable[[], Awaitable[Connection]]
+
+
+def wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+class ConsoleApp(App[None]):
+    """`connect` makes the connection, `clock` is the wall time in Unix ms. `stop_mode` says after the run what becomes of the engine."""
+
+    TITLE = "aiwm"
+    ENABLE_COMMAND_PALETTE = False
+    # Priority: a key is acted on in the order it was typed, before the next one is looked at, so typing ahead works.
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding(action.keys, f"do('{action.id}')", action.label, id=action.id, show=False, priority=True)
+        for action in ACTIONS
+    ]
+
+    def __init__(
+        self,
+        connect: Connect,
+        *,
+        location: str = HOME,
+        theme: str = "dark",
+        read_only: bool = False,
+        clock: Callable[[], int] = wall_ms,
+    ) -> None:
+        loaded = themes.load(theme)
+        # Textual counts an empty NO_COLOR as set and turns colours into greys; terminal colours make it remove them.
+        if os.environ.get("NO_COLOR") == "":
+            del os.environ["NO_COLOR"]
+        super().__init__(ansi_color=True if loaded.theme.ansi else None)
+        self.palette: Palette = loaded.palette
+        self.register_theme(loaded.theme)
+        self.theme = loaded.theme.name
+        self.clock = clock
+        self.as_of = clock()
+        self.asked_read_only = read_only
+        self.link = Link(connect)
+        self.hub = ViewHub(self.link)
+        self.link.listeners.append(self._phase_changed)
+        self.history = History().go(str(locate(location)))
+        self._shell: Shell | None = None
+        self._machine: LiveView | None = None
+        self._changed_ms = 0
+        self._lost_ms = 0
+        self._ticker: Timer | None = None
+        self._linking: asyncio.Task[None] | None = None
+
+    def get_default_screen(self) -> Screen[None]:
+        place = self.history.here or Place(HOME)
+        self._shell = Shell(page_for(place, locate(place.location)))
+        return self._shell
+
+    def on_mount(self) -> None:
+        self.status_changed()
+        # Connect after the first frame: what it needs must not delay it.
+        self.call_after_refresh(self._start)
+
+    def _start(self) -> None:
+        # What was imported stays for ever: no later collection needs to look at it, and none takes long enough to be felt.
+        gc.freeze()
+        self._machine = self.hub.open(":machine", 1, self.note_change)
+        self._linking = asyncio.create_task(self.link.run())
+
+    async def on_unmount(self) -> None:
+        if self._linking is not None:
+            self._linking.cancel()
+            await asyncio.gather(self._linking, return_exceptions=True)
+
+    @property
+    def shell(self) -> Shell:
+        assert self._shell is not None
+        return self._shell
+
+    @property
+    def page(self) -> Page:
+        return self.shell.page
+
+    @property
+    def machine(self) -> MachineRow | None:
+        state = self._machine.state if self._machine is not None else None
+        row = state.at(state.top) if state is not None else None
+        return row if isinstance(row, MachineRow) else None
+
+    @property
+    def read_only(self) -> bool:
+        return self.asked_read_only or bool(self.link.welcome and self.link.welcome.read_only)
+
+    def now(self) -> int:
+        return self.as_of
+
+    def say(self, line: Line) -> None:
+        """Put something on the last-action line."""
+        self.shell.say(line)
+
+    def fail(self, error: AiwmError) -> None:
+        fix = f"  {error.info.fix}" if error.info.fix else ""
+        self.say((("✗ ", "broken"), (clean(error.info.message, 400), "text"), (clean(fix, 200), "key")))
+
+    def status_changed(self) -> None:
+        """Anything on the fixed lines may have changed: write them again (they repaint only if it has)."""
+        if not self.is_running or not self.screen_stack:
+            return
+        cells = self.size.width
+        row, phase = self.machine, self.link.phase
+        held = self.page.held()
+        mode = mode_line(row, phase, held, self.as_of - self._lost_ms, self._changed_ms, self.read_only)
+        self.shell.machine.show(*machine_line(row, phase, self.as_of, cells, mode))
+        self.shell.location.show(
+            ((" ", ""), (clean(str(self.page.location)), "strong")), (*self.page.status(), (" ", ""))
+        )
+        self.shell.foot.show(footer_line(footer(self.page.table, self.page.lacks), self.read_only, cells))
+        self._keep_ticking()
+
+    # Time: ages move while there is work, after each change, and when somebody looks. An idle console writes nothing.
+
+    def note_change(self) -> None:
+        """A view changed: the engine said something new, unless the connection is what changed."""
+        self.as_of = self.clock()
+        if self.link.phase is Phase.live:
+            self._changed_ms = self.as_of
+        self.status_changed()
+
+    def _busy(self) -> bool:
+        row = self.machine
+        return self.link.phase is Phase.lost or bool(row and (row.running or row.waiting))
+
+    def _keep_ticking(self) -> None:
+        if self._ticker is None and self._busy():
+            self._ticker = self.set_timer(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticker = None
+        self.refresh_time()
+        self._keep_ticking()
+
+    def refresh_time(self) -> None:
+        self.as_of = self.clock()
+        if self.page.is_mounted:
+            self.page.tick()
+        self.status_changed()
+
+    def on_app_focus(self) -> None:
+        self.refresh_time()
+
+    def _phase_changed(self, phase: Phase) -> None:
+        self.as_of = self.clock()
+        if phase is Phase.lost:
+            self._lost_ms = self._lost_ms or self.as_of
+        elif phase is Phase.failed and self.link.error is not None:
+            self.fail(self.link.error)
+        elif phase is Phase.live and self._lost_ms:
+            self._lost_ms = 0
+            self.say((("connected again", "dim"),))
+        self.refresh_time()
+
+    # Navigation
+
+    def open_location(self, location: str) -> None:
+        """Go to a location after what is being handled now: all navigation happens one step after the other, in this queue."""
+        self.call_later(self.go, location)
+
+    async def go(self, location: str, *, instead: bool = False) -> None:
+        """Go to a location; `instead` of this one when only its order changes."""
+        try:
+            target = str(locate(location))
+        except AiwmError as error:
+            self.fail(error)
+            return
+        self._remember()
+        self.history = self.history.instead(target) if instead else self.history.go(target)
+        await self._show_here()
+
+    async def travel(self, step: Callable[[History], History]) -> bool:
+        """Go to another place of the history; False when there is none."""
+        self._remember()
+        history = step(self.history)
+        if history is self.history:
+            return False
+        self.history = history
+        await self._show_here()
+        return True
+
+    def _remember(self) -> None:
+        self.history = self.history.mark(self.page.place())
+
+    async def _show_here(self) -> None:
+        place = self.history.here or Place(HOME)
+        location = locate(place.location)
+        if not self.page.revisit(place, location):
+            await self.shell.show_page(page_for(place, location))
+        self.status_changed()
+
+    # Keys
+
+    async def action_do(self, action: str) -> None:
+        from aiwm_tui.deeds import perform
+
+        self.as_of = self.clock()
+        await perform(self, BY_ID[action])
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """Keys of the table work on the screen with the five parts; dialogs and the prompt have their own."""
+        if action != "do":
+            return True
+        return len(self.screen_stack) == 1 and not self.shell.prompted
+
+    async def action_quit(self) -> None:
+        await self.action_do("quit")
+
+    async def on_prompt_answered(self, message: Prompt.Answered) -> None:
+        from aiwm_tui.deeds import answered
+
+        self.shell.prompt_closed()
+        await answered(self, message.ask, message.text)
+
+    def on_prompt_cancelled(self) -> None:
+        self.shell.prompt_closed()
+
+    def on_resize(self, _: events.Resize) -> None:
+        self.status_changed()
+
+    def use_theme(self, name: str) -> None:
+        loaded = themes.load(name)
+        self.palette = loaded.palette
+        self.register_theme(loaded.theme)
+        self.ansi_color = True if loaded.theme.ansi else None
+        self.theme = loaded.theme.name
+        self.refresh_css()
+        self.screen.refresh(layout=True)
+        for widget in self.screen.walk_children():
+            widget.refresh()
+
+
+def run_console(home: Path, *, location: str | None = None, read_only: bool = False, theme: str = "") -> int:
+    """Open the console on a home until it is left; the exit code. The engine is started behind the first frame if none runs."""
+
+    async def connect() -> Any:
+        from engine.client import connect as dial
+
+        return await dial(home, spawn=True, work=True, read_only=read_only, name="console")
+
+    name = theme or os.environ.get("AIWM_CONSOLE__THEME") or "dark"
+    app = ConsoleApp(connect, location=location or HOME, theme=name, read_only=read_only)
+    app.run()
+    return app.return_code or 0
+
+
+main = run_console

@@ -1,0 +1,90 @@
+"""How answers are shown: the `kind` of each result type, and its words for people. `plain` registers a request whose command is
+nothing but itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, get_args, get_origin
+
+import typer
+
+from aiwm_tui.cli.command import Cli, command
+from aiwm_tui.cli.output import Output, fields_text
+from engine.contract import records
+from engine.contract.requests import fleet, session
+from engine.contract.requests.base import Request, result_type
+from engine.contract.why import Why
+
+_LISTS: dict[Any, tuple[str, str, str]] = {
+    records.QueueRow: ("queue", "queues", "no queues (aiwm queue create NAME --pools POOL)"),
+    records.PoolRow: ("pool", "pools", "no pools (aiwm pool create NAME WORKER)"),
+    records.InstanceRow: ("instance", "instances", "no instances: pools start them when there is work"),
+    records.ModelRow: ("model", "models", "no model processes: they start with the first task that needs one"),
+    records.WorkerRow: ("worker", "workers", "no worker definitions (ai_worker_definitions.json in the home)"),
+    session.Finding: ("finding", "findings", "nothing to say"),
+    session.Setting: ("setting", "settings", "no settings"),
+}
+"""Row type of a list → kind of one, name of the table, what an empty one says."""
+
+_ONES: dict[Any, str] = {
+    records.QueueDetail: "queue",
+    records.PoolDetail: "pool",
+    records.WorkerDetail: "worker",
+    records.TaskDetail: "task",
+    fleet.Reloaded: "reloaded",
+    session.Stopping: "stopping",
+    session.EngineStatusResult: "engine",
+    session.Welcome: "welcome",
+    session.ViewRows: "view",
+    Why: "why",
+}
+
+
+def kind_of(result: Any) -> str:
+    """The `kind` of a result type that is one object; `result` for types without a name of their own."""
+    return _ONES.get(result, "result")
+
+
+def show(output: Output, hint: Any, result: Any) -> None:
+    """Print a result of the type `hint`."""
+    if get_origin(hint) is list and get_args(hint)[0] in _LISTS:
+        kind, table, empty = _LISTS[get_args(hint)[0]]
+        output.many(kind, table, result, len(result), empty=empty)
+    elif hint is Why:
+        output.one("why", result, lambda: why_text(result))
+    else:
+        output.one(kind_of(hint), result, lambda: fields_text(result))
+
+
+def plain(app: typer.Typer, request: type[Request[Any]], name: str | None = None) -> None:
+    """Register a request as a command that sends it and prints the answer."""
+    hint = result_type(request)
+
+    def body(cli: Cli, made: Request[Any]) -> None:
+        show(cli.output, hint, cli.call(made))
+
+    body.__doc__ = inspect.getdoc(request)
+    command(app, name or request.method.rpartition(".")[2], request)(body)
+
+
+def why_text(why: Why) -> str:
+    """The answer to "why not now?" for people: the summary, then the gates in the order in which they are tested."""
+    from aiwm_tui.live.text import clean
+
+    mark = "moves" if why.moving else "stands still"
+    lines = [
+        clean(f"{why.scope} {why.about}: {why.summary}" if why.about not in ("", why.scope) else why.summary) or mark
+    ]
+    for gate in why.gates:
+        state = "closed" if gate.closed else "open"
+        words = [gate.why, f"{gate.count:,} waiting" if gate.count > 1 else "", _opens(gate.opens), gate.fix or ""]
+        lines.append(clean(f"  {state:<6}  {gate.name}  " + " · ".join(word for word in words if word)).rstrip())
+    return "\n".join(lines)
+
+
+def _opens(text: str) -> str:
+    return f"opens {text}" if text else ""
+
+
+Explain = Callable[[str], Request[Why]]

@@ -1,0 +1,128 @@
+"""`aiwm engine`, and the verbs that are the engine: they replace this process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from aiwm_tui.cli.answers import show
+from aiwm_tui.cli.command import Cli, Home, cli_of, command, group
+from aiwm_tui.cli.console import attach_console
+from aiwm_tui.cli.exit_codes import ExitCode
+from aiwm_tui.cli.leaving import wait_until_gone
+from engine.client import connect_blocking
+from engine.contract.errors import AiwmError, Code
+from engine.contract.requests.base import result_type
+from engine.contract.requests.session import EngineStop
+from engine.home import socket_path
+
+_STOP_TIMEOUT_S = 60.0
+_ANYTHING = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def add(app: typer.Typer) -> None:
+    noun = group(app, "engine", "The engine of a home: run it, look at it, stop it, attach to it.")
+    noun.command("run", context_settings=_ANYTHING)(_run)
+    command(noun, "status")(_status)
+    command(noun, "stop", EngineStop)(_stop)
+    command(noun, "attach")(_attach)
+    app.command("simulate", context_settings={**_ANYTHING, "help_option_names": []})(_simulate)
+
+
+def _run(context: typer.Context, home: Home = None) -> None:
+    """Run the engine of a home here, until it is stopped (Ctrl-C drains).
+
+    Further options are the engine's: --stdio talks over stdin and stdout too, --on-demand leaves with its last client, --read-only
+    changes nothing."""
+    where = cli_of(context, home).home
+    try:
+        with connect_blocking(where, spawn=False) as client:
+            pid = client.welcome.pid if client.welcome else 0
+    except AiwmError as error:
+        if error.code != Code.engine_unreachable:
+            raise
+    else:
+        raise AiwmError(Code.engine_running, f"an engine (pid {pid}) serves {where} already", fix="aiwm engine status")
+    _become("run", ["--home", str(where), *context.args])
+
+
+def _simulate(context: typer.Context) -> None:
+    """The real scheduler under simulated faults."""
+    _become("simulate", list(context.args))
+
+
+def _become(verb: str, arguments: list[str]) -> None:
+    """Replace this process by the engine. -P keeps modules of the current folder out of it."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(sys.executable, [sys.executable, "-P", "-m", "engine", verb, *arguments])
+
+
+def _status(cli: Cli) -> int:
+    """How the engine of this home is. Exit code 3 when there is none; none is started."""
+    from aiwm_tui.cli.quick import engine_status
+
+    return engine_status((str(cli.home), not cli.output.for_people))
+
+
+def _stop(
+    cli: Cli,
+    request: EngineStop,
+    *,
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="wait until it is gone")] = True,
+) -> int:
+    """Stop the engine. --mode drain (the default) waits for running tasks, --mode now gives them back to their queues; nothing is lost
+    either way."""
+    with cli.connected(spawn=False) as client:
+        stopping = client.call(request)
+        show(cli.output, result_type(EngineStop), stopping)
+        if wait and not wait_until_gone(client, _STOP_TIMEOUT_S):
+            fix = "aiwm engine stop --mode now"
+            raise AiwmError(Code.timeout, f"the engine has not left after {_STOP_TIMEOUT_S:g} s", fix=fix)
+    return ExitCode.ok
+
+
+def _attach(
+    cli: Cli,
+    *,
+    stdio: Annotated[
+        bool,
+        typer.Option(
+            "--stdio",
+            help="carry the protocol over stdin and stdout: ssh HOST aiwm engine attach --stdio",
+            show_default=False,
+        ),
+    ] = False,
+) -> int:
+    """Attach to the engine of this home: the console, or with --stdio the bare protocol for a program (started if there is none)."""
+    if not stdio:
+        return attach_console(cli)
+    # The engine must be there, and stay for the moment between its answer and our own connection.
+    with cli.connected():
+        _carry(str(socket_path(cli.home)))
+    return ExitCode.ok
+
+
+def _carry(path: str) -> None:
+    """Copy stdin to the socket and the socket to stdout, each in a thread of its own: either may have to wait for its reader."""
+    import socket
+    import threading
+
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+        connection.connect(path)
+
+        def up() -> None:
+            try:
+                while data := os.read(0, 65536):
+                    connection.sendall(data)
+                connection.shutdown(socket.SHUT_WR)
+            except OSError:
+                pass
+
+        threading.Thread(target=up, daemon=True).start()
+        while data := connection.recv(65536):
+            while data:
+                data = data[os.write(1, data) :]

@@ -1,0 +1,73 @@
+"""`aiwm events`: the last events, and events that match."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from aiwm_tui.cli.command import Cli, command, group
+from aiwm_tui.cli.output import Format, write
+from aiwm_tui.live.format import clock
+from aiwm_tui.live.text import clean
+from engine.contract.notifications import ViewChanged
+from engine.contract.requests.session import ViewOpen, ViewRead
+
+
+def add(app: typer.Typer) -> None:
+    noun = group(app, "events", "Events: the immutable facts of this home.")
+    command(noun, "tail")(_tail)
+    command(noun, "search")(_search)
+
+
+Filter = Annotated[
+    list[str] | None, typer.Argument(metavar="FILTER", help="such as level:error type:task.*", show_default=False)
+]
+Count = Annotated[int, typer.Option("--count", "-n", help="events at most")]
+
+
+def _location(words: list[str] | None, sort: str) -> str:
+    return " ".join(
+        [":events", *(words or []), *([] if any(word.startswith("sort:") for word in words or []) else [sort])]
+    )
+
+
+def _search(cli: Cli, *, where: Filter = None, count: Count = 100) -> None:
+    """Events that match a filter, the newest first."""
+    seen = cli.call(ViewRead(location=_location(where, "sort:-id"), size=count))
+    cli.output.many("event", "events", seen.rows, seen.matched, exact=seen.matched_exact, empty="no events match")
+
+
+def _tail(
+    cli: Cli,
+    *,
+    where: Filter = None,
+    count: Count = 20,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as events come", show_default=False)] = False,
+) -> None:
+    """The last events, the newest at the end. With --follow, one a line as they come until Ctrl-C."""
+    location = _location(where, "sort:-id")
+    if not follow:
+        seen = cli.call(ViewRead(location=location, size=count))
+        cli.output.many("event", "events", seen.rows[::-1], seen.matched, exact=seen.matched_exact)
+        return
+    with cli.connected() as client:
+        opened = client.call(ViewOpen(location=location, size=max(count, 200)))
+        last = _follow(cli, opened.rows[:count], 0)
+        for note in client.notifications():
+            if isinstance(note, ViewChanged) and note.view == opened.view:
+                last = _follow(cli, note.rows, last)
+
+
+def _follow(cli: Cli, rows: list[dict[str, object]], last: int) -> int:
+    """Print what is newer than event number `last`; the number of the newest."""
+    fresh = sorted((row for row in rows if int(str(row["id"])) > last), key=lambda row: int(str(row["id"])))
+    for row in fresh:
+        if cli.output.form is Format.people:
+            words = (str(row.get(name) or "") for name in ("level", "type", "about", "text"))
+            write(clean("  ".join([clock(int(str(row["at_ms"]))), *(word for word in words if word)])))
+            sys.stdout.flush()
+        else:
+            cli.output.line("event", row)
+    return int(str(fresh[-1]["id"])) if fresh else last

@@ -1,0 +1,121 @@
+"""`aiwm view`, `aiwm why` and `aiwm call`: looking at a location, asking why it does not move, and any request as it is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from aiwm_tui.cli.answers import show, why_text
+from aiwm_tui.cli.build import converted
+from aiwm_tui.cli.command import Cli, command
+from aiwm_tui.cli.exit_codes import ExitCode
+from aiwm_tui.cli.output import fields_text
+from aiwm_tui.cli.values import json_object
+from engine.contract.errors import AiwmError, Code
+from engine.contract.query import parse
+from engine.contract.requests import catalogue, fleet, session, tasks
+from engine.contract.requests.base import Request, result_type
+from engine.contract.why import Why
+
+
+def add(app: typer.Typer) -> None:
+    command(app, "view")(_view)
+    command(app, "why")(_why)
+    command(app, "call")(_call)
+
+
+Location = Annotated[
+    list[str], typer.Argument(metavar="LOCATION", help="such as ':tasks state:failed sort:-age'", show_default=False)
+]
+
+
+def _view(
+    cli: Cli,
+    *,
+    location: Location,
+    size: Annotated[int, typer.Option("--size", "-n", help="rows at most")] = 50,
+    top: Annotated[int, typer.Option("--top", help="rows to skip")] = 0,
+) -> None:
+    """The rows of a location, as the console shows them.
+
+    A location is a table, perhaps an item, a filter and a sort order: ':tasks state:failed sort:-age'.
+
+    Tables: tasks, queues, pools, instances, models, workers, events, needs, machine. Filters: word, field:value, field:a,b, field>8G,
+    !field:value, glob*. JSON: kind is the table's name, total the number of rows that match."""
+    seen = cli.call(session.ViewRead(location=_text(location), size=size, top=top))
+    if cli.output.for_people and len(seen.rows) == 1 and (parse(seen.location).item or seen.table == "machine"):
+        cli.output.one(seen.table, seen.rows[0], lambda: fields_text(seen.rows[0]))
+        return
+    kind = seen.table.removesuffix("s")
+    cli.output.many(kind, seen.table, seen.rows, seen.matched, exact=seen.matched_exact, empty=f"no {seen.table} match")
+
+
+def _text(words: list[str]) -> str:
+    text = " ".join(words).strip()
+    return text if text.startswith(":") else ":" + text
+
+
+_EXPLAINS: dict[str, type[Request[Why]]] = {
+    "queues": fleet.QueueExplain,
+    "pools": fleet.PoolExplain,
+    "models": fleet.ModelExplain,
+}
+
+
+def _why(
+    cli: Cli,
+    *,
+    location: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="LOCATION", help="a task id, ':queues etl', ':pools demo', ':models NAME'", show_default=False
+        ),
+    ] = None,
+) -> int:
+    """Why nothing moves.
+
+    Asks the whole engine, or about one task, queue, pool or model.
+
+    Exit code 0 when it moves, 1 when something stands still: fit for a cron line."""
+    why = cli.call(_why_request(" ".join(location or [])))
+    cli.output.one("why", why, lambda: why_text(why))
+    return ExitCode.ok if why.moving else ExitCode.failed
+
+
+def _why_request(text: str) -> Request[Why]:
+    """The request that explains a location: `:queues etl` and `:queues/etl` are the same."""
+    text = text.strip()
+    if not text or text == ":overview":
+        return session.EngineWhy()
+    if text.startswith("t-"):
+        return tasks.TaskExplain(id=text)
+    table, _, item = text.removeprefix(":").replace("/", " ", 1).partition(" ")
+    item = item.strip()
+    if item and " " not in item and ":" not in item:
+        if table == "tasks":
+            return tasks.TaskExplain(id=item)
+        if table in _EXPLAINS:
+            return _EXPLAINS[table](name=item)
+    raise AiwmError(
+        Code.bad_location,
+        f'"{text[:60]}" does not name one task, queue, pool or model',
+        field="location",
+        fix="such as ':queues demo', or nothing for the whole engine",
+    )
+
+
+def _call(
+    cli: Cli,
+    *,
+    method: Annotated[str, typer.Argument(metavar="METHOD", help="such as queue.show", show_default=False)],
+    params: Annotated[
+        str, typer.Argument(metavar="JSON", help="its parameters, a JSON object", show_default=False)
+    ] = "{}",
+) -> None:
+    """Send any request as it is.
+
+    METHOD is a request's name or alias, JSON its parameters; the answer is printed as the request's own command would."""
+    request = catalogue().find(method)
+    made: Request[Any] = converted(json_object(params, "JSON"), request)
+    show(cli.output, result_type(request), cli.call(made))

@@ -1,0 +1,22 @@
+"""`aiwm queue`."""
+
+from __future__ import annotations
+
+import typer
+
+from aiwm_tui.cli.answers import plain
+from aiwm_tui.cli.command import group
+from engine.contract.requests import fleet
+
+
+def add(app: typer.Typer) -> None:
+    noun = group(app, "queue", "Queues: what waits, what runs, and who serves it.")
+    for request in (
+        fleet.QueueList,
+        fleet.QueueShow,
+        fleet.QueueCreate,
+        fleet.QueuePause,
+        fleet.QueueResume,
+        fleet.QueueExplain,
+    ):
+        plain(noun, request)

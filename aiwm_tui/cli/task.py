@@ -1,0 +1,176 @@
+"""`aiwm task`: submit, run, look at, wait for."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from aiwm_tui.cli import bulk
+from aiwm_tui.cli.answers import plain
+from aiwm_tui.cli.command import Cli, command, group
+from aiwm_tui.cli.exit_codes import ExitCode
+from aiwm_tui.cli.output import shown, write
+from aiwm_tui.cli.task_text import detail_text, result_text
+from aiwm_tui.cli.values import duration_ms, json_object
+from aiwm_tui.cli.waiting import Follower, outcome_code, wait
+from engine.contract.errors import AiwmError, Code
+from engine.contract.requests import tasks
+from engine.contract.requests.session import EngineStatus
+
+
+def add(app: typer.Typer) -> None:
+    noun = group(app, "task", "Tasks: submit them, look at them, wait for them.")
+    names = {"idempotency_key": "key"}
+    command(noun, "submit", tasks.TaskSubmit, names=names, omit=("payload",))(_submit)
+    command(noun, "run", tasks.TaskSubmit, names=names, omit=("payload",))(_run)
+    command(noun, "list", tasks.TaskList, omit=("where",))(_list)
+    command(noun, "show", tasks.TaskShow)(_show)
+    command(noun, "wait")(_wait)
+    bulk.add(noun)
+    plain(noun, tasks.TaskExplain)
+
+
+Payload = Annotated[
+    str | None,
+    typer.Option(
+        "--payload",
+        metavar="JSON",
+        help="what the worker gets, a JSON object; - reads it from stdin",
+        show_default=False,
+    ),
+]
+Prompt = Annotated[
+    str | None,
+    typer.Option("--prompt", metavar="TEXT", help="the payload's prompt; - reads it from stdin", show_default=False),
+]
+Stream = Annotated[
+    bool,
+    typer.Option(
+        "--stream", help="print the text as it comes; with --json chunk objects, then the task", show_default=False
+    ),
+]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", metavar="TIME", help="wait at most: 30s, 5m, seconds", show_default=False)
+]
+
+
+def _submit(
+    cli: Cli,
+    request: tasks.TaskSubmit,
+    *,
+    payload: Payload = None,
+    prompt: Prompt = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="wait for its end and print the result", show_default=False)
+    ] = False,
+    stream: Stream = False,
+    timeout: Timeout = None,
+) -> int:
+    """Put a task into a queue and print its id; with --wait or --stream its result.
+
+    It is stored when this returns, as durably as the queue promises. Exit code with --wait: 0 completed, 1 failed or cancelled, 4 not
+    ended in time. JSON: kind task; with --wait the answer of a language model is data.result.text."""
+    request = msgspec.structs.replace(request, payload=_payload(payload, prompt))
+    if wait or stream:
+        return _to_the_end(cli, request, stream=stream, timeout=timeout)
+    with cli.connected() as client:
+        acknowledged = client.call(request)
+        cli.output.one("task", acknowledged, lambda: acknowledged.id)
+        if acknowledged.duplicate:
+            cli.output.talk(f"the key was known: this is task {acknowledged.id} again")
+        elif cli.output.for_people and not client.call(EngineStatus()).dispatching:
+            cli.output.talk("stored; nothing works on this home now (aiwm engine run)")
+    return ExitCode.ok
+
+
+def _run(
+    cli: Cli,
+    request: tasks.TaskSubmit,
+    *,
+    payload: Payload = None,
+    prompt: Prompt = None,
+    stream: Stream = False,
+    timeout: Timeout = None,
+) -> int:
+    """Submit a task, wait for its end and print its result: `task submit --wait`.
+
+    Exit code: 0 completed, 1 failed or cancelled, 4 not ended in time (the task goes on). JSON: kind task, data.result."""
+    request = msgspec.structs.replace(request, payload=_payload(payload, prompt))
+    return _to_the_end(cli, request, stream=stream, timeout=timeout)
+
+
+def _payload(text: str | None, prompt: str | None) -> dict[str, Any]:
+    if text == "-" and prompt == "-":
+        raise AiwmError(Code.bad_request, "--payload and --prompt cannot both read stdin", field="payload")
+    payload = json_object(sys.stdin.read() if text == "-" else text, "--payload") if text is not None else {}
+    if prompt is not None:
+        if "prompt" in payload:
+            raise AiwmError(Code.bad_request, "--payload has a prompt already", field="prompt", fix="leave one out")
+        payload["prompt"] = sys.stdin.read() if prompt == "-" else prompt
+    return payload
+
+
+def _to_the_end(cli: Cli, request: tasks.TaskSubmit, *, stream: bool, timeout: str | None) -> int:
+    deadline = _deadline(timeout)
+    follower: Follower | None = None
+    with cli.connected(work=True) as client:
+        acknowledged = client.call(request)
+        if stream:
+            follower = Follower(cli, acknowledged.id)
+            try:
+                follower.run(client, deadline)
+            except KeyboardInterrupt:
+                cli.output.talk(
+                    f"aiwm: interrupted; task {acknowledged.id} is stored and goes on while an engine works"
+                )
+                raise
+        outcome = wait(cli, client, [acknowledged.id], deadline)[0]
+    if not cli.output.for_people:
+        cli.output.line("task", outcome)
+    elif outcome.result is not None and not (follower is not None and follower.printed):
+        write(shown(result_text(outcome.result)))
+    return outcome_code(cli, [outcome], f" in {timeout}" if timeout else "")
+
+
+def _deadline(timeout: str | None) -> float | None:
+    return None if timeout is None else time.monotonic() + duration_ms(timeout, "--timeout") / 1000
+
+
+def _list(
+    cli: Cli,
+    request: tasks.TaskList,
+    *,
+    where: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILTER", help="such as state:failed queue:demo age>5m sort:-submitted", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Tasks that match a filter in the language of locations. JSON: kind tasks, total the number that match."""
+    page = cli.call(msgspec.structs.replace(request, where=bulk.filter_text(" ".join(where or []))))
+    empty = "no tasks match" if where else """no tasks (aiwm task submit demo --prompt "…")"""
+    cli.output.many("task", "tasks", page.rows, page.total, empty=empty)
+
+
+def _show(cli: Cli, request: tasks.TaskShow) -> None:
+    """A task whole: what was asked, what came out, what happened."""
+    detail = cli.call(request)
+    cli.output.one("task", detail, lambda: detail_text(detail))
+
+
+def _wait(
+    cli: Cli,
+    *,
+    ids: Annotated[list[str], typer.Argument(metavar="IDS", show_default=False)],
+    timeout: Timeout = None,
+) -> int:
+    """Wait until tasks have ended. Exit code: 0 all completed, 1 some failed or were cancelled, 4 some have not ended in time."""
+    with cli.connected(work=True) as client:
+        outcomes = wait(cli, client, ids, _deadline(timeout))
+    cli.output.many("task", "tasks", outcomes, len(outcomes), columns="outcomes")
+    return outcome_code(cli, outcomes, f" in {timeout}" if timeout else "")

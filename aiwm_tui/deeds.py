@@ -1,0 +1,263 @@
+"""What the actions of `actions.py` do, by their id. Imported with the first key."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+from aiwm_tui import changing
+from aiwm_tui import theme as themes
+from aiwm_tui.actions import ACTIONS, SCREENS, Action
+from aiwm_tui.completion import complete_filter, complete_jump
+from aiwm_tui.live.history import History
+from aiwm_tui.live.text import clean
+from aiwm_tui.screens.registry import NAMES, locate
+from aiwm_tui.sorting import cycled, filter_by_cell, without_faults
+from aiwm_tui.widgets.prompt import Ask
+from engine.contract.errors import AiwmError
+from engine.contract.query import Location, parse_filter
+
+if TYPE_CHECKING:
+    from aiwm_tui.app import ConsoleApp
+    from aiwm_tui.screens.page import Page
+
+Deed = Callable[["ConsoleApp", "Page", Action], Awaitable[None]]
+
+
+async def perform(app: ConsoleApp, action: Action) -> None:
+    """Do an action where the console is; say why it cannot be done there."""
+    page = app.page
+    if not action.on(page.table) or action.id in page.lacks:
+        app.say(((f"{action.shown} {action.label}: ", "key"), ("not here", "dim")))
+        return
+    if action.changes and app.read_only:
+        app.say(
+            ((f"{action.shown} {action.label}: ", "key"), ("this console is read-only; nothing was changed", "text"))
+        )
+        return
+    try:
+        await _DEEDS[action.id](app, page, action)
+    except AiwmError as error:
+        app.fail(error)
+
+
+async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:
+    """The prompt was answered."""
+    if ask is Ask.jump:
+        await app.go(text.strip())
+        return
+    page = app.page
+    terms, sort = parse_filter(page.location.table, text)
+    await app.go(str(Location(page.location.table, None, terms, sort or page.location.sort)))
+
+
+# Looking
+
+
+async def _open(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    target = page.opens()
+    if target:
+        await app.go(target)
+
+
+async def _up(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    """Back; at the start of the history out of the item, then out of the filter, then to the overview."""
+    if await app.travel(History.back):
+        return
+    location = page.location
+    if location.item or location.terms:
+        await app.go(f":{location.table}")
+    else:
+        await app.go(":overview")
+
+
+async def _why(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    page.cycle_strip()
+
+
+async def _events(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    terms = page.events_of()
+    if terms:
+        await app.go(f":events {terms}")
+
+
+async def _details(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    if page.row is not None:
+        await app.go(f":{page.table}/{page.row.id}")
+
+
+async def _this_value(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    column, row = page.selected_column(), page.row
+    if column is None or row is None:
+        return
+    await app.go(str(filter_by_cell(_table_location(page), column, row, app.now())))
+
+
+async def _sort(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    column = page.selected_column()
+    if column is None:
+        return
+    if not column.key:
+        app.say(((f"{column.title} has no order", "text"),))
+    else:
+        await app.go(str(cycled(page.location, column.key)), instead=True)
+
+
+async def _filter(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    location = _table_location(page)
+    table, text = location.table, location.filter_text()
+    await app.shell.ask(
+        Ask.filter, text, lambda text: parse_filter(table, text), lambda text: complete_filter(table, text)
+    )
+
+
+async def _jump(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    await app.shell.ask(Ask.jump, ":", _check_jump, lambda text: complete_jump(NAMES, text))
+
+
+def _check_jump(text: str) -> object:
+    if text.strip() in ("", ":"):
+        return None
+    return locate(text)
+
+
+async def _faults(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    location = _table_location(page)
+    await app.go(str(without_faults(location)))
+
+
+async def _hold(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    held = page.hold()
+    app.say(
+        (("p hold: ", "key"), ("the view stands still; changes are counted" if held else "the view is live", "text"))
+    )
+    app.status_changed()
+
+
+async def _copy(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    text = page.row.id if page.row is not None else str(page.location)
+    app.copy_to_clipboard(text)
+    app.say((("y copied ", "key"), (clean(text), "text")))
+
+
+def _table_location(page: Page) -> Location:
+    """The page's location, or the whole table of the row under the cursor where the page is no table."""
+    if page.location.table == page.table and not page.location.item:
+        return page.location
+    return Location(page.table)
+
+
+# Moving
+
+
+def _scroll(how: Callable[[Any], None]) -> Deed:
+    async def deed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+        scroller = page.scroller()
+        if scroller is not None:
+            how(scroller)
+            app.refresh_time()
+
+    return deed
+
+
+def _sideways(columns: int) -> Deed:
+    async def deed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+        scroller: Any = page.scroller()
+        if hasattr(scroller, "sideways"):
+            scroller.sideways(columns)
+
+    return deed
+
+
+async def _pane(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    page.next_part()
+
+
+async def _back(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    await app.travel(History.back)
+
+
+async def _forward(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    await app.travel(History.forward)
+
+
+async def _previous(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    await app.travel(History.toggle)
+
+
+# General
+
+
+def _screen(name: str) -> Deed:
+    async def deed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+        await app.go(f":{name}")
+
+    return deed
+
+
+async def _palette(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    from aiwm_tui.screens.dialogs.palette import open_palette
+
+    open_palette(app)
+
+
+async def _theme(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    names = themes.names()
+    at = names.index(app.palette.name) if app.palette.name in names else -1
+    app.use_theme(names[(at + 1) % len(names)])
+    app.say((("theme ", "dim"), (app.palette.name, "text")))
+
+
+async def _help(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    from aiwm_tui.screens.help.screen import HelpScreen
+
+    app.push_screen(HelpScreen(page.location.table, page.table, page.lacks, app.read_only))
+
+
+async def _quit(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    from aiwm_tui.leaving import leave
+
+    await leave(app)
+
+
+_DEEDS: dict[str, Deed] = {
+    "open": _open,
+    "up": _up,
+    "why": _why,
+    "events": _events,
+    "details": _details,
+    "this_value": _this_value,
+    "sort": _sort,
+    "filter": _filter,
+    "faults": _faults,
+    "hold": _hold,
+    "copy": _copy,
+    "submit": changing.submit,
+    "pause": changing.request,
+    "scale": changing.scale,
+    "retry": changing.request,
+    "reload": changing.request,
+    "cancel": changing.request,
+    "cursor_up": _scroll(lambda part: part.move(-1)),
+    "cursor_down": _scroll(lambda part: part.move(1)),
+    "left": _sideways(-1),
+    "right": _sideways(1),
+    "page_up": _scroll(lambda part: part.page(-1)),
+    "page_down": _scroll(lambda part: part.page(1)),
+    "half_up": _scroll(lambda part: part.page(-0.5)),
+    "half_down": _scroll(lambda part: part.page(0.5)),
+    "top": _scroll(lambda part: part.to_edge(-1)),
+    "bottom": _scroll(lambda part: part.to_edge(1)),
+    "pane": _pane,
+    "back": _back,
+    "forward": _forward,
+    "previous": _previous,
+    "jump": _jump,
+    **{f"go_{name}": _screen(name) for _, name, _ in SCREENS},
+    "palette": _palette,
+    "theme": _theme,
+    "help": _help,
+    "quit": _quit,
+}
+
+assert set(_DEEDS) == {action.id for action in ACTIONS}

@@ -1,0 +1,39 @@
+"""Leaving the console: what becomes of running work is asked, never assumed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from aiwm_tui.live.link import Phase
+from engine.contract.errors import AiwmError
+from engine.contract.requests.session import EngineStop
+
+if TYPE_CHECKING:
+    from aiwm_tui.app import ConsoleApp
+
+LEAVE = "leave"
+
+
+async def leave(app: ConsoleApp) -> None:
+    """Leave at once when nothing runs or waits; else ask: leave it running, drain, stop."""
+    row = app.machine
+    working = row is not None and (row.running or row.waiting) and app.link.phase is Phase.live
+    if row is None or not working or app.read_only:
+        app.exit()
+        return
+    from aiwm_tui.changing import ask_in_dialog
+    from aiwm_tui.screens.dialogs.quit import QuitDialog
+
+    ask_in_dialog(app, QuitDialog(row.running, row.waiting), lambda choice: _go(app, choice))
+
+
+async def _go(app: ConsoleApp, choice: str | None) -> None:
+    if choice is None:
+        return
+    if choice != LEAVE:
+        try:
+            await app.link.call(EngineStop(mode=choice), timeout_s=5.0)
+        except AiwmError as error:
+            app.fail(error)
+            return
+    app.exit()

@@ -1,0 +1,117 @@
+"""The connection to the engine, for as long as the console runs: connects, notices a loss, connects again.
+
+One object owns the client. Others call through it and are told of each phase; none of them keeps a client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.contract.requests.base import Request
+from engine.contract.requests.session import Welcome
+
+Result = TypeVar("Result")
+Note = TypeVar("Note", bound=msgspec.Struct)
+
+_FIRST_DELAY_S = 0.2
+_LAST_DELAY_S = 5.0
+
+
+class Connection(Protocol):
+    """What is needed of `engine.client.Client`."""
+
+    welcome: Welcome | None
+
+    @property
+    def closed(self) -> asyncio.Future[None]: ...
+
+    async def call(self, request: Request[Result], *, timeout_s: float | None = None) -> Result: ...
+
+    def on(self, kind: type[Note], callback: Callable[[Note], None]) -> Callable[[], None]: ...
+
+    async def close(self) -> None: ...
+
+
+class Phase(StrEnum):
+    connecting = "connecting"
+    live = "live"
+    lost = "lost"
+    failed = "failed"
+
+
+class _Heard:
+    def __init__(self, kind: type[Any], callback: Callable[[Any], None]) -> None:
+        self.kind = kind
+        self.callback = callback
+        self.undo: Callable[[], None] = lambda: None
+
+
+class Link:
+    """`phase` and `error` say how the connection is; `listeners` are called after each change of it."""
+
+    def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
+        self._connect = connect
+        self._client: Connection | None = None
+        self._heard: list[_Heard] = []
+        self.phase = Phase.connecting
+        self.error: AiwmError | None = None
+        self.welcome: Welcome | None = None
+        self.listeners: list[Callable[[Phase], None]] = []
+
+    async def run(self) -> None:
+        """Keep connected until cancelled. Waits longer after each failure, up to 5 s."""
+        delay = _FIRST_DELAY_S
+        try:
+            while True:
+                try:
+                    client = await self._connect()
+                except AiwmError as error:
+                    self.error = error
+                    self._enter(Phase.lost if self.welcome else Phase.failed)
+                    await asyncio.sleep(delay)
+                    delay = min(delay * 2, _LAST_DELAY_S)
+                    continue
+                delay = _FIRST_DELAY_S
+                self._client, self.welcome, self.error = client, client.welcome, None
+                for entry in self._heard:
+                    entry.undo = client.on(entry.kind, entry.callback)
+                self._enter(Phase.live)
+                await asyncio.wait([client.closed])
+                self._client = None
+                self._enter(Phase.lost)
+                await asyncio.sleep(delay)
+        finally:
+            client_now, self._client = self._client, None
+            if client_now is not None:
+                await client_now.close()
+
+    def _enter(self, phase: Phase) -> None:
+        self.phase = phase
+        for listener in list(self.listeners):
+            listener(phase)
+
+    async def call(self, request: Request[Result], *, timeout_s: float | None = 30.0) -> Result:
+        """Ask the engine; `engine_unreachable` while there is no connection."""
+        if self._client is None:
+            raise AiwmError(
+                Code.engine_unreachable, "the engine is not connected", fix="the console connects again", retryable=True
+            )
+        return await self._client.call(request, timeout_s=timeout_s)
+
+    def on(self, kind: type[Note], callback: Callable[[Note], None]) -> Callable[[], None]:
+        """Hear notifications of a kind on this and every later connection; returns what undoes it."""
+        entry = _Heard(kind, callback)
+        self._heard.append(entry)
+        if self._client is not None:
+            entry.undo = self._client.on(kind, callback)
+        return lambda: self._forget(entry)
+
+    def _forget(self, entry: _Heard) -> None:
+        self._heard.remove(entry)
+        if self._client is not None:
+            entry.undo()

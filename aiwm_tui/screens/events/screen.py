@@ -1,0 +1,50 @@
+"""The screen of events, newest first."""
+
+from __future__ import annotations
+
+from aiwm_tui.live import format as form
+from aiwm_tui.live.columns import Column
+from aiwm_tui.live.link import Link
+from aiwm_tui.live.text import Span, clean_lines
+from aiwm_tui.screens.cells import text
+from aiwm_tui.screens.spec import Explained, TableScreen
+from aiwm_tui.screens.wording import facts, hints
+from aiwm_tui.states import look
+from engine.contract.records import EventRow
+
+
+async def explain(link: Link, row: EventRow, now: int) -> Explained:  # noqa: ARG001
+    pairs = [("event", row.id), ("at", form.moment(row.at_ms, now)), ("by", row.who), ("about", row.about or form.NONE)]
+    pairs += [(name, value) for name in ("task", "correlation", "causation") if (value := getattr(row, name))]
+    body = tuple(((" " + line, "text"),) for line in clean_lines(row.text[:4000])[:20])
+    return Explained(row.type, (*body, facts(pairs)))
+
+
+def _at(row: EventRow, now: int) -> Span:
+    same_day = now - row.at_ms < 86_400_000 and form.clock(row.at_ms) <= form.clock(now)
+    return (form.clock_ms(row.at_ms) if same_day else form.moment(row.at_ms, now)), "dim"
+
+
+def _level(row: EventRow, _: int) -> Span:
+    return row.level, look("events", row.level)
+
+
+COLUMNS: tuple[Column, ...] = (
+    Column("at", "at", _at, least=12, most=16),
+    Column("level", "level", _level, least=5, most=6, priority=1),
+    Column("type", "type", text("type"), most=22),
+    Column("who", "who", text("who", "dim"), most=18, priority=3),
+    Column("about", "about", text("about"), most=16, priority=2),
+    Column("text", "what", text("text", "text", 400), flex=True),
+)
+
+SCREEN = TableScreen(
+    table="events",
+    columns=COLUMNS,
+    empty=(
+        (("nothing has happened that matches", "dim"),),
+        hints(("esc", "back"), ("/", "another filter")),
+    ),
+    opens=lambda row: f":tasks/{row.task}" if row.task else f":events/{row.id}",
+    explain=explain,
+)

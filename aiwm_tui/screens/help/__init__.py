@@ -1,0 +1,1 @@
+"""The list of all keys for where one is, made from the table of actions."""

@@ -1,0 +1,1 @@
+"""Instances: who does what now."""

@@ -1,0 +1,1 @@
+"""Models: the processes that hold them, their load and memory."""

@@ -1,0 +1,1 @@
+"""The overview: what needs you first, then queues, models and what changed."""

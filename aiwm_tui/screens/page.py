@@ -1,0 +1,122 @@
+"""What a page is: the body of the screen for one location. Pages show and report; the app navigates and changes things."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Protocol, cast
+
+from textual.widget import Widget
+
+from aiwm_tui.live.history import Place
+from aiwm_tui.live.link import Link
+from aiwm_tui.live.text import Line
+from aiwm_tui.live.views import ViewHub
+from engine.contract.query import Location
+from engine.contract.records import Record
+
+
+class Console(Protocol):
+    """What pages need of the app."""
+
+    link: Link
+    hub: ViewHub
+
+    def now(self) -> int: ...
+
+    def note_change(self) -> None: ...
+
+    def status_changed(self) -> None: ...
+
+    def open_location(self, location: str) -> None: ...
+
+    def say(self, line: Line) -> None: ...
+
+
+class Scrolls(Protocol):
+    """What moves under the arrow keys: a table's cursor, a text's position."""
+
+    def move(self, rows: int) -> None: ...
+
+    def page(self, pages: float) -> None: ...
+
+    def to_edge(self, direction: int) -> None: ...
+
+
+NOT_ON_ITEMS = frozenset({"details", "this_value", "sort", "filter", "faults", "left", "right", "pane"})
+"""Actions on a table that mean nothing on the page of one row."""
+
+
+class Page(Widget):
+    """Base of all pages. `lacks` are the actions that have nothing to do here."""
+
+    lacks: ClassVar[frozenset[str]] = frozenset()
+
+    DEFAULT_CSS = "Page { height: 1fr; }"
+
+    def __init__(self, place: Place, location: Location) -> None:
+        super().__init__()
+        self.location = location
+        self.arrived = place
+
+    @property
+    def console(self) -> Console:
+        return cast(Console, self.app)
+
+    @property
+    def table(self) -> str:
+        """The table that the row under the cursor is of; "" where there are no rows."""
+        return ""
+
+    @property
+    def row(self) -> Record | None:
+        """The row under the cursor."""
+        return None
+
+    def opens(self) -> str | None:
+        """The location that ↵ opens."""
+        return None
+
+    def events_of(self) -> str:
+        """The filter of the events of the row under the cursor."""
+        return f"about:{self.row.id}" if self.row is not None else ""
+
+    def place(self) -> Place:
+        """Where in this page one stands."""
+        return Place(str(self.location))
+
+    def status(self) -> Line:
+        """The right end of the location line."""
+        return ()
+
+    def scroller(self) -> Scrolls | None:
+        return self.screen.focused if hasattr(self.screen.focused, "to_edge") else None  # type: ignore[return-value]
+
+    def begin(self) -> None:
+        """Give the focus to the part that keys work on."""
+
+    def next_part(self) -> None:
+        """Move the focus to the page's next part, if it has several."""
+
+    def revisit(self, place: Place, location: Location) -> bool:  # noqa: ARG002
+        """Show another location of the same kind in place; False when another page must be made."""
+        return False
+
+    def tick(self) -> None:
+        """The time went on: ages change."""
+
+    def hold(self) -> bool:
+        """Hold the view or let it go on; whether it is held now."""
+        return False
+
+    def held(self) -> int | None:
+        """How many changes wait behind a held view; None when it is not held."""
+        return None
+
+    def cycle_strip(self) -> None:
+        """Close the strip, grow it, bring it back."""
+
+    def leave(self) -> None:
+        """The page goes: close what it opened on the engine."""
+
+    def selected_column(self) -> Any:
+        """The column that `f` and `s` work on."""
+        return None

@@ -1,0 +1,1 @@
+"""Pools: their instances, limits, and what holds them back."""

@@ -1,0 +1,1 @@
+"""Queues: what waits in each, and for what."""

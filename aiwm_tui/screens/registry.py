@@ -1,0 +1,45 @@
+"""Which page shows a location. Modules are imported when first needed, so that the first frame pays for one screen only."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+from aiwm_tui.actions import SCREENS
+from aiwm_tui.live.history import Place
+from aiwm_tui.screens.page import Page
+from aiwm_tui.screens.spec import TableScreen
+from engine.contract.query import Location, parse
+
+NAMES = tuple(name for _, name, _ in SCREENS)
+PLACES = frozenset({"overview"})
+"""Screens that are no tables."""
+
+
+def locate(text: str) -> Location:
+    """A typed location as a Location; `bad_location` names the token that is wrong."""
+    return parse(text, PLACES)
+
+
+def table_screen(table: str) -> TableScreen:
+    name = "aiwm_tui.screens.needs" if table == "needs" else f"aiwm_tui.screens.{table}.screen"
+    screen: TableScreen = import_module(name).SCREEN
+    return screen
+
+
+def page_for(place: Place, location: Location) -> Page:
+    """A new page for a location."""
+    if location.table == "overview":
+        from aiwm_tui.screens.overview.screen import OverviewPage
+
+        return OverviewPage(place, location)
+    if location.item and location.table == "tasks":
+        from aiwm_tui.screens.tasks.task import TaskPage
+
+        return TaskPage(place, location)
+    if location.item:
+        from aiwm_tui.screens.item.screen import ItemPage
+
+        return ItemPage(place, location)
+    from aiwm_tui.screens.table_page import TablePage
+
+    return TablePage(table_screen(location.table), place, location)

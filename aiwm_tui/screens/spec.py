@@ -1,0 +1,34 @@
+"""What a screen with one table is: data, so that a new screen is a new module with columns and a few functions."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from aiwm_tui.live.columns import Column
+from aiwm_tui.live.link import Link
+from aiwm_tui.live.text import Line
+
+
+class Explained(msgspec.Struct, frozen=True):
+    """What the strip says about a row: after the id in its title, and below."""
+
+    title: str
+    lines: tuple[Line, ...]
+
+
+Explain = Callable[[Link, Any, int], Awaitable[Explained]]
+
+
+class TableScreen(msgspec.Struct, frozen=True):
+    """`opens` gives the location that ↵ goes to, `events` the filter of this row's events, `empty` what would fill the table and how.
+    `explain` may ask the engine; the strip calls it when the cursor rests and while its row changes."""
+
+    table: str
+    columns: tuple[Column, ...]
+    empty: tuple[Line, ...]
+    opens: Callable[[Any], str]
+    explain: Explain
+    events: Callable[[Any], str] = lambda row: f"about:{row.id}"

@@ -1,0 +1,232 @@
+"""The page of a screen with one table: the table, the strip below it (beside it on a wide terminal)."""
+
+from __future__ import annotations
+
+from textual.app import ComposeResult
+
+from aiwm_tui.live import format as form
+from aiwm_tui.live.columns import Column
+from aiwm_tui.live.history import Place
+from aiwm_tui.live.link import Phase
+from aiwm_tui.live.table import TableState, differences
+from aiwm_tui.live.text import Line, Span
+from aiwm_tui.live.views import LiveView
+from aiwm_tui.screens.explainer import Explainer
+from aiwm_tui.screens.page import Page
+from aiwm_tui.screens.spec import Explain, TableScreen
+from aiwm_tui.screens.wording import refused
+from aiwm_tui.widgets.live_table import LiveTable
+from aiwm_tui.widgets.strip import StripSize, WhyStrip
+from engine.contract.query import Location
+from engine.contract.records import Record
+
+STRIP_LINES = 8
+WIDE = 160
+
+
+class TablePage(Page):
+    DEFAULT_CSS = """
+    TablePage { layout: vertical; }
+    TablePage.-wide { layout: horizontal; }
+    TablePage.-wide LiveTable { width: 62%; height: 1fr; }
+    TablePage.-wide WhyStrip { width: 38%; height: 1fr; padding-left: 1; }
+    """
+
+    def __init__(self, screen: TableScreen, place: Place, location: Location) -> None:
+        super().__init__(place, location)
+        self.spec = screen
+        self.live_table = LiveTable(screen.columns, id="table")
+        self.strip = WhyStrip()
+        self.view: LiveView | None = None
+        self.explainer = Explainer(self, self.strip, self._to_explain)
+        self._size_of_strip = StripSize.normal
+        self._frozen: TableState | None = None
+        self._heights = (0, 0)
+
+    def compose(self) -> ComposeResult:
+        yield self.live_table
+        yield self.strip
+
+    def on_mount(self) -> None:
+        self._enter(self.arrived)
+
+    def begin(self) -> None:
+        self.screen.set_focus(self.live_table)
+
+    def _enter(self, place: Place) -> None:
+        self.live_table.reset()
+        self.live_table.set_sort(self.location.sort_keys())
+        self.live_table.restore(place.cursor, place.index, place.top)
+        size = max(30, 3 * self.app.size.height)
+        self.view = self.console.hub.open(
+            str(self.location), size, self._changed, top=max(0, place.top - size // 3), anchor=place.cursor
+        )
+        self._show()
+
+    # What changes
+
+    def _changed(self) -> None:
+        self.console.note_change()
+        self._show()
+
+    def _show(self) -> None:
+        if self.view is None:
+            return
+        state = self._frozen or self.view.state
+        self.live_table.show(state, self.console.now(), stale=self.view.stale, note=self._notes())
+        self._share_height()
+        self.console.status_changed()
+
+    def _notes(self) -> tuple[Line, ...]:
+        assert self.view is not None
+        if self.view.error is not None:
+            return tuple(refused(self.view.error))
+        if self.view.state is None:
+            return () if self.console.link.phase is not Phase.failed else self._unreachable()
+        if self.location.terms and self.view.state.total:
+            count = form.plural(self.view.state.total, "row")
+            return (
+                ((f"none of {count} matches ", "dim"), (self.location.filter_text(), "text")),
+                (("esc", "key"), (" back   ", "dim"), ("/", "key"), (" another filter", "dim")),
+            )
+        return self.spec.empty
+
+    def _unreachable(self) -> tuple[Line, ...]:
+        error = self.console.link.error
+        return tuple(refused(error)) if error is not None else ()
+
+    def tick(self) -> None:
+        if self.view is not None:
+            self.live_table.show(
+                self._frozen or self.view.state, self.console.now(), stale=self.view.stale, note=self._notes()
+            )
+
+    def on_resize(self) -> None:
+        self.set_class(self.size.width >= WIDE, "-wide")
+        self._heights = (0, 0)
+        self._share_height()
+
+    def _share_height(self) -> None:
+        """The table has the lines it can fill, the strip the rest, but at least its own."""
+        room = self.size.height
+        closed = self._size_of_strip is StripSize.closed or room < 14
+        if not room or self.has_class("-wide"):
+            self.strip.display = not closed
+            self.live_table.styles.height = "1fr"
+            return
+        least = (
+            0 if closed else (room * 2 // 3 if self._size_of_strip is StripSize.grown else min(STRIP_LINES, room // 2))
+        )
+        state = self._frozen or (self.view.state if self.view else None)
+        rows = state.matched if state is not None and state.matched else len(self._notes()) if self.view else 0
+        height = room if closed else max(3, min(rows + 2, room - least))
+        if (height, int(closed)) != self._heights:
+            self._heights = (height, int(closed))
+            self.live_table.styles.height = height
+            self.strip.display = not closed
+
+    def on_live_table_cursor_moved(self) -> None:
+        self.explainer.poke()
+        self.console.status_changed()
+
+    def on_live_table_wanted(self, message: LiveTable.Wanted) -> None:
+        if self.view is not None and self._frozen is None:
+            self.view.want(message.top, message.size)
+
+    def on_live_table_cursor_lost(self, message: LiveTable.CursorLost) -> None:
+        """The row left the window: look for it. It may have moved far; if it matches no longer, its neighbour is kept."""
+        if self.view is not None and self._frozen is None:
+            self.console.hub.spawn(self._find(self.view, message.identifier))
+
+    async def _find(self, view: LiveView, identifier: str) -> None:
+        index = await view.find(identifier)
+        if index is not None and view is self.view and self.is_mounted:
+            self.live_table.place(index)
+
+    def on_live_table_opened(self) -> None:
+        target = self.opens()
+        if target:
+            self.console.open_location(target)
+
+    def _to_explain(self) -> tuple[Explain, Record] | None:
+        row = self.live_table.row
+        return (self.spec.explain, row) if row is not None else None
+
+    # What the app asks
+
+    lacks = frozenset({"pane"})
+
+    @property
+    def table(self) -> str:
+        return self.spec.table
+
+    @property
+    def row(self) -> Record | None:
+        return self.live_table.row
+
+    def opens(self) -> str | None:
+        return self.spec.opens(self.row) if self.row is not None else None
+
+    def events_of(self) -> str:
+        return self.spec.events(self.row) if self.row is not None else ""
+
+    def place(self) -> Place:
+        table = self.live_table
+        row = table.row
+        keep = None if table.follows_top or row is None else row.id
+        return Place(str(self.location), keep, table.index, table.first)
+
+    def selected_column(self) -> Column | None:
+        return self.live_table.selected
+
+    def status(self) -> Line:
+        state = self.view.state if self.view is not None else None
+        if state is None:
+            return ()
+        matched = form.count(state.matched) if state.exact else f"≥ {state.matched:,}"
+        spans: list[Span] = []
+        if self.location.terms:
+            spans.append((f"{matched} match of {form.count(state.total)}", "dim"))
+        else:
+            spans.append((f"{matched} {'row' if state.matched == 1 else 'rows'}", "dim"))
+        if state.matched:
+            spans.append((f" · at {form.count(self.live_table.index + 1)}", "dim"))
+        if state.faults:
+            spans.append((f" · {form.plural(state.faults, 'fault')}", "broken"))
+        return tuple(spans)
+
+    def hold(self) -> bool:
+        if self._frozen is not None:
+            self._frozen = None
+        elif self.view is not None:
+            self._frozen = self.view.state
+        self._show()
+        return self._frozen is not None
+
+    def held(self) -> int | None:
+        if self._frozen is None or self.view is None or self.view.state is None:
+            return None
+        return differences(self._frozen, self.view.state)
+
+    def cycle_strip(self) -> None:
+        self._size_of_strip = self._size_of_strip.after()
+        self._heights = (0, 0)
+        self._share_height()
+        if self._size_of_strip is StripSize.closed:
+            self.explainer.stop()
+        else:
+            self.explainer.resume()
+
+    def revisit(self, place: Place, location: Location) -> bool:
+        if location.table != self.location.table or location.item:
+            return False
+        if self.view is not None:
+            self.view.close()
+        self.location, self._frozen = location, None
+        self._enter(place)
+        return True
+
+    def leave(self) -> None:
+        self.explainer.stop()
+        if self.view is not None:
+            self.view.close()

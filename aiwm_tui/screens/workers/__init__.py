@@ -1,0 +1,1 @@
+"""Workers: the worker definitions."""

@@ -1,0 +1,79 @@
+"""The screen under all dialogs: machine line, location line, page, last action, keys; the prompt stands in place of the last two."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.app import ComposeResult
+from textual.containers import Container
+from textual.screen import Screen
+
+from aiwm_tui.live.text import Line
+from aiwm_tui.screens.page import Page
+from aiwm_tui.widgets.lines import TextLine
+
+if TYPE_CHECKING:
+    from aiwm_tui.widgets.prompt import Ask, Check, Complete, Prompt
+
+
+class Shell(Screen[None], inherit_bindings=False):
+    """Five fixed parts. Its keys are those of the table of actions and no others."""
+
+    # Empty, not None: None would let the app choose the first part that can have the focus.
+    AUTO_FOCUS = ""
+    DEFAULT_CSS = """
+    Shell { layout: vertical; overflow: hidden; }
+    Shell #body { height: 1fr; }
+    """
+
+    def __init__(self, page: Page) -> None:
+        super().__init__(id="_default")
+        self.page = page
+        self.machine = TextLine(id="machine")
+        self.location = TextLine(id="location")
+        self.last = TextLine(id="last")
+        self.foot = TextLine(id="foot")
+        self._body = Container(id="body")
+        self._prompt: Prompt | None = None
+
+    def compose(self) -> ComposeResult:
+        yield self.machine
+        yield self.location
+        with self._body:
+            yield self.page
+        yield self.last
+        yield self.foot
+
+    def on_mount(self) -> None:
+        self.page.begin()
+
+    async def show_page(self, page: Page) -> None:
+        """Another page in place of this one."""
+        old, self.page = self.page, page
+        old.leave()
+        await old.remove()
+        await self._body.mount(page)
+        page.begin()
+
+    def say(self, line: Line) -> None:
+        self.last.show((((" ", "")), *line))
+
+    @property
+    def prompted(self) -> bool:
+        """Whether the prompt is open."""
+        return self._prompt is not None and self._prompt.display
+
+    async def ask(self, ask: Ask, text: str, check: Check, complete: Complete) -> None:
+        """Open the prompt."""
+        from aiwm_tui.widgets import prompt
+
+        if self._prompt is None:
+            self._prompt = prompt.Prompt()
+            await self.mount(self._prompt)
+        self.last.display = self.foot.display = False
+        self._prompt.start(ask, text, check, complete)
+
+    def prompt_closed(self) -> None:
+        """The prompt is gone: the last two lines are back, and keys go to the page."""
+        self.last.display = self.foot.display = True
+        self.page.begin()

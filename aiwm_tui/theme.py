@@ -1,0 +1,137 @@
+"""Themes: one TOML file each, turned into a Textual theme (dialogs, prompt) and a palette of named styles (everything else).
+
+Without colour (`NO_COLOR`, `TERM=dumb`) the palette has bold, dim, underline and reverse only; glyph and word say the rest."""
+
+from __future__ import annotations
+
+import dataclasses
+import locale
+import os
+import sys
+import tomllib
+from collections.abc import Mapping
+
+import msgspec
+from rich.errors import StyleSyntaxError
+from rich.style import Style
+from textual.theme import BUILTIN_THEMES, Theme
+
+from aiwm_tui.states import ASCII
+from engine.contract.errors import AiwmError, Code
+from engine.contract.suggest import nearest
+from engine.resources import themes
+
+MONO = "mono"
+_MONO_STYLES = {
+    "strong": "bold",
+    "dim": "dim",
+    "faint": "dim",
+    "head": "dim",
+    "head_on": "bold underline",
+    "title": "bold",
+    "rule": "dim",
+    "key": "bold",
+    "cursor": "reverse",
+    "cursor_blur": "underline",
+    "mark": "bold",
+    "alert": "bold reverse",
+    "held_mode": "bold",
+    "stale": "dim",
+    "token": "reverse",
+    "off": "dim",
+    "asks": "bold",
+    "wrong": "bold",
+    "broken": "bold",
+    "cancelled": "dim",
+}
+
+
+class Palette(msgspec.Struct, frozen=True):
+    """Style names → styles. `ascii` is a table for str.translate when the terminal has no glyphs beyond ASCII."""
+
+    name: str
+    base: Style
+    styles: Mapping[str, Style]
+    ascii: Mapping[int, str] | None = None
+
+    def __getitem__(self, name: str) -> Style:
+        return self.styles.get(name, self.base)
+
+
+class LoadedTheme(msgspec.Struct, frozen=True):
+    theme: Theme
+    palette: Palette
+
+
+def no_colour() -> bool:
+    """NO_COLOR counts when it is set and not empty; a dumb terminal has no colours either."""
+    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+
+
+def ascii_only() -> bool:
+    """Whether glyphs must be ASCII: asked for by AIWM_ASCII, a dumb or console terminal, or an encoding that has no others."""
+    if os.environ.get("AIWM_ASCII"):
+        return True
+    encoding = getattr(sys.__stdout__, "encoding", None) or locale.getpreferredencoding(False)
+    return os.environ.get("TERM") in ("dumb", "linux") or "utf" not in encoding.lower()
+
+
+def names() -> list[str]:
+    """The themes there are, in the order in which they are switched."""
+    return [MONO] if no_colour() else [*(path.stem for path in themes()), MONO]
+
+
+def load(name: str) -> LoadedTheme:
+    """A theme by name; `config_invalid` when there is none or its file is not one."""
+    table = ASCII if ascii_only() else None
+    if name == MONO or no_colour():
+        styles = {key: Style.parse(value) for key, value in _MONO_STYLES.items()}
+        return LoadedTheme(_mono_theme(), Palette(MONO, Style.null(), styles, table))
+    for path in themes():
+        if path.stem == name:
+            return _from_toml(name, path.read_text("utf-8"), table)
+    raise AiwmError(
+        Code.config_invalid,
+        f'there is no theme "{name}"',
+        field="theme",
+        fix=nearest(name, names()) or "one of " + ", ".join(names()),
+    )
+
+
+def _mono_theme() -> Theme:
+    """The terminal's own colours for text and ground, and nothing else."""
+    plain = "ansi_default"
+    return dataclasses.replace(
+        BUILTIN_THEMES["ansi-dark"],
+        name=MONO,
+        primary=plain,
+        secondary=plain,
+        warning=plain,
+        error=plain,
+        success=plain,
+        accent=plain,
+    )
+
+
+def _from_toml(name: str, text: str, table: Mapping[int, str] | None) -> LoadedTheme:
+    try:
+        data = tomllib.loads(text)
+        base = data["base"]
+        styles = {key: Style.parse(value) for part in ("styles", "states") for key, value in data[part].items()}
+        theme = Theme(
+            name,
+            primary=base["primary"],
+            warning=base["warning"],
+            error=base["error"],
+            success=base["success"],
+            accent=base["primary"],
+            foreground=base["text"],
+            background=base["background"],
+            surface=base["surface"],
+            panel=base["panel"],
+            dark=data["dark"],
+        )
+        ground = Style.parse(f"{base['text']} on {base['background']}")
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, StyleSyntaxError) as error:
+        raise AiwmError(Code.config_invalid, f'theme "{name}" cannot be read: {error}', field="theme") from None
+    return LoadedTheme(theme, Palette(name, ground, styles, table))

@@ -1,0 +1,53 @@
+"""Widgets that show lines of styled text: one line, or as many as there is room for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+from aiwm_tui.live.text import Line
+from aiwm_tui.widgets.paint import palette_of, spread, strip_of
+
+
+class TextLine(Widget):
+    """One line: something at the left, perhaps something at the right end. Repaints only when what it shows changes."""
+
+    DEFAULT_CSS = "TextLine { height: 1; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._left: Line = ()
+        self._right: Line = ()
+
+    def show(self, left: Line, right: Line = ()) -> None:
+        if (left, right) != (self._left, self._right):
+            self._left, self._right = left, right
+            self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        cells = self.size.width
+        line = spread(self._left, self._right, cells) if self._right else self._left
+        return strip_of(line if y == 0 else (), palette_of(self), cells)
+
+
+class TextBlock(Widget):
+    """Lines from the top; what does not fit is cut. Repaints only the lines that change."""
+
+    DEFAULT_CSS = "TextBlock { height: 1fr; }"
+
+    def __init__(self, *, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self.lines: tuple[Line, ...] = ()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        old, self.lines = self.lines, tuple(lines)
+        for y in range(max(len(old), len(self.lines))):
+            if (old[y] if y < len(old) else None) != (self.lines[y] if y < len(self.lines) else None):
+                self.refresh(Region(0, y, self.size.width, 1))
+
+    def render_line(self, y: int) -> Strip:
+        line = self.lines[y] if y < len(self.lines) else ()
+        return strip_of(line, palette_of(self), self.size.width)

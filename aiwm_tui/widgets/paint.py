@@ -1,0 +1,60 @@
+"""From styled text to what Textual draws: the only place where style names become styles."""
+
+from __future__ import annotations
+
+from typing import Protocol, cast
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+from textual.widget import Widget
+
+from aiwm_tui.live.text import Line, cut_line, line_width, width
+from aiwm_tui.theme import Palette
+
+
+class Painted(Protocol):
+    """What widgets need of the app."""
+
+    palette: Palette
+
+
+def palette_of(widget: Widget) -> Palette:
+    return cast(Painted, widget.app).palette
+
+
+def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = None, instead: str | None = None) -> Strip:
+    """A line in exactly `cells` cells. `over` lays a style (the cursor) over all of it, `instead` replaces every style (stale rows)."""
+    base = palette.base + palette[over] if over else palette.base
+    segments: list[Segment] = []
+    used = 0
+    for text, name in cut_line(line, cells):
+        if not text:
+            continue
+        style = base + _only(palette, instead or name) if (instead or name) else base
+        segments.append(Segment(text if palette.ascii is None else _ascii(text, palette), style))
+        used += width(text)
+    if used < cells:
+        segments.append(Segment(" " * (cells - used), base))
+    return Strip(segments, cells)
+
+
+def _only(palette: Palette, name: str) -> Style:
+    """A style without the background of the base, so that what lies under it stays visible."""
+    return palette.styles.get(name) or Style.null()
+
+
+def _ascii(text: str, palette: Palette) -> str:
+    if text.isascii() or palette.ascii is None:
+        return text
+    text = text.translate(palette.ascii)
+    return "".join(each if each.isascii() else "?" * width(each) for each in text)
+
+
+def spread(left: Line, right: Line, cells: int) -> Line:
+    """`left` at the left and `right` at the right end; `left` is cut first, and one space stays between."""
+    room = cells - line_width(right)
+    if room <= 1:
+        return cut_line(right, cells)
+    left = cut_line(left, room - 1)
+    return (*left, (" " * (room - line_width(left)), ""), *right)

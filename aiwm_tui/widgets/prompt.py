@@ -1,0 +1,165 @@
+"""The prompt: `:` goes to a location, `/` filters. It stands on the last two lines; the second says what may follow or what is wrong,
+with a mark under the offending token."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from enum import Enum
+
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Vertical
+from textual.message import Message
+from textual.widgets import Input
+
+from aiwm_tui.live.text import Line, clean, width
+from aiwm_tui.widgets.entry import Entry
+from aiwm_tui.widgets.lines import TextLine
+from engine.contract.errors import AiwmError
+
+
+class Ask(Enum):
+    jump = ":"
+    filter = "/"
+
+
+Check = Callable[[str], object]
+Complete = Callable[[str], Sequence[str]]
+_COLUMN = re.compile(r': "((?:(?!: ").)*)" at column (\d+)$', re.DOTALL)
+
+
+class PromptInput(Entry):
+    """The line being edited."""
+
+    async def on_key(self, event: events.Key) -> None:
+        if event.key in ("escape", "tab"):
+            prompt = self.parent
+            assert isinstance(prompt, Prompt)
+            event.stop()
+            event.prevent_default()
+            if event.key == "escape":
+                prompt.cancel()
+            else:
+                prompt.complete()
+            return
+        await super().on_key(event)
+
+
+class Prompt(Vertical):
+    DEFAULT_CSS = """
+    Prompt { height: 2; display: none; }
+    Prompt PromptInput, Prompt PromptInput:focus {
+        height: 1; border: none; padding: 0 0 0 1; background: $surface; color: $foreground;
+    }
+    """
+
+    class Answered(Message):
+        def __init__(self, ask: Ask, text: str) -> None:
+            super().__init__()
+            self.ask, self.text = ask, text
+
+    class Cancelled(Message):
+        pass
+
+    def __init__(self) -> None:
+        super().__init__(id="prompt")
+        self.ask = Ask.jump
+        self._check: Check = str
+        self._complete: Complete = list
+
+    def compose(self) -> ComposeResult:
+        yield PromptInput(select_on_focus=False)
+        yield TextLine(id="hint")
+
+    @property
+    def line(self) -> Input:
+        return self.query_one(PromptInput)
+
+    @property
+    def hint(self) -> TextLine:
+        return self.query_one("#hint", TextLine)
+
+    def start(self, ask: Ask, text: str, check: Check, complete: Complete) -> None:
+        """Ask. `check` raises an AiwmError for what cannot be; `complete` lists what the last token may become."""
+        self.ask, self._check, self._complete = ask, check, complete
+        self.display = True
+        self.line.value = text
+        self.line.cursor_position = len(text)
+        self.screen.set_focus(self.line)
+        self._review()
+
+    def stop(self) -> None:
+        self.display = False
+
+    def cancel(self) -> None:
+        self.stop()
+        self.post_message(self.Cancelled())
+
+    def complete(self) -> None:
+        """Replace the last token by what all candidates have in common."""
+        text = self.line.value
+        candidates = list(self._complete(text))
+        if not candidates:
+            return
+        common = candidates[0]
+        for candidate in candidates[1:]:
+            while not candidate.startswith(common):
+                common = common[:-1]
+        head = text[: len(text) - len(last_token(text))]
+        if len(common) >= len(last_token(text)):
+            self.line.value = head + common
+            self.line.cursor_position = len(self.line.value)
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._review()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        event.stop()
+        try:
+            self._check(event.value)
+        except AiwmError as error:
+            self._point_at(error)
+            return
+        self.stop()
+        self.post_message(self.Answered(self.ask, event.value))
+
+    def _review(self) -> None:
+        text = self.line.value
+        candidates = self._complete(text)
+        try:
+            self._check(text)
+        except AiwmError as error:
+            # While a token is being typed, what it may become says more than that it is not finished.
+            if not candidates:
+                self._point_at(error)
+                return
+        self._suggest(candidates)
+
+    def _suggest(self, candidates: Sequence[str]) -> None:
+        line: list[tuple[str, str]] = [(" ", "")]
+        for candidate in candidates[:40]:
+            line.append((clean(candidate, 40) + "  ", "dim"))
+        self.hint.show(tuple(line) if candidates else ((" ↵ go   esc leave as it was", "dim"),))
+
+    def _point_at(self, error: AiwmError) -> None:
+        found = _COLUMN.search(error.info.message)
+        fix = f": {error.info.fix}" if error.info.fix else ""
+        if found is None:
+            self.hint.show(((" ✗ ", "broken"), (clean(error.info.message + fix, 300), "text")))
+            return
+        column, token = int(found.group(2)) - 1, found.group(1)
+        message = error.info.message[: found.start()].rstrip(": ")
+        before = " " * (1 + width(clean(self.line.value[:column])))
+        caret = "^" * max(1, width(clean(token)))
+        self.hint.show(((before, ""), (caret, "broken"), (f" {clean(message + fix, 300)}", "text")))
+
+
+def last_token(text: str) -> str:
+    """What is being typed: the part after the last space."""
+    return text.rpartition(" ")[2]
+
+
+def as_line(text: str, style: str = "text") -> Line:
+    return ((" " + clean(text, 1000), style),)

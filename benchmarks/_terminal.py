@@ -1,0 +1,114 @@
+"""A program on a pseudo-terminal, measured from outside: when a word is on the screen, what it costs, what it writes."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import select
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import psutil
+
+_ESCAPES = re.compile(rb"\x1b\[[0-9;?<>=$]*[ -/]*[@-~]|\x1b[\]P_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-B0]|\x1b[=>78]")
+
+
+def plain(output: bytes) -> bytes:
+    """What was written without the escape sequences."""
+    return _ESCAPES.sub(b"", output)
+
+
+class Terminal:
+    """A program on a terminal of its own. Times are seconds since it was started."""
+
+    def __init__(self, command: Sequence[str], *, columns: int = 120, lines: int = 36, cwd: Path | None = None) -> None:
+        self._master, slave = pty.openpty()
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment.pop("NO_COLOR", None)
+        self._started = time.monotonic()
+        self._program = subprocess.Popen(
+            command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True, env=environment, cwd=cwd
+        )
+        os.close(slave)
+        self.process = psutil.Process(self._program.pid)
+        self.written = 0
+        self._tail = b""
+
+    def _read(self, timeout_s: float) -> bytes:
+        if not select.select([self._master], [], [], timeout_s)[0]:
+            return b""
+        chunk = os.read(self._master, 1 << 16)
+        self.written += len(chunk)
+        return chunk
+
+    def until(self, word: bytes, timeout_s: float = 60.0) -> float:
+        """Read until a word is on the screen; when it was."""
+        deadline = time.monotonic() + timeout_s
+        output = self._tail
+        while word not in plain(output):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{word!r} never came: {plain(output)[-500:]!r}")
+            output += self._read(0.2)
+        self._tail = b""
+        return time.monotonic() - self._started
+
+    def settle(self, seconds: float) -> int:
+        """Read for that long; how many bytes came."""
+        before, deadline = self.written, time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            self._read(left)
+        return self.written - before
+
+    def quiet(self, pause_s: float = 0.1) -> None:
+        """Read until nothing has come for that long."""
+        while self._read(pause_s):
+            pass
+
+    def paint_after(self, key: bytes, timeout_s: float = 5.0) -> float:
+        """Type a key; seconds until the first bytes that follow."""
+        started = time.perf_counter()
+        os.write(self._master, key)
+        if not self._read(timeout_s):
+            raise TimeoutError(f"nothing was painted after {key!r}")
+        return time.perf_counter() - started
+
+    def paint_of(self, key: bytes, word: bytes, timeout_s: float = 5.0) -> float:
+        """Type a key; seconds until a word that it brings is painted, whatever else is painted meanwhile."""
+        started, output = time.perf_counter(), b""
+        os.write(self._master, key)
+        while word not in plain(output):
+            if time.perf_counter() - started > timeout_s:
+                raise TimeoutError(f"{word!r} was not painted after {key!r}")
+            output += self._read(0.5)
+        return time.perf_counter() - started
+
+    def cpu_s(self) -> float:
+        """CPU seconds of the program alone, user and system."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def memory_mib(self) -> tuple[float, float]:
+        """Resident set and proportional set."""
+        full = self.process.memory_full_info()
+        return full.rss / 2**20, full.pss / 2**20
+
+    def type(self, keys: bytes) -> None:
+        os.write(self._master, keys)
+
+    def close(self) -> None:
+        self._program.kill()
+        self._program.wait()
+        os.close(self._master)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

@@ -1,0 +1,33 @@
+"""`python -P -m engine run|simulate`: the engine process. The protocol's pipe is made safe before anything else is imported."""
+
+from __future__ import annotations
+
+import sys
+
+
+def main(arguments: list[str]) -> int:
+    """Run a verb; its exit code."""
+    verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
+    if verb == "run":
+        return _run(rest)
+    if verb == "simulate":
+        from engine.scheduling.simulate import main as simulate
+
+        return simulate(rest)
+    print(f'engine: unknown verb "{verb[:40]}" (run or simulate)', file=sys.stderr)
+    return 2
+
+
+def _run(rest: list[str]) -> int:
+    pipe = None
+    if "--stdio" in rest:
+        from engine.wire.child import protect_stdio
+
+        pipe = protect_stdio()
+    from engine.host import run
+
+    return run(rest, pipe)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

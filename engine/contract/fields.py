@@ -1,0 +1,119 @@
+"""The fields of each table in the words of the filter language, derived from the records."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import cache
+from typing import Any, get_args, get_type_hints
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.contract.records import TABLES
+from engine.contract.suggest import nearest
+
+
+class Kind(StrEnum):
+    """How a field's values are written and compared. `age` is a time counted backwards from now: `age>5m` is older than 5 minutes."""
+
+    text = "text"
+    number = "number"
+    size = "size"
+    time = "time"
+    age = "age"
+    texts = "texts"
+
+
+class Field(msgspec.Struct, frozen=True):
+    """`name` in the filter language, `attribute` of the record it reads."""
+
+    name: str
+    attribute: str
+    kind: Kind
+
+
+FAULT_STATES: dict[str, frozenset[str]] = {
+    "tasks": frozenset({"failed"}),
+    "queues": frozenset({"stuck"}),
+    "pools": frozenset({"broken", "at max"}),
+    "models": frozenset({"backoff", "failed"}),
+    "instances": frozenset({"broken"}),
+    "events": frozenset({"error"}),
+    "needs": frozenset({"broken", "wrong", "asks"}),
+}
+"""States that `is:fault` (and the `!` key) selects. Events carry theirs in `level`."""
+
+SEARCHED: dict[str, tuple[str, ...]] = {
+    "tasks": ("id", "queue", "definition", "instance"),
+    "events": ("type", "who", "about", "text"),
+    "instances": ("id", "pool", "definition", "task"),
+    "needs": ("what", "why"),
+}
+"""Attributes that a bare word searches; tables not named here search their id."""
+
+AGE_OF = {
+    "tasks": "submitted_ms",
+    "queues": "head_ms",
+    "instances": "since_ms",
+    "models": "since_ms",
+    "events": "at_ms",
+    "needs": "since_ms",
+}
+_ALIASES = {
+    "prio": "priority",
+    "try": "attempt",
+    "worker": "definition",
+    "in": "in_per_min",
+    "out": "out_per_min",
+    "name": "id",
+}
+
+
+def _kind(attribute: str, hint: Any) -> Kind:
+    inner = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    if attribute.endswith("_ms"):
+        return Kind.time
+    if attribute.endswith("_bytes"):
+        return Kind.size
+    if hint in (int, float) or (inner and all(part in (int, float) for part in inner)):
+        return Kind.number
+    if hint == tuple[str, ...]:
+        return Kind.texts
+    return Kind.text
+
+
+@cache
+def fields_of(table: str) -> dict[str, Field]:
+    """The fields of a table by name, aliases included. Raises `bad_location` for a table that does not exist."""
+    record = TABLES.get(table)
+    if record is None:
+        raise AiwmError(
+            Code.bad_location,
+            f'there is no table "{table[:40]}"',
+            field="location",
+            fix=nearest(table, TABLES) or "one of " + ", ".join(TABLES),
+        )
+    found: dict[str, Field] = {}
+    for attribute, hint in get_type_hints(record).items():
+        name = attribute.removesuffix("_ms").removesuffix("_bytes")
+        found[name] = Field(name, attribute, _kind(attribute, hint))
+    for alias, attribute in _ALIASES.items():
+        if attribute in found and alias not in found:
+            found[alias] = found[attribute]
+    if table in AGE_OF:
+        found["age"] = Field("age", AGE_OF[table], Kind.age)
+    return found
+
+
+def field_of(table: str, name: str) -> Field:
+    """One field of a table; `bad_location` with the nearest name when it does not exist."""
+    fields = fields_of(table)
+    field = fields.get(name.lower())
+    if field is None:
+        raise AiwmError(
+            Code.bad_location,
+            f'"{name[:40]}" is not a field of {table}',
+            field="location",
+            fix=nearest(name, fields) or "fields: " + ", ".join(sorted(fields)),
+        )
+    return field

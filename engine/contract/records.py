@@ -1,0 +1,209 @@
+"""Records: rows of tables and pages of things, as they cross the pipe. Times are Unix ms; a `_ms` span is a duration in ms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from engine.contract.definitions import PoolDefinition, QueueDefinition, WorkerDefinition
+from engine.contract.errors import ErrorInfo
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all records: every row has an `id` that is unique in its table and never changes."""
+
+    id: str
+
+
+class TaskRow(Record, frozen=True, kw_only=True):
+    """One line of the tasks table. `reason` is what the last column says: the answer's start, the gate, the error."""
+
+    queue: str
+    state: str
+    priority: int
+    attempt: int
+    max_attempts: int
+    by: str
+    submitted_ms: int
+    due_ms: int | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    definition: str | None = None
+    pool: str | None = None
+    instance: str | None = None
+    batch: str | None = None
+    tenant: str = ""
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    error: str | None = None
+    reason: str = ""
+
+
+class TimelineStep(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of a task's timeline, from its events."""
+
+    at_ms: int
+    type: str
+    text: str
+
+
+class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """A task whole: its row, what was asked, what came out, what happened on the way."""
+
+    row: TaskRow
+    payload: Any
+    result: Any | None = None
+    error: ErrorInfo | None = None
+    deadline_ms: int | None = None
+    idempotency_key: str | None = None
+    capabilities: tuple[str, ...] = ()
+    timeline: tuple[TimelineStep, ...] = ()
+
+
+class QueueRow(Record, frozen=True, kw_only=True):
+    """`head_ms` is the submit time of the oldest waiting task; in/out are tasks per minute over the last minute."""
+
+    state: str
+    waiting: int
+    running: int
+    scheduled: int
+    retrying: int
+    completed: int
+    failed: int
+    cancelled: int
+    head_ms: int | None
+    in_per_min: float
+    out_per_min: float
+    pools: tuple[str, ...]
+    durability: str
+    gate: str
+
+
+class PoolRow(Record, frozen=True, kw_only=True):
+    state: str
+    definition: str
+    queues: tuple[str, ...]
+    model: str
+    busy: int
+    idle: int
+    starting: int
+    min_idle: int
+    max_total: int
+    waiting: int
+    held_by: str
+
+
+class InstanceRow(Record, frozen=True, kw_only=True):
+    state: str
+    pool: str
+    definition: str
+    kind: str
+    task: str | None
+    since_ms: int
+    done: int
+    failed: int
+    tokens: int
+    note: str
+
+
+class ModelRow(Record, frozen=True, kw_only=True):
+    """One model process (a replica). Sizes in bytes; `tokens_per_s` and `steps_per_s` over the last 10 s."""
+
+    model: str
+    state: str
+    backend: str
+    where: str
+    running: int
+    waiting: int
+    slots: int
+    tokens_per_s: float
+    steps_per_s: float
+    weights_bytes: int
+    kv_bytes: int
+    kv_used_bytes: int
+    rss_bytes: int
+    adapters: int
+    restarts: int
+    since_ms: int
+    pid: int | None
+    note: str
+
+
+class WorkerRow(Record, frozen=True, kw_only=True):
+    """A worker definition as a row; `digest` names its exact content."""
+
+    kind: str
+    model: str
+    capabilities: tuple[str, ...]
+    pools: tuple[str, ...]
+    digest: str
+    description: str
+
+
+class EventRow(Record, frozen=True, kw_only=True):
+    """An immutable fact. `id` is its number as text; `about` is what it is about, `task` the task it belongs to, if any."""
+
+    at_ms: int
+    level: str
+    type: str
+    who: str
+    about: str
+    text: str
+    task: str | None = None
+    correlation: str | None = None
+    causation: str | None = None
+
+
+class NeedRow(Record, frozen=True, kw_only=True):
+    """A line of "needs you" on the overview: what, why, since when, what to press; ↵ opens `location`."""
+
+    since_ms: int
+    state: str
+    what: str
+    why: str
+    press: str
+    location: str
+
+
+class MachineRow(Record, frozen=True, kw_only=True):
+    """The machine line. `fail_today` counts failures since midnight; `mode` is live, read-only, storage-failed or stopping."""
+
+    host: str
+    started_ms: int
+    running: int
+    waiting: int
+    fail_today: int
+    tokens_per_s: float
+    mode: str
+    cpu_percent: float | None = None
+    gpus: tuple[str, ...] = ()
+
+
+class QueueDetail(msgspec.Struct, frozen=True, kw_only=True):
+    row: QueueRow
+    definition: QueueDefinition
+
+
+class PoolDetail(msgspec.Struct, frozen=True, kw_only=True):
+    row: PoolRow
+    definition: PoolDefinition
+
+
+class WorkerDetail(msgspec.Struct, frozen=True, kw_only=True):
+    row: WorkerRow
+    definition: WorkerDefinition
+
+
+TABLES: dict[str, type[Record]] = {
+    "tasks": TaskRow,
+    "queues": QueueRow,
+    "pools": PoolRow,
+    "instances": InstanceRow,
+    "models": ModelRow,
+    "workers": WorkerRow,
+    "events": EventRow,
+    "needs": NeedRow,
+    "machine": MachineRow,
+}
+"""Every table that a location may name, and the record its rows are."""

@@ -1,0 +1,174 @@
+"""Requests about tasks."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from engine.contract.errors import ErrorInfo
+from engine.contract.records import TaskDetail, TaskRow
+from engine.contract.requests.base import Request
+from engine.contract.states import Effect
+from engine.contract.why import Why
+
+
+class TaskAck(msgspec.Struct, frozen=True, kw_only=True):
+    """What a submit promises: the task is stored at its queue's durability. `duplicate`: the idempotency key was known, nothing
+    was added."""
+
+    id: str
+    state: str
+    duplicate: bool = False
+
+
+class TaskSubmit(Request[TaskAck], frozen=True, kw_only=True):
+    """Put a task into a queue. It is acknowledged when it is stored as durably as the queue promises."""
+
+    method: ClassVar[str] = "task.submit"
+    effect: ClassVar[Effect] = Effect.write
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.submitTask",)
+
+    queue: str
+    payload: dict[str, Any] = {}
+    priority: int | None = None
+    definition: str | None = None
+    capabilities: tuple[str, ...] = ()
+    tenant: str = ""
+    due_ms: int | None = None
+    deadline_ms: int | None = None
+    max_attempts: int | None = None
+    idempotency_key: str | None = None
+    batch: str | None = None
+
+
+class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a task ended (or that it has not, when `state` is not an end state)."""
+
+    id: str
+    state: str
+    attempt: int
+    result: Any | None = None
+    error: ErrorInfo | None = None
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+
+
+class TaskRun(Request[TaskOutcome], frozen=True, kw_only=True):
+    """Submit a task and wait for its end. `timeout_ms` bounds the wait, not the task."""
+
+    method: ClassVar[str] = "task.run"
+    effect: ClassVar[Effect] = Effect.write
+
+    queue: str
+    payload: dict[str, Any] = {}
+    priority: int | None = None
+    definition: str | None = None
+    timeout_ms: int | None = None
+
+
+class TaskWait(Request[list[TaskOutcome]], frozen=True, kw_only=True):
+    """Wait until the given tasks have ended. After `timeout_ms` the answer says how far they are."""
+
+    method: ClassVar[str] = "task.wait"
+    effect: ClassVar[Effect] = Effect.read
+
+    ids: tuple[str, ...]
+    timeout_ms: int | None = None
+
+
+class TaskShow(Request[TaskDetail], frozen=True, kw_only=True):
+    """A task whole: what was asked, what came out, what happened."""
+
+    method: ClassVar[str] = "task.show"
+    effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.getTaskInfo",)
+
+    id: str
+
+
+class TaskPage(msgspec.Struct, frozen=True, kw_only=True):
+    rows: list[TaskRow]
+    total: int
+
+
+class TaskList(Request[TaskPage], frozen=True, kw_only=True):
+    """Tasks that match a filter in the language of locations, such as `state:failed queue:demo sort:-submitted`."""
+
+    method: ClassVar[str] = "task.list"
+    effect: ClassVar[Effect] = Effect.read
+
+    where: str = ""
+    limit: int = 100
+    offset: int = 0
+
+
+class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+    """`cancelled` ended at once, `stopping` run and were told to stop, `ended` had ended before."""
+
+    cancelled: list[str]
+    stopping: list[str]
+    ended: list[str]
+
+
+class TaskCancel(Request[Cancelled], frozen=True, kw_only=True):
+    """Cancel tasks. Waiting ones end at once, running ones are told to stop."""
+
+    method: ClassVar[str] = "task.cancel"
+    effect: ClassVar[Effect] = Effect.destructive
+
+    ids: tuple[str, ...]
+    reason: str = ""
+
+
+class Retried(msgspec.Struct, frozen=True, kw_only=True):
+    retried: list[str]
+    refused: dict[str, str] = {}
+
+
+class TaskRetry(Request[Retried], frozen=True, kw_only=True):
+    """Put failed or cancelled tasks back into their queue, with all attempts."""
+
+    method: ClassVar[str] = "task.retry"
+    effect: ClassVar[Effect] = Effect.write
+
+    ids: tuple[str, ...]
+
+
+class TaskExplain(Request[Why], frozen=True, kw_only=True):
+    """Why a task does not run now: the gates in the order in which the scheduler tests them."""
+
+    method: ClassVar[str] = "task.explain"
+    effect: ClassVar[Effect] = Effect.read
+
+    id: str
+
+
+class StreamState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a followed task is: its text so far from the asked offset on, and whether more can come. Offsets count characters."""
+
+    stream: str
+    task: str
+    attempt: int
+    offset: int
+    text: str
+    ended: bool
+
+
+class TaskFollow(Request[StreamState], frozen=True, kw_only=True):
+    """Follow a task's text. Chunks arrive as `stream.chunk` notifications until `task.unfollow` or the task's end."""
+
+    method: ClassVar[str] = "task.follow"
+    effect: ClassVar[Effect] = Effect.read
+
+    id: str
+    offset: int = 0
+
+
+class TaskUnfollow(Request[None], frozen=True, kw_only=True):
+    """Stop following a task's text."""
+
+    method: ClassVar[str] = "task.unfollow"
+    effect: ClassVar[Effect] = Effect.read
+
+    stream: str

@@ -1,0 +1,355 @@
+"""From a start's decision to an end's commit: the one place where tasks run (DESIGN §3.3, start and end)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from engine.clock import Clock
+from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.ids import task_id
+from engine.contract.states import Durability, TaskState
+from engine.control.book import Book, Brief
+from engine.control.dispatcher import Dispatcher
+from engine.control.execution import Ended, TaskContext, decode_payload, execute
+from engine.control.instances import Instance, Instances
+from engine.ports import Models, Reservation, Texts
+from engine.scheduling.decisions import CancelTask, StartTask
+from engine.scheduling.inputs import StartRefused, TaskEnded
+from engine.scheduling.retry import Verdict
+from engine.store import ops
+from engine.store.journal import Journal
+from engine.workers.template import TaskInput
+
+
+class Running(msgspec.Struct, kw_only=True, gc=False):
+    """An attempt under way. `stopping` says why it is being stopped: cancelled by someone, or given back by a stopping engine;
+    `start` is its start's entry until that is on its way to the disk."""
+
+    seq: int
+    attempt: int
+    instance: Instance
+    brief: Brief
+    task: asyncio.Task[None] | None = None
+    stopping: str | None = None
+    begun: bool = False
+    wrote: bool = False
+    start: tuple[ops.Op, ...] = ()
+
+
+class End(msgspec.Struct, frozen=True, gc=False):
+    """An attempt's end on its way to the disk. The scheduler's verdict on it (`state`) stands, however often it must be written."""
+
+    running: Running
+    ended: Ended
+    state: TaskState
+    entry: tuple[ops.Op, ...]
+    plain: bool = False
+
+
+class Attempts:
+    """Performs StartTask and the cancelling of running tasks; commits how attempts end and tells the scheduler."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        book: Book,
+        instances: Instances,
+        models: Models,
+        texts: Texts,
+        clock: Clock,
+        *,
+        max_result_bytes: int,
+        ended: Callable[[int, int, Ended], None],
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._journal = journal
+        self._book = book
+        self._instances = instances
+        self._models = models
+        self._texts = texts
+        self._clock = clock
+        self._max_result_bytes = max_result_bytes
+        self._tell_ended = ended
+        self._running: dict[int, Running] = {}
+        self.idle = asyncio.Event()
+        self.idle.set()
+        self._unwritten: list[End] = []
+        dispatcher.performs(StartTask, self._start)
+
+    def __len__(self) -> int:
+        return len(self._running)
+
+    def write_again(self) -> None:
+        """Storage works again: commit the ends that could not be."""
+        unwritten, self._unwritten = self._unwritten, []
+        for end in unwritten:
+            self._commit(end)
+
+    def _start(self, decision: StartTask) -> None:
+        brief = self._book.take(decision.seq)
+        instance = self._instances.get(decision.instance)
+        if brief is None or instance is None:
+            self._dispatcher.feed(StartRefused(decision.seq, decision.attempt, gone=brief is None))
+            return
+        now = self._clock.wall_ms()
+        running = Running(seq=decision.seq, attempt=decision.attempt, instance=instance, brief=brief)
+        self._running[decision.seq] = running
+        self.idle.clear()
+        instance.take(task_id(decision.seq), now)
+        start = ops.StartTask(decision.seq, decision.attempt, instance.id, decision.pool, instance.definition.name, now)
+        event = _event(now, "task.started", instance.id, running.seq, f"attempt {running.attempt} on {instance.id}")
+        running.start = (start, event)
+        if instance.worker.idempotent:
+            # Running it twice does no harm, so it need not wait until its start is on disk. What ends in its first step is
+            # written with its start, in one commit: the loop calls in the order in which it was asked.
+            self._launch(running)
+            asyncio.get_running_loop().call_soon(self._write_start, running)
+        else:
+            self._write_start(running)
+
+    def _write_start(self, running: Running) -> None:
+        if running.start:
+            entry, running.start = running.start, ()
+            written = self._journal.write(entry, _durability(running.brief))
+            written.add_done_callback(lambda receipt: self._started(running, receipt))
+
+    def _started(self, running: Running, receipt: asyncio.Future[Any]) -> None:
+        refused = receipt.cancelled() or receipt.exception() is not None
+        if refused or receipt.result().fenced:
+            self._refuse(running, gone=not refused)
+        elif running.task is None and running.stopping is None:
+            self._launch(running)
+        elif running.task is None:
+            self._finish(running, _stopped(running))
+
+    def _refuse(self, running: Running, *, gone: bool) -> None:
+        """The start is not on disk: whatever runs of it must not count. Its attempt number may be used again, so the scheduler
+        hears of it only when nothing of it runs any more."""
+        running.stopping = "refused"
+
+        def told(_: object) -> None:
+            self._forget(running)
+            self._dispatcher.feed(StartRefused(running.seq, running.attempt, gone=gone))
+
+        if running.task is None or running.task.done():
+            told(None)
+        else:
+            running.task.add_done_callback(told)
+            running.task.cancel()
+
+    def _launch(self, running: Running) -> None:
+        running.task = asyncio.get_running_loop().create_task(self._run(running))
+
+    async def _run(self, running: Running) -> None:
+        running.begun = True
+        if self._was_stopped(running):
+            return
+        instance, brief = running.instance, running.brief
+        identifier = task_id(running.seq)
+        reservation = Reservation(
+            task=identifier,
+            seq=running.seq,
+            attempt=running.attempt,
+            definition=instance.definition.name,
+            model=instance.definition.model,
+        )
+        context = TaskContext(self._models, reservation, lambda text: self._write(running, text))
+        work = TaskInput(
+            id=identifier, attempt=running.attempt, payload=decode_payload(brief.payload), deadline_ms=brief.deadline_ms
+        )
+        try:
+            ended = await execute(instance, work, context, self._max_result_bytes)
+        except asyncio.CancelledError:
+            if running.stopping is None:
+                raise
+            ended = _stopped(running)
+        if running.stopping != "refused":
+            self._finish(running, ended)
+
+    def _was_stopped(self, running: Running) -> bool:
+        """Whether the attempt was stopped before its first step; its end is then on its way."""
+        if running.stopping is None:
+            return False
+        if running.stopping != "refused":
+            self._finish(running, _stopped(running))
+        return True
+
+    def _write(self, running: Running, text: str) -> None:
+        if not running.wrote:
+            running.wrote = True
+            self._texts.open(running.seq, running.attempt)
+        self._texts.append(running.seq, running.attempt, text)
+
+    # -- ends ------------------------------------------------------------------------------------------------------
+
+    def _finish(self, running: Running, ended: Ended) -> None:
+        """Commit the end; only then tell the scheduler, whoever waits, and the stream's readers."""
+        now = self._clock.wall_ms()
+        if ended.outcome == "released":
+            entry, final = self._release_ops(running, now)
+        else:
+            error = ended.error
+            verdict = self._dispatcher.verdict(
+                running.seq,
+                running.attempt,
+                ended.outcome,  # type: ignore[arg-type]
+                retryable=error is not None and error.retryable,
+                error_code=error.code if error is not None else None,
+            )
+            if verdict is None:
+                self._forget(running)
+                return
+            entry, final = self._end_ops(running, ended, verdict, now), verdict.state
+        start, running.start = running.start, ()
+        self._commit(End(running, ended, final, (*start, *entry)))
+
+    def _commit(self, end: End) -> None:
+        written = self._journal.write(end.entry, _durability(end.running.brief))
+        written.add_done_callback(lambda receipt: self._finished(end, receipt))
+
+    def _finished(self, end: End, receipt: asyncio.Future[Any]) -> None:
+        if end.running.stopping == "refused":
+            return
+        failure = None if receipt.cancelled() else receipt.exception()
+        if receipt.cancelled() or (isinstance(failure, AiwmError) and failure.code == Code.storage_failed):
+            # The end is not on disk, so nobody hears of it. It is written again when storage works; until then the task holds its place.
+            self._unwritten.append(end)
+            return
+        if failure is not None and not end.plain:
+            # Storage works, but this end cannot be stored as it is: the task fails, and says so.
+            self._commit(self._plain_end(end, failure))
+            return
+        running, ended, state = end.running, end.ended, end.state
+        self._forget(running)
+        error = ended.error
+        self._texts.end(running.seq, running.attempt, state.value)
+        instance = running.instance
+        instance.done += ended.outcome == "completed"
+        instance.failed += ended.outcome in ("failed", "crashed")
+        instance.tokens += (ended.tokens_in or 0) + (ended.tokens_out or 0)
+        if error is not None:
+            instance.note = f"{error.code}: {error.message}"[:200]
+        if ended.outcome == "released":
+            return
+        self._dispatcher.feed(
+            TaskEnded(
+                running.seq,
+                running.attempt,
+                ended.outcome,  # type: ignore[arg-type]
+                retryable=error is not None and error.retryable,
+                error_code=error.code if error is not None else None,
+            )
+        )
+        if state.ended and failure is None and not receipt.result().fenced:
+            self._tell_ended(running.seq, running.attempt, msgspec.structs.replace(ended, state=state))
+
+    def _end_ops(self, running: Running, ended: Ended, verdict: Verdict, now: int) -> tuple[ops.Op, ...]:
+        seq, attempt = running.seq, running.attempt
+        error = msgspec.json.encode(ended.error) if ended.error is not None else None
+        text = verdict.reason if ended.error is None else f"{ended.error.code}: {ended.error.message}"[:300]
+        if verdict.state is TaskState.retrying or (verdict.state is TaskState.pending and ended.outcome != "crashed"):
+            retry = ops.RetryTask(
+                seq=seq,
+                attempt=attempt,
+                due_ms=now if verdict.due_ms is None else verdict.due_ms,
+                at_ms=now,
+                error=error,
+                reason=ended.reason,
+                tokens_in=ended.tokens_in,
+                tokens_out=ended.tokens_out,
+            )
+            return retry, _event(
+                now, "task.retry", "scheduler", seq, f"again in {verdict.delay_ms / 1000:g}s: {text}", "warn"
+            )
+        if verdict.state is TaskState.pending:
+            again = ops.ReleaseTask(
+                seq=seq, attempt=attempt, at_ms=now, reason=ended.reason, crashed=ended.outcome == "crashed"
+            )
+            return again, _event(now, "task.requeued", "scheduler", seq, text, "warn")
+        end = ops.EndTask(
+            seq=seq,
+            attempt=attempt,
+            state=verdict.state,
+            at_ms=now,
+            result=ended.result,
+            error=error,
+            reason=ended.reason or verdict.reason,
+            tokens_in=ended.tokens_in,
+            tokens_out=ended.tokens_out,
+        )
+        level = "error" if verdict.state is TaskState.failed else "info"
+        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level)
+
+    def _plain_end(self, end: End, failure: BaseException) -> End:
+        running, now = end.running, self._clock.wall_ms()
+        error = ErrorInfo(code=Code.task_failed, message=f"what the worker returned cannot be stored: {failure}"[:500])
+        ended = Ended(outcome="failed", state=TaskState.failed, error=error, reason=error.message[:200])
+        op = ops.EndTask(
+            seq=running.seq,
+            attempt=running.attempt,
+            state=TaskState.failed,
+            at_ms=now,
+            error=msgspec.json.encode(error),
+            reason=ended.reason,
+        )
+        start = tuple(it for it in end.entry if isinstance(it, ops.StartTask))
+        event = _event(now, "task.failed", running.instance.id, running.seq, error.message, "error")
+        return End(running, ended, TaskState.failed, (*start, op, event), plain=True)
+
+    def _release_ops(self, running: Running, now: int) -> tuple[tuple[ops.Op, ...], TaskState]:
+        release = ops.ReleaseTask(
+            seq=running.seq, attempt=running.attempt, at_ms=now, reason="given back: the engine stopped"
+        )
+        event = _event(now, "task.released", "engine", running.seq, "given back to its queue: the engine stopped")
+        return (release, event), TaskState.pending
+
+    def _forget(self, running: Running) -> None:
+        if self._running.get(running.seq) is running:
+            del self._running[running.seq]
+            if not self._running:
+                self.idle.set()
+            if running.instance.task == task_id(running.seq):
+                running.instance.release(self._clock.wall_ms())
+
+    # -- stopping --------------------------------------------------------------------------------------------------
+
+    def cancel(self, decision: CancelTask) -> bool:
+        """Tell a running task to stop; False if it does not run here."""
+        running = self._running.get(decision.seq)
+        if running is None:
+            return False
+        self._stop(running, "cancelled")
+        return True
+
+    def release_all(self) -> None:
+        """Give every running task back to its queue: the engine stops now."""
+        for running in list(self._running.values()):
+            self._stop(running, "released")
+
+    def _stop(self, running: Running, why: str) -> None:
+        running.stopping = running.stopping or why
+        # A coroutine that is cancelled before its first step never runs a line, not even of its cleaning up: it looks for itself.
+        if running.task is not None and running.begun:
+            running.task.cancel()
+
+
+def _durability(brief: Brief) -> Durability:
+    """What starts and ends of a task are written with. A `memory` task's submit is acknowledged before it is written, but its end is
+    told only when readers can see it."""
+    return Durability.os if brief.durability is Durability.memory else brief.durability
+
+
+def _stopped(running: Running) -> Ended:
+    if running.stopping == "released":
+        return Ended(outcome="released", state=TaskState.pending)
+    error = ErrorInfo(code=Code.task_cancelled, message="cancelled while it ran")
+    return Ended(outcome="cancelled", state=TaskState.cancelled, error=error, reason="cancelled while it ran")
+
+
+def _event(now: int, type_: str, who: str, seq: int, text: str, level: str = "info") -> ops.AppendEvent:
+    return ops.AppendEvent(at_ms=now, level=level, type=type_, who=who, about=task_id(seq), text=text, task_seq=seq)

@@ -1,0 +1,112 @@
+"""The dispatcher: the one owner of the scheduler. Inputs go in one at a time, its decisions are handed to whoever performs them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from engine.clock import Clock
+from engine.contract.why import Why
+from engine.scheduling.decisions import Decision, WakeAt
+from engine.scheduling.inputs import Input, Now, Outcome, TaskRef, Tick
+from engine.scheduling.retry import Verdict
+from engine.scheduling.scheduler import Scheduler
+
+_log = logging.getLogger(__name__)
+
+D = TypeVar("D")
+
+
+class Dispatcher:
+    """Feeds the scheduler and performs. Performing may feed again: such inputs wait their turn, so steps never nest."""
+
+    def __init__(self, scheduler: Scheduler, clock: Clock) -> None:
+        self._scheduler = scheduler
+        self._clock = clock
+        self._performers: dict[type[Any], Callable[[Any], None]] = {WakeAt: self._wake_at}
+        self._waiting: deque[Input] = deque()
+        self._stepping = False
+        self._timer: asyncio.TimerHandle | None = None
+
+    def performs(self, decision: type[D], performer: Callable[[D], None]) -> None:
+        """Let `performer` perform decisions of this kind."""
+        self._performers[decision] = performer
+
+    def feed(self, inp: Input) -> None:
+        """Tell the scheduler what happened, and perform what it decides."""
+        self._waiting.append(inp)
+        if self._stepping:
+            return
+        self._stepping = True
+        try:
+            while self._waiting:
+                for decision in self._scheduler.step(self._waiting.popleft(), self.now()):
+                    self._perform(decision)
+        finally:
+            self._stepping = False
+
+    def now(self) -> Now:
+        return Now(self._clock.wall_ms(), self._clock.mono_ns())
+
+    @property
+    def running(self) -> int:
+        """Tasks from their start's decision to their end's commit."""
+        return self._scheduler.running
+
+    def verdict(
+        self, seq: int, attempt: int, outcome: Outcome, *, retryable: bool, error_code: str | None
+    ) -> Verdict | None:
+        """What an ending attempt's row becomes; None for an attempt that is not the running one."""
+        try:
+            return self._scheduler.verdict(
+                seq, attempt, outcome, self.now(), retryable=retryable, error_code=error_code
+            )
+        except KeyError:
+            return None
+
+    def starting(self, pool: str) -> int:
+        """Instances of a pool that are being started."""
+        found = self._scheduler.fleet.pools.get(pool)
+        return found.starting if found is not None else 0
+
+    def gate(self, seq: int) -> str | None:
+        """The first closed gate of a waiting task in one word, if the scheduler has it in memory."""
+        return self._scheduler.task_gate(seq, self.now())
+
+    def why_task(self, task: TaskRef) -> Why:
+        return self._scheduler.explain_task(task, self.now())
+
+    def why_queue(self, name: str) -> Why:
+        return self._scheduler.explain_queue(name, self.now())
+
+    def why_pool(self, name: str) -> Why:
+        return self._scheduler.explain_pool(name, self.now())
+
+    def why_model(self, name: str) -> Why:
+        return self._scheduler.explain_model(name)
+
+    def why_engine(self) -> Why:
+        return self._scheduler.explain_engine(self.now())
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _perform(self, decision: Decision) -> None:
+        performer = self._performers.get(type(decision))
+        if performer is None:
+            return
+        try:
+            performer(decision)
+        except Exception:
+            # One decision that cannot be performed must not take the others, or the engine, with it.
+            _log.exception("could not perform %r", decision)
+
+    def _wake_at(self, decision: WakeAt) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        delay_s = max(0.0, (decision.mono_ns - self._clock.mono_ns()) / 1e9)
+        self._timer = asyncio.get_running_loop().call_later(delay_s, self.feed, Tick())

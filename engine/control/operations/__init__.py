@@ -1,0 +1,1 @@
+"""The manager's answers to requests, a module a noun."""

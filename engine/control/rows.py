@@ -1,0 +1,191 @@
+"""What the manager knows, as rows of tables: pure functions over its state, called when a view or a list needs them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from engine.contract.definitions import PoolDefinition, QueueDefinition
+from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
+from engine.contract.states import InstanceState, TaskState
+from engine.contract.why import Why
+from engine.control.catalogue import Catalogue, digest
+from engine.control.instances import Instances
+from engine.control.tally import Tally
+
+HARMLESS_GATES = frozenset({"", "turn", "starting", "instance", "due"})
+"""Gates at which waiting is the normal course of things, so nobody needs to be called."""
+
+
+def first_gate(why: Why) -> str:
+    """The first closed gate of an answer in one word, empty when nothing is closed."""
+    return next((gate.name for gate in why.gates if gate.closed), "")
+
+
+def queue_row(queue: QueueDefinition, tally: Tally, head_ms: int | None, gate: str) -> QueueRow:
+    waiting = tally.waiting(queue.name)
+    running = tally.count(queue.name, TaskState.processing)
+    came, went = tally.rates(queue.name)
+    return QueueRow(
+        id=queue.name,
+        state=_queue_state(queue, tally.count(queue.name, TaskState.pending), running, gate),
+        waiting=waiting,
+        running=running,
+        scheduled=tally.count(queue.name, TaskState.scheduled),
+        retrying=tally.count(queue.name, TaskState.retrying),
+        completed=tally.count(queue.name, TaskState.completed),
+        failed=tally.count(queue.name, TaskState.failed),
+        cancelled=tally.count(queue.name, TaskState.cancelled),
+        head_ms=head_ms if waiting else None,
+        in_per_min=came,
+        out_per_min=went,
+        pools=queue.pools,
+        durability=queue.durability.value,
+        gate=gate if waiting else "",
+    )
+
+
+def _queue_state(queue: QueueDefinition, pending: int, running: int, gate: str) -> str:
+    if queue.paused:
+        return "paused"
+    if pending and not running and gate not in HARMLESS_GATES:
+        return "stuck"
+    return "open"
+
+
+def pool_row(
+    pool: PoolDefinition, catalogue: Catalogue, instances: Instances, tally: Tally, starting: int, gate: str
+) -> PoolRow:
+    mine = instances.of_pool(pool.name)
+    busy = sum(instance.state is InstanceState.busy for instance in mine)
+    queues = tuple(queue.name for queue in catalogue.queues.values() if pool.name in queue.pools)
+    waiting = sum(tally.count(queue, TaskState.pending) for queue in queues)
+    worker = catalogue.workers.get(pool.definition)
+    return PoolRow(
+        id=pool.name,
+        state=_pool_state(pool, len(mine), busy, waiting, gate),
+        definition=pool.definition,
+        queues=queues,
+        model=worker.model if worker is not None else "",
+        busy=busy,
+        idle=len(mine) - busy,
+        starting=starting,
+        min_idle=pool.min_idle,
+        max_total=pool.max_total,
+        waiting=waiting,
+        held_by=gate if waiting else "",
+    )
+
+
+def _pool_state(pool: PoolDefinition, total: int, busy: int, waiting: int, gate: str) -> str:
+    if waiting and gate == "pool max" and busy >= pool.max_total:
+        return "at max"
+    if waiting and gate not in HARMLESS_GATES:
+        return "held"
+    return "ok" if total else "empty"
+
+
+def worker_rows(catalogue: Catalogue) -> list[WorkerRow]:
+    return [
+        WorkerRow(
+            id=worker.name,
+            kind=worker.kind,
+            model=worker.model,
+            capabilities=worker.capabilities,
+            pools=tuple(pool.name for pool in catalogue.pools.values() if pool.definition == worker.name),
+            digest=digest(worker),
+            description=worker.description,
+        )
+        for worker in catalogue.workers.values()
+    ]
+
+
+def instance_rows(instances: Instances) -> list[InstanceRow]:
+    return [instance.row() for instance in instances.all()]
+
+
+def machine_row(
+    host: str,
+    started_ms: int,
+    tally: Tally,
+    failed_today: int,
+    models: Iterable[ModelRow],
+    mode: str,
+    read_cpu: Callable[[], float | None],
+) -> MachineRow:
+    return MachineRow(
+        id=host,
+        host=host,
+        started_ms=started_ms,
+        running=tally.total(TaskState.processing),
+        waiting=tally.total(TaskState.pending, TaskState.scheduled, TaskState.retrying),
+        fail_today=failed_today,
+        tokens_per_s=sum(model.tokens_per_s for model in models),
+        mode=mode,
+        cpu_percent=read_cpu(),
+    )
+
+
+def need_rows(
+    queues: Sequence[QueueRow],
+    models: Sequence[ModelRow],
+    failures: Sequence[tuple[str, int, int]],
+    whys: Callable[[str], Why],
+    storage_failed_ms: int | None,
+    home: Path,
+    now_ms: int,
+) -> list[NeedRow]:
+    """What needs a person, dearest first. `failures` are (error text, count, first time in ms) of tasks failed today."""
+    needs: list[NeedRow] = []
+    if storage_failed_ms is not None:
+        needs.append(
+            NeedRow(
+                id="storage",
+                since_ms=storage_failed_ms,
+                state="broken",
+                what="nothing can be stored",
+                why=f"writing to {home} fails: nothing new starts or is accepted",
+                press="make room on the disk; it goes on by itself",
+                location=":events level:error",
+            )
+        )
+    for model in models:
+        if model.state in ("backoff", "failed"):
+            needs.append(
+                NeedRow(
+                    id=f"model {model.id}",
+                    since_ms=model.since_ms,
+                    state="broken" if model.state == "failed" else "wrong",
+                    what=f"{model.id} is in {model.state}" if model.state == "backoff" else f"{model.id} did not start",
+                    why=model.note,
+                    press="↵ read its events",
+                    location=f":models {model.id}",
+                )
+            )
+    for queue in queues:
+        if queue.state == "stuck":
+            why = whys(queue.id)
+            needs.append(
+                NeedRow(
+                    id=f"queue {queue.id}",
+                    since_ms=queue.head_ms or now_ms,
+                    state="broken",
+                    what=f"{queue.id} stands still",
+                    why=why.summary,
+                    press="↵ what it waits for",
+                    location=f":queues name:{queue.id}",
+                )
+            )
+    for text, count, since_ms in failures:
+        needs.append(
+            NeedRow(
+                id=f"failed {text[:60]}",
+                since_ms=since_ms,
+                state="broken",
+                what=f"{count} task{'s' if count != 1 else ''} failed{' alike' if count > 1 else ''}",
+                why=text,
+                press="↵ see them",
+                location=":tasks state:failed",
+            )
+        )
+    return needs

@@ -1,0 +1,151 @@
+"""The manager's tables: rows made on demand from what is in memory, for lists and views alike."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import msgspec
+
+from engine.clock import Clock
+from engine.contract.definitions import PoolDefinition, QueueDefinition
+from engine.contract.ids import task_seq
+from engine.contract.records import (
+    InstanceRow,
+    MachineRow,
+    ModelRow,
+    NeedRow,
+    PoolRow,
+    QueueRow,
+    TaskRow,
+    WorkerRow,
+)
+from engine.contract.states import TaskState
+from engine.control import rows
+from engine.control.catalogue import Catalogue
+from engine.control.dispatcher import Dispatcher
+from engine.control.instances import Instances
+from engine.control.tally import WAITING, Tally
+from engine.store.readers import Readers
+
+_WAITING = frozenset(state.value for state in WAITING)
+
+
+class Tables:
+    """All tables but tasks and events, which the store serves. `mode` is the machine line's word for how the engine is."""
+
+    def __init__(
+        self,
+        catalogue: Catalogue,
+        instances: Instances,
+        tally: Tally,
+        dispatcher: Dispatcher,
+        readers: Readers,
+        model_rows: Callable[[], list[ModelRow]],
+        clock: Clock,
+        home: Path,
+        mode: Callable[[], str],
+    ) -> None:
+        self._catalogue = catalogue
+        self._instances = instances
+        self._tally = tally
+        self._dispatcher = dispatcher
+        self._readers = readers
+        self._model_rows = model_rows
+        self._clock = clock
+        self._home = home
+        self._mode = mode
+        self._started_ms = clock.wall_ms()
+        self._host = socket.gethostname()
+        self._cpu = _CpuMeter()
+        self.storage_failed_ms: int | None = None
+
+    def queue(self, queue: QueueDefinition) -> QueueRow:
+        waiting = self._tally.waiting(queue.name)
+        gate = rows.first_gate(self._dispatcher.why_queue(queue.name)) if waiting else ""
+        return rows.queue_row(queue, self._tally, self._readers.head_ms(queue.name) if waiting else None, gate)
+
+    def queues(self) -> list[QueueRow]:
+        return [self.queue(queue) for queue in self._catalogue.queues.values()]
+
+    def pool(self, pool: PoolDefinition) -> PoolRow:
+        waiting = any(
+            self._tally.count(queue.name, TaskState.pending)
+            for queue in self._catalogue.queues.values()
+            if pool.name in queue.pools
+        )
+        gate = rows.first_gate(self._dispatcher.why_pool(pool.name)) if waiting else ""
+        return rows.pool_row(
+            pool, self._catalogue, self._instances, self._tally, self._dispatcher.starting(pool.name), gate
+        )
+
+    def pools(self) -> list[PoolRow]:
+        return [self.pool(pool) for pool in self._catalogue.pools.values()]
+
+    def instances(self) -> list[InstanceRow]:
+        return rows.instance_rows(self._instances)
+
+    def workers(self) -> list[WorkerRow]:
+        return rows.worker_rows(self._catalogue)
+
+    def models(self) -> list[ModelRow]:
+        return self._model_rows()
+
+    def machine(self) -> list[MachineRow]:
+        return [
+            rows.machine_row(
+                self._host,
+                self._started_ms,
+                self._tally,
+                self._readers.failed_since(self._midnight_ms()),
+                self._model_rows(),
+                self._mode(),
+                self._cpu.percent,
+            )
+        ]
+
+    def needs(self) -> list[NeedRow]:
+        return rows.need_rows(
+            self.queues(),
+            self._model_rows(),
+            self._readers.failures_since(self._midnight_ms()),
+            self._dispatcher.why_queue,
+            self.storage_failed_ms,
+            self._home,
+            self._clock.wall_ms(),
+        )
+
+    def with_reasons(self, found: list[TaskRow]) -> list[TaskRow]:
+        """Task rows whose `reason` says, for those that wait, which gate holds them."""
+        out: list[TaskRow] = []
+        for row in found:
+            if row.state in _WAITING:
+                gate = self._dispatcher.gate(task_seq(row.id))
+                reason = " · ".join(part for part in (gate or "", row.reason) if part)
+                out.append(msgspec.structs.replace(row, reason=reason))
+            else:
+                out.append(row)
+        return out
+
+    def _midnight_ms(self) -> int:
+        now = datetime.fromtimestamp(self._clock.wall_ms() / 1000)
+        return int(now.replace(hour=0, minute=0, second=0, microsecond=0).timestamp() * 1000)
+
+
+class _CpuMeter:
+    """This process's CPU use since the last look, in percent of one core."""
+
+    def __init__(self) -> None:
+        self._wall = time.monotonic()
+        self._cpu = time.process_time()
+        self._last: float | None = None
+
+    def percent(self) -> float | None:
+        wall, cpu = time.monotonic(), time.process_time()
+        if wall - self._wall >= 0.5:
+            self._last = round((cpu - self._cpu) / (wall - self._wall) * 100)
+            self._wall, self._cpu = wall, cpu
+        return self._last

@@ -1,0 +1,99 @@
+"""What works on this machine, and the fix for what does not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
+
+from engine import __version__
+from engine.contract.records import ModelRow
+from engine.contract.requests.session import Finding
+from engine.resources import inbox, themes
+
+_LOW_DISK = 1 * 2**30
+
+
+def examine(home: Path, models: Callable[[], Iterable[ModelRow]], storage: str) -> list[Finding]:
+    """All findings, cheap ones first. Nothing is changed and nothing is fetched."""
+    return [
+        Finding(
+            what="aiwm",
+            state="ok",
+            seen=f"{__version__}, Python {sys.version.split()[0]}, SQLite {sqlite3.sqlite_version}",
+        ),
+        _home(home),
+        _disk(home),
+        _storage(storage),
+        _shipped(),
+        *_models(models()),
+        _gpu(),
+        _package("exllamav2", "exllamav2 (models on a GPU)", "needs an NVIDIA GPU: pip install exllamav2 torch"),
+        _package("peft", "training of adapters", "pip install torch transformers peft"),
+    ]
+
+
+def _home(home: Path) -> Finding:
+    mode = home.stat().st_mode & 0o777
+    if mode & 0o077:
+        return Finding(
+            what="home", state="warn", seen=f"{home} is open to others (mode {mode:o})", fix=f"chmod 700 {home}"
+        )
+    return Finding(what="home", state="ok", seen=str(home))
+
+
+def _disk(home: Path) -> Finding:
+    free = shutil.disk_usage(home).free
+    seen = f"{free / 2**30:.1f} GiB free"
+    if free < _LOW_DISK:
+        return Finding(
+            what="disk", state="warn", seen=seen, fix="make room: when it is full no task is accepted or started"
+        )
+    return Finding(what="disk", state="ok", seen=seen)
+
+
+def _storage(storage: str) -> Finding:
+    if storage != "working":
+        return Finding(what="storage", state="missing", seen=f"the database is {storage}", fix="make room on the disk")
+    return Finding(what="storage", state="ok", seen="the database takes writes")
+
+
+def _shipped() -> Finding:
+    missing = [what for what, there in (("themes", bool(themes())), ("examples", inbox().is_file())) if not there]
+    if missing:
+        return Finding(
+            what="shipped files", state="missing", seen=f"no {' and no '.join(missing)}", fix="install aiwm again"
+        )
+    return Finding(what="shipped files", state="ok", seen="themes and examples are there")
+
+
+def _models(models: Iterable[ModelRow]) -> list[Finding]:
+    return [
+        Finding(
+            what=f"model {row.id}", state="warn", seen=f"{row.state}: {row.note}", fix=f"aiwm view ':events {row.id}'"
+        )
+        if row.state in ("failed", "backoff")
+        else Finding(what=f"model {row.id}", state="ok", seen=f"{row.state} on {row.where}, {row.backend}")
+        for row in models
+    ]
+
+
+def _gpu() -> Finding:
+    if os.path.exists("/proc/driver/nvidia/version"):
+        return Finding(what="GPU", state="ok", seen="an NVIDIA driver is loaded")
+    return Finding(
+        what="GPU",
+        state="warn",
+        seen="no NVIDIA driver: models run on the CPU",
+        fix="install the driver if there is a card",
+    )
+
+
+def _package(name: str, what: str, fix: str) -> Finding:
+    if find_spec(name) is None:
+        return Finding(what=what, state="warn", seen="not installed", fix=fix)
+    return Finding(what=what, state="ok", seen="installed")

@@ -1,0 +1,102 @@
+"""One client's connection: the handshake, then requests through the table until it leaves."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any
+
+from engine import __version__
+from engine.contract.errors import AiwmError, Code
+from engine.contract.requests.session import PROTOCOL_VERSION, EngineHello, EngineStatus, Welcome
+from engine.requests.caller import Caller
+from engine.requests.table import RequestTable, decode_request
+from engine.wire.peer import Peer, notification
+from engine.wire.rpc import Incoming, encode
+from engine.wire.transports import peer_uid
+
+
+class Doorman:
+    """Keeps the connected clients. `greet` makes the welcome, `arrived` hears of a client (and whether it waits for work),
+    `left` of its end; `stopping` refuses newcomers."""
+
+    def __init__(
+        self,
+        table: RequestTable,
+        greet: Callable[[], Welcome],
+        arrived: Callable[[Caller, bool], None],
+        left: Callable[[Caller], None],
+    ) -> None:
+        self._table = table
+        self._greet = greet
+        self._arrived = arrived
+        self._left = left
+        self._ids = itertools.count(1)
+        self._sessions: dict[Peer, Caller] = {}
+        self.stopping = False
+
+    @property
+    def clients(self) -> int:
+        return len(self._sessions)
+
+    def peer(self) -> Peer:
+        """A peer for a new connection."""
+        peer = Peer(self._serve)
+        peer.closed.add_done_callback(lambda _: self._gone(peer))
+        return peer
+
+    def tell_all(self, note: Any) -> None:
+        """Send a notification to every client."""
+        for peer in self._sessions:
+            notification(peer, note)
+
+    def close_all(self) -> list[Peer]:
+        """Close every connection after what was written has left; the peers, to wait for."""
+        peers = list(self._sessions)
+        for peer in peers:
+            peer.close()
+        return peers
+
+    async def _serve(self, peer: Peer, message: Incoming) -> bytes:
+        method = message.method or ""
+        if method == EngineHello.method:
+            return self._hello(peer, message)
+        caller = self._sessions.get(peer)
+        if caller is None:
+            if method != EngineStatus.method:
+                raise AiwmError(Code.bad_request, "the first request of a connection is engine.hello", field="method")
+            caller = Caller(id=0, principal="operator", client="status", read_only=True, send=lambda _: False)
+        return await self._table.handle(method, message.params, caller)
+
+    def _hello(self, peer: Peer, message: Incoming) -> bytes:
+        hello = decode_request(EngineHello, message.params)
+        assert isinstance(hello, EngineHello)
+        uid = peer_uid(peer)
+        if uid is not None and uid not in (0, os.getuid()):
+            raise AiwmError(Code.denied, "this engine belongs to another user")
+        if hello.protocol != PROTOCOL_VERSION:
+            raise AiwmError(
+                Code.protocol_mismatch,
+                f"this engine (aiwm {__version__}) speaks protocol {PROTOCOL_VERSION}, the client {hello.protocol}",
+                field="protocol",
+                fix="stop it with `aiwm engine stop` and start it with the aiwm you use",
+            )
+        if self.stopping:
+            raise AiwmError(Code.engine_stopping, "this engine is stopping", retryable=True)
+        if peer not in self._sessions:
+            caller = Caller(
+                id=next(self._ids),
+                principal="operator",
+                client=hello.client[:80],
+                read_only=hello.read_only,
+                send=lambda note: notification(peer, note, droppable=True),
+            )
+            self._sessions[peer] = caller
+            self._arrived(caller, hello.work)
+        return encode(self._greet())
+
+    def _gone(self, peer: Peer) -> None:
+        caller = self._sessions.pop(peer, None)
+        if caller is not None:
+            self._left(caller)

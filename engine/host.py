@@ -1,0 +1,335 @@
+"""The composition root: builds the rooms from the configuration, starts them in order, and stops them in the opposite one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import logging
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from engine import __version__
+from engine.clock import SystemClock
+from engine.config import LoadedConfig, ModelsConfig, load_config
+from engine.contract.errors import AiwmError, Code
+from engine.contract.notifications import EngineNotice
+from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
+from engine.control.manager import Manager
+from engine.control.operations.streams import StreamOperations
+from engine.doors.pipe import open_pipe
+from engine.doors.session import Doorman
+from engine.doors.socket import open_socket
+from engine.events import JournalEvents
+from engine.home import database_path, default_home, lock_path, make_home, socket_path
+from engine.inference.service import InferenceService
+from engine.inference.streams import Streams
+from engine.inference.supervision import Policy
+from engine.inference.supervisor import ProcessSettings
+from engine.lock import HomeLock
+from engine.operations import EngineOperations
+from engine.presence import Presence, Stay
+from engine.requests.caller import Caller
+from engine.requests.table import RequestTable
+from engine.store.store import Store
+from engine.ticker import Ticker
+from engine.views.operations import ViewOperations
+from engine.views.service import ViewService
+
+_log = logging.getLogger(__name__)
+
+_CLOSE_S = 1.0
+_SWITCH_S = 0.0002
+
+
+class Options(msgspec.Struct, frozen=True, kw_only=True):
+    """How this engine was started. `on_demand`: by a subcommand, so it dispatches only for clients that wait for work."""
+
+    home: Path
+    on_demand: bool = False
+    read_only: bool = False
+    attached: bool = False
+
+
+def _process_settings(models: ModelsConfig) -> ProcessSettings:
+    return ProcessSettings(
+        slots=models.slots,
+        context=models.context,
+        start_timeout=models.start_timeout_ms / 1000,
+        hang_timeout=models.hang_timeout_ms / 1000,
+        policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
+    )
+
+
+class ModelKeeper:
+    """Loads models in the background, before the first text is asked of them."""
+
+    def __init__(self, models: InferenceService) -> None:
+        self._models = models
+        self._loading: dict[str, asyncio.Task[object]] = {}
+
+    def publish(self, model: str) -> None:
+        self._models.publish(model)
+
+    def ensure(self, model: str) -> None:
+        """Load it unless that is under way. A failure is the service's to tell, as an event and a state."""
+        if model not in self._loading:
+            task: asyncio.Task[object] = asyncio.ensure_future(self._models.load(model))
+            self._loading[model] = task
+            task.add_done_callback(lambda done: self._loaded(model, done))
+
+    async def close(self) -> None:
+        """Give up what is being loaded, then stop every process."""
+        for task in list(self._loading.values()):
+            task.cancel()
+        await self._models.close()
+
+    def _loaded(self, model: str, task: asyncio.Task[object]) -> None:
+        del self._loading[model]
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("model %s was not loaded: %s", model, task.exception())
+
+
+class Host:
+    """One engine: every room, plugged together. `run` returns when it has stopped."""
+
+    def __init__(self, options: Options, loaded: LoadedConfig, store: Store) -> None:
+        self._options = options
+        self._store = store
+        config = loaded.config
+        clock = SystemClock()
+        self._events = JournalEvents(store.journal, clock)
+        self._streams = Streams()
+        self._models = InferenceService(
+            options.home,
+            _process_settings(config.models),
+            clock=clock,
+            events=self._events,
+            on_slots=lambda model, _, total: self._manager.fleet.slots(model, total),
+            on_change=lambda: self._touch("models"),
+        )
+        self._keeper = ModelKeeper(self._models)
+        self._manager = Manager(
+            options.home,
+            config,
+            store,
+            clock,
+            self._events,
+            self._models,
+            self._keeper,
+            self._streams,
+            self._models.rows,
+            self._touch,
+            self._mode,
+        )
+        tables = self._manager.tables
+        self._views = ViewService(
+            store,
+            {
+                "queues": tables.queues,
+                "pools": tables.pools,
+                "instances": tables.instances,
+                "workers": tables.workers,
+                "models": tables.models,
+                "needs": tables.needs,
+                "machine": tables.machine,
+            },
+            clock,
+            tables.with_reasons,
+        )
+        self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
+        store.journal.on_commit(lambda _: self._ticker.stir())
+        self._table = RequestTable(self._events, read_only=options.read_only)
+        self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
+        self._presence = Presence(
+            Stay.on_demand if options.on_demand else Stay.attached if options.attached else Stay.headless,
+            config.engine.linger_ms,
+            lambda: self._manager.busy,
+            self._manager.enable,
+            lambda: self.stop("now"),
+        )
+        self._following = StreamOperations(self._streams, store.readers)
+        ViewOperations(self._views).register(self._table)
+        self._following.register(self._table)
+        self._manager.register(self._table)
+        EngineOperations(
+            options.home,
+            loaded,
+            store,
+            self._manager,
+            self._models.rows,
+            lambda: self._doorman.clients,
+            lambda: self._presence.dispatching,
+            self.stop,
+        ).register(self._table)
+        self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def run(self, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
+        """Serve until stopped."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        await self._manager.start(dispatch=self._presence.dispatching)
+        recovered = self._store.recovered
+        self._events.emit(
+            "info",
+            "engine.started",
+            "engine",
+            f"epoch {self._store.epoch}: {recovered.requeued} tasks taken back, {recovered.dead_lettered} given up,"
+            f" {recovered.dropped} dropped",
+        )
+        server = await open_socket(socket_path(self._options.home), self._doorman)
+        if pipe is not None:
+            await open_pipe(*pipe, self._doorman)
+        # The journal's thread gives the interpreter lock away at every statement. At the default of 5 ms it would wait that long to
+        # get it back from a busy loop, several times a batch: measured, a third fewer tasks a second.
+        sys.setswitchinterval(_SWITCH_S)
+        # What is built now lives as long as the engine: the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
+        self._presence.begin()
+        mode = await self._stopping
+        await self._close(mode, server)
+        return 0
+
+    def stop(self, mode: str) -> None:
+        """Begin to stop: `drain` waits for running tasks, `now` gives them back. Asked again, `now` overtakes `drain`."""
+        if not self._stopping.done():
+            self._stopping.set_result(mode)
+        elif mode == "now":
+            self._manager.hurry()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    async def _close(self, mode: str, server: asyncio.AbstractServer) -> None:
+        self._manager.submission.draining = lambda: True
+        self._doorman.tell_all(EngineNotice(what="stopping", text=f"the engine is stopping ({mode})"))
+        self._touch("machine")
+        if mode == "drain":
+            # Until it is over clients may come: to look, and to say that it shall not take so long.
+            await self._manager.drain()
+        self._doorman.stopping = True
+        server.close()
+        await self._manager.stop()
+        self._ticker.close()
+        await self._keeper.close()
+        self._events.emit("info", "engine.stopped", "engine", mode)
+        socket_path(self._options.home).unlink(missing_ok=True)
+        # Answers under way (the stop's own among them) leave before the file is closed under their readers.
+        peers = self._doorman.close_all()
+        try:
+            async with asyncio.timeout(_CLOSE_S):
+                await asyncio.gather(*(asyncio.shield(peer.closed) for peer in peers))
+        except TimeoutError:
+            pass
+        await self._views.close()
+        await self._store.close()
+
+    def _signalled(self, number: int) -> None:
+        _log.info("signal %s", signal.Signals(number).name)
+        again = self._stopping.done()
+        self.stop("now" if again or number == signal.SIGTERM else "drain")
+
+    def _welcome(self) -> Welcome:
+        return Welcome(
+            protocol=PROTOCOL_VERSION,
+            version=__version__,
+            home=str(self._options.home),
+            pid=os.getpid(),
+            epoch=self._store.epoch,
+            host=socket.gethostname(),
+            read_only=self._options.read_only,
+        )
+
+    def _arrived(self, caller: Caller, works: bool) -> None:
+        self._presence.arrived(caller.id, works)
+
+    def _left(self, caller: Caller) -> None:
+        self._views.close_client(caller.id)
+        self._following.close_client(caller.id)
+        self._presence.left(caller.id)
+
+    def _mode(self) -> str:
+        if self._stopping.done():
+            return "stopping"
+        if self._store.journal.state == "failed":
+            return "storage failed"
+        if not self._presence.dispatching:
+            return "not dispatching"
+        return "read-only" if self._options.read_only else "live"
+
+    def _touch(self, table: str) -> None:
+        self._views.touch(table)
+
+    def _moving(self) -> bool:
+        """Whether figures change by themselves: rates fall for a minute after the last task."""
+        tally = self._manager.tally
+        moving = any(any(tally.rates(queue)) for queue in self._manager.catalogue.queues)
+        return bool(len(self._manager.attempts)) or moving or any(row.tokens_per_s for row in self._models.rows())
+
+    def _tick(self) -> None:
+        for table in ("machine", "models", "queues", "pools"):
+            self._touch(table)
+        self._presence.look()
+
+
+def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
+    """`engine run`: take the home's lock, open the store, serve. Exit codes: 0 stopped, 1 failed, 2 configuration, 75 home is taken."""
+    parser = argparse.ArgumentParser(prog="aiwm engine run", description="Serve a home until stopped.")
+    parser.add_argument("--home", type=Path, default=None, help="the home to serve")
+    parser.add_argument("--stdio", action="store_true", help="serve the client at stdin and stdout too")
+    parser.add_argument("--on-demand", action="store_true", help="leave 2 s after the last client")
+    parser.add_argument("--read-only", action="store_true", help="answer no request that changes anything")
+    parsed = parser.parse_args(arguments)
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
+    )
+    home = (parsed.home or default_home()).expanduser().absolute()
+    try:
+        loaded = load_config()
+        make_home(home)
+        lock = HomeLock(lock_path(home))
+        options = Options(home=home, on_demand=parsed.on_demand, read_only=parsed.read_only, attached=pipe is not None)
+        try:
+            return asyncio.run(_serve(options, loaded, pipe))
+        finally:
+            lock.release()
+    except AiwmError as error:
+        return _say(error)
+    except OSError as error:
+        return _say(
+            AiwmError(
+                Code.config_invalid,
+                f"{error.filename or home}: {error.strerror}",
+                field="home",
+                fix="choose another --home",
+            )
+        )
+
+
+async def _serve(options: Options, loaded: LoadedConfig, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
+    store = Store.open(database_path(options.home), clock=SystemClock())
+    try:
+        return await Host(options, loaded, store).run(pipe)
+    except AiwmError:
+        await store.close()
+        raise
+
+
+def _say(error: AiwmError) -> int:
+    """The last line on stderr says why the engine did not start; a client that started it reads it from the log."""
+    if sys.stderr.isatty():
+        print(f"aiwm: {error}", file=sys.stderr)
+    else:
+        line = {"v": 1, "kind": "error", **msgspec.to_builtins(error.info)}
+        sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
+        sys.stderr.buffer.flush()
+    if error.code == Code.engine_running:
+        return os.EX_TEMPFAIL
+    return 2 if error.code in (Code.config_invalid, Code.definition_invalid) else 1

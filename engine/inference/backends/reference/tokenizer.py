@@ -1,0 +1,158 @@
+"""Text to tokens: tokenizer.json by the tokenizers library, conversations by the model's own chat template.
+
+The template is a program that came with the model, so it runs in jinja2's immutable sandbox (and, like everything in a model
+process, under the process's memory limit). The content of messages is data to it: a message cannot add template code, and
+special tokens spelled out in a message become ordinary text."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from engine.contract.errors import AiwmError, Code
+from engine.inference.backends.base import Message
+from engine.inference.backends.reference.config import read_json
+
+# Stands in a rendered prompt, twice around a number, for a special token that a message spelled out. Private use: no text has it.
+_SHIELD = "\uf8ff"
+_ROLE = re.compile(r"[a-z][a-z_-]{0,31}")
+
+
+class Tokenizer:
+    """Everything about text that a model directory brings. Raises model_invalid when it is not usable."""
+
+    def __init__(self, directory: Path, vocabulary: int) -> None:
+        from tokenizers import Tokenizer as Library
+
+        path = directory / "tokenizer.json"
+        if not path.is_file():
+            raise AiwmError(
+                Code.model_invalid,
+                f"{directory} has no tokenizer.json",
+                field="model",
+                fix="save the tokenizer in its fast form next to the weights",
+            )
+        try:
+            self._library = Library.from_file(str(path))
+        except Exception as error:
+            raise AiwmError(Code.model_invalid, f"{path} is not a usable tokenizer: {error}", field="model") from error
+        size = self._library.get_vocab_size(with_added_tokens=True)
+        if size > vocabulary:
+            raise AiwmError(
+                Code.model_invalid,
+                f"{path} has {size} tokens, the model only {vocabulary}",
+                field="model",
+                fix="use the tokenizer that belongs to these weights",
+            )
+        settings_path = directory / "tokenizer_config.json"
+        settings = read_json(settings_path, Code.model_invalid) if settings_path.is_file() else {}
+        self._source = _template_source(directory, settings)
+        self._named = {
+            key: _token_text(settings.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        self._template: Any = None
+        special = {token.content for token in self._library.get_added_tokens_decoder().values() if token.special}
+        self._spellings = [_SHIELD, *sorted(special - {""}, key=len, reverse=True)]
+        self._spelling = re.compile("|".join(map(re.escape, self._spellings)))
+
+    @property
+    def has_template(self) -> bool:
+        return self._source is not None
+
+    def encode(self, prompt: str) -> tuple[int, ...]:
+        """The tokens of a bare prompt, special ones included, after those that begin a text for this model."""
+        return tuple(self._library.encode(prompt).ids)
+
+    def converse(self, messages: Sequence[Message]) -> tuple[str, tuple[int, ...]]:
+        """The prompt for a conversation and its tokens. Raises bad_request."""
+        for message in messages:
+            if not _ROLE.fullmatch(message.role):
+                raise AiwmError(
+                    Code.bad_request, f"a role is a lower-case word, not {message.role!r}", field="messages"
+                )
+        shielded = self._render(
+            [{"role": message.role, "content": self._shield(message.content)} for message in messages]
+        )
+        pieces = shielded.split(_SHIELD)  # text, number, text, number, … text
+        tokens: list[int] = []
+        for position, piece in enumerate(pieces):
+            if position % 2:
+                spelling = pieces[position] = self._spelled_out(piece)
+                self._library.encode_special_tokens = True
+                tokens += self._library.encode(spelling, add_special_tokens=False).ids
+                self._library.encode_special_tokens = False
+            else:
+                tokens += self._library.encode(piece, add_special_tokens=False).ids
+        return "".join(pieces), tuple(tokens)
+
+    def _shield(self, text: str) -> str:
+        return self._spelling.sub(lambda found: f"{_SHIELD}{self._spellings.index(found[0])}{_SHIELD}", text)
+
+    def _spelled_out(self, number: str) -> str:
+        if not (number.isdecimal() and int(number) < len(self._spellings)):
+            raise AiwmError(
+                Code.bad_request, "the model's chat template cut a message at a special token", field="messages"
+            )
+        return self._spellings[int(number)]
+
+    def _render(self, turns: list[dict[str, str]]) -> str:
+        if self._source is None:
+            raise AiwmError(
+                Code.bad_request,
+                "this model has no chat template, so it cannot take messages",
+                field="messages",
+                fix="send `prompt` instead",
+            )
+        import jinja2
+
+        try:
+            if self._template is None:
+                self._template = _sandbox().from_string(self._source)
+            return str(self._template.render(messages=turns, add_generation_prompt=True, **self._named))
+        except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
+            raise AiwmError(
+                Code.bad_request, f"the model's chat template refused these messages: {error}", field="messages"
+            ) from error
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        return str(self._library.decode(list(tokens), skip_special_tokens=True))
+
+
+def _token_text(value: Any) -> str:
+    """A special token is written as a string or as {"content": …}."""
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else ""
+
+
+def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
+    """chat_template.jinja, or `chat_template` of tokenizer_config.json: a string, or named ones of which we take the default."""
+    path = directory / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text("utf-8")
+    value = settings.get("chat_template")
+    if isinstance(value, list):
+        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
+        value = named.get("default")
+    return value if isinstance(value, str) else None
+
+
+def _sandbox() -> Any:
+    from jinja2 import TemplateError
+    from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+    def refuse(reason: str) -> str:
+        raise TemplateError(reason)
+
+    def to_json(value: Any, indent: int | None = None) -> str:
+        return json.dumps(value, ensure_ascii=False, indent=indent)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
+    )
+    environment.filters["tojson"] = to_json
+    environment.globals["raise_exception"] = refuse
+    return environment

@@ -1,0 +1,117 @@
+"""Ports: what a room needs from rooms above it, as small protocols and plain data. `host.py` plugs them together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any, Protocol
+
+import msgspec
+
+from engine.contract.definitions import AdapterUse, Sampling
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One turn of a conversation. `role` is system, user, assistant or tool."""
+
+    role: str
+    content: str
+
+
+class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit)."""
+
+    messages: tuple[Message, ...]
+    sampling: Sampling = Sampling()
+    adapters: tuple[AdapterUse, ...] = ()
+    deadline_ms: int | None = None
+
+
+class Reservation(msgspec.Struct, frozen=True, kw_only=True):
+    """The scheduler's leave to use a model once: the slot it keeps free, and for whom. Nothing generates without one."""
+
+    task: str
+    seq: int
+    attempt: int
+    definition: str
+    model: str
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """A piece of text as it was made, and how many tokens it took."""
+
+    text: str
+    tokens: int
+
+
+class AdapterUsed(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter as it was really applied: `digest` is the hex SHA-256 of its content."""
+
+    name: str
+    digest: str
+    weight: float
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How a generation ended: `reason` is stop, length, cancelled or deadline. Times in ms from the request on."""
+
+    reason: str
+    text: str
+    tokens_in: int
+    tokens_out: int
+    first_token_ms: float
+    total_ms: float
+    adapters: tuple[AdapterUsed, ...] = ()
+
+
+class Generation(Protocol):
+    """A generation under way: iterate over its deltas, then read the outcome. Errors are AiwmErrors from the iteration."""
+
+    def __aiter__(self) -> AsyncIterator[Delta]: ...
+
+    @property
+    def outcome(self) -> Outcome:
+        """Valid once the iteration has ended."""
+
+    async def cancel(self) -> None:
+        """Stop making tokens. The iteration then ends with reason `cancelled`."""
+
+
+class ModelHandle(Protocol):
+    """A model by name, wherever it runs."""
+
+    async def generate(self, request: GenerateRequest, reservation: Reservation) -> Generation:
+        """Start a generation. Raises AiwmError (model_not_found, prompt_too_long, model_crashed, …)."""
+
+
+class Models(Protocol):
+    """Where workers get their models from."""
+
+    def handle(self, model: str) -> ModelHandle: ...
+
+
+class Texts(Protocol):
+    """Where running tasks' text goes as it is made: a row that grows, kept per (task number, attempt)."""
+
+    def open(self, seq: int, attempt: int) -> None:
+        """An attempt begins; its text starts at offset 0."""
+
+    def append(self, seq: int, attempt: int, text: str) -> None: ...
+
+    def end(self, seq: int, attempt: int, state: str) -> None:
+        """The attempt's end is on disk; `state` is what its task became."""
+
+
+class EventSink(Protocol):
+    """Where rooms below the journal's owner report what happened. It is written with the next commit."""
+
+    def emit(
+        self,
+        level: str,
+        type: str,
+        about: str,
+        text: str,
+        *,
+        who: str = "engine",
+        task_seq: int | None = None,
+        **details: Any,
+    ) -> None: ...

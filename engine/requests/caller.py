@@ -1,0 +1,19 @@
+"""Who asks: the principal behind a connection, and the way back to it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+
+class Caller(msgspec.Struct, kw_only=True):
+    """One connection's identity. `id` is unique in this engine's life, `principal` is on whose behalf it asks (kept with every
+    task), `send` delivers a notification and is False when the other side is congested."""
+
+    id: int
+    principal: str
+    client: str
+    read_only: bool
+    send: Callable[[Any], bool]

@@ -1,0 +1,97 @@
+"""The table of handlers and the one way through it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.contract.requests import catalogue
+from engine.contract.requests.base import Request
+from engine.contract.states import Effect
+from engine.ports import EventSink
+from engine.requests.caller import Caller
+from engine.wire.rpc import encode, undecodable
+
+Result = TypeVar("Result")
+Handler = Callable[[Any, Caller], Awaitable[Any]]
+
+_log = logging.getLogger(__name__)
+
+# A task's own events say who submitted it; an audit line for each would only double them.
+_SPEAK_FOR_THEMSELVES = frozenset({"task.submit", "task.run"})
+
+
+class RequestTable:
+    """Maps request classes to handlers. `read_only` refuses every effect but `read`, for everyone."""
+
+    def __init__(self, events: EventSink, *, read_only: bool) -> None:
+        self._events = events
+        self._read_only = read_only
+        self._catalogue = catalogue()
+        self._handlers: dict[str, Handler] = {}
+
+    def register(self, kind: type[Request[Result]], handler: Callable[[Any, Caller], Awaitable[Result]]) -> None:
+        """Let `handler` answer requests of this class. Each class has exactly one handler."""
+        if kind.method in self._handlers:
+            raise ValueError(f"{kind.method} has a handler already")
+        self._handlers[kind.method] = handler
+
+    def missing(self) -> list[str]:
+        """Methods of the contract that nobody answers: must be empty once the host is built."""
+        return sorted(set(self._catalogue.by_method) - set(self._handlers))
+
+    async def handle(self, method: str, params: msgspec.Raw, caller: Caller) -> bytes:
+        """Answer one request. Raises AiwmError only; anything else a handler raises becomes `internal` and a log entry."""
+        kind = self._catalogue.find(method)
+        request = decode_request(kind, params)
+        self._check(kind, caller)
+        try:
+            result = await self._handlers[kind.method](request, caller)
+        except AiwmError:
+            raise
+        except Exception as error:
+            _log.exception("%s failed", kind.method)
+            raise AiwmError(
+                Code.internal,
+                f"{kind.method} failed inside the engine: {type(error).__name__}",
+                fix="see logs/engine.log",
+            ) from error
+        if kind.effect is not Effect.read and kind.method not in _SPEAK_FOR_THEMSELVES:
+            self._events.emit("audit", kind.method, _about(request), _summary(request), who=caller.principal)
+        return encode(result)
+
+    def _check(self, kind: type[Request[Any]], caller: Caller) -> None:
+        if kind.effect is Effect.read:
+            return
+        if self._read_only or caller.read_only:
+            whose = "this engine" if self._read_only else "this connection"
+            raise AiwmError(
+                Code.read_only, f"{kind.method} changes something and {whose} is read-only", fix="leave --read-only out"
+            )
+
+
+def decode_request(kind: type[Request[Any]], params: msgspec.Raw) -> Request[Any]:
+    """The typed request; `bad_request` naming the field otherwise. Absent params are an empty object."""
+    raw = bytes(params)
+    try:
+        request: Request[Any] = msgspec.json.decode(b"{}" if raw == b"null" else raw, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise undecodable(error, kind) from None
+    return request
+
+
+def _about(request: Request[Any]) -> str:
+    for name in ("name", "id", "ids", "queue", "definition"):
+        value = getattr(request, name, None)
+        if value:
+            value = getattr(value, "name", value)
+            return ",".join(value)[:200] if isinstance(value, tuple) else str(value)[:200]
+    return ""
+
+
+def _summary(request: Request[Any]) -> str:
+    return encode(request).decode()[:500]

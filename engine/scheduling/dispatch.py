@@ -1,0 +1,75 @@
+"""Starting tasks: which waiting task gets which idle instance, and when a pool needs another one."""
+
+from __future__ import annotations
+
+from engine.scheduling import gates
+from engine.scheduling.backlog import Backlog
+from engine.scheduling.classes import ReadyClass
+from engine.scheduling.decisions import Decision, StartTask
+from engine.scheduling.fleet import Fleet
+from engine.scheduling.inputs import Now
+from engine.scheduling.pools import Pool
+from engine.scheduling.task import RUNNING, Task
+
+
+class Dispatch:
+    """Brings backlog and fleet together. `running` counts tasks from StartTask to their end."""
+
+    def __init__(self, fleet: Fleet, backlog: Backlog) -> None:
+        self.fleet = fleet
+        self.backlog = backlog
+        self.running = 0
+
+    def settle(self, now: Now, out: list[Decision]) -> None:
+        """Start and spawn what can be on the pools that something happened to."""
+        pools = list(self.fleet.touched)
+        self.fleet.touched.clear()
+        for pool in pools:
+            self._fill(pool, now, out)
+        for pool in pools:
+            self.fleet.scale(pool, now, out)
+            held = gates.held_gate(pool, now.mono_ns) if pool.offered else None
+            if held != pool.held:
+                pool.held, pool.held_since_ms = held, now.wall_ms
+
+    def _fill(self, pool: Pool, now: Now, out: list[Decision]) -> None:
+        model = pool.model
+        if model is None or model.total is None or len(model.pools) == 1:
+            while pool.offered and gates.pool_gate(pool) is None:
+                cls = pool.best()
+                if cls is None:
+                    return
+                self._start(cls, pool, now, out)
+            return
+        # Pools that share a model's slots: the task with the smallest (rank, seq) of all of them goes first.
+        while True:
+            heads = []
+            for index, sharer in enumerate(model.pools):
+                if sharer.offered and gates.pool_gate(sharer) is None and (cls := sharer.best()) is not None:
+                    heads.append((*sharer.heads[0][:2], index, cls))
+            if not heads:
+                return
+            _, _, index, cls = min(heads)
+            self._start(cls, model.pools[index], now, out)
+
+    def _start(self, cls: ReadyClass, pool: Pool, now: Now, out: list[Decision]) -> None:
+        backlog = self.backlog
+        task = backlog.ready.take_first(cls, now, out)
+        ref = task.ref
+        if ref.deadline_ms is not None:
+            if ref.deadline_ms <= now.wall_ms:
+                backlog.expire_taken(task, out)
+                return
+            backlog.deadlines.remove(ref.deadline_ms, ref.seq)
+        instance = self.fleet.take(pool, task, now)
+        task.state = RUNNING
+        task.attempt += 1
+        self.running += 1
+        out.append(StartTask(ref.seq, task.attempt, instance.id, pool.name))
+
+    def stop(self, task: Task, now: Now, out: list[Decision]) -> None:
+        """The task runs no more and is out of memory."""
+        self.fleet.release(task, now, out)
+        task.verdict = None
+        self.running -= 1
+        del self.backlog.tasks[task.ref.seq]

@@ -1,0 +1,288 @@
+"""What the scheduler is told. Every input states something that has already happened (and, where it changed a row, was committed)."""
+
+from __future__ import annotations
+
+import json
+from typing import Literal, NamedTuple
+
+import msgspec
+
+Outcome = Literal["completed", "failed", "cancelled", "crashed", "expired", "gone"]
+"""How an attempt or a waiting task ended. `crashed`: its process or instance died under it. `expired`: its deadline passed while it
+waited. `gone`: nothing was left to end, the row had already moved on."""
+
+Key = tuple[int, int]
+"""A place in an order: (rank, seq), (due_ms, seq) or (deadline_ms, seq)."""
+
+BOTTOM: Key = (-(2**63), 0)
+"""Before every key: a page after it starts at the beginning."""
+
+
+class Now(msgspec.Struct, frozen=True, gc=False):
+    """One reading of both clocks: Unix time in ms (may jump) and monotonic time in ns (never goes back)."""
+
+    wall_ms: int
+    mono_ns: int
+
+
+class Criteria(msgspec.Struct, frozen=True):
+    """What a task asks of its worker: a definition by name, and capabilities that it must have all of."""
+
+    definition: str | None = None
+    capabilities: frozenset[str] = frozenset()
+
+    @property
+    def key(self) -> str:
+        """The canonical text of these criteria: empty for none. Rows store it, classes are told apart by it."""
+        if self.definition is None and not self.capabilities:
+            return ""
+        return json.dumps([self.definition, *sorted(self.capabilities)], ensure_ascii=False, separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, key: str) -> Criteria:
+        """The criteria whose `key` this is."""
+        if not key:
+            return _ANY
+        definition, *capabilities = json.loads(key)
+        return cls(definition, frozenset(capabilities))
+
+
+_ANY = Criteria()
+
+
+class ClassKey(NamedTuple):
+    """Tasks that the same workers may run in the same order: one queue, one tenant, one `Criteria.key`."""
+
+    queue: str
+    tenant: str
+    criteria: str
+
+
+class TaskRef(msgspec.Struct, frozen=True, gc=False):
+    """A waiting task as its row has it.
+
+    `rank` is `due_ms - priority * aging_ms`, written at submit and never changed (smaller first, then `seq`). `due_ms` (Unix ms) is set
+    while the row is `scheduled`, or `retrying` (`retrying` is then True), and None once it is `pending`. `attempt` counts started
+    attempts, `crashes` those that ended in a crash. `max_attempts` None means the queue's. `deadline_ms` is Unix ms."""
+
+    seq: int
+    queue: str
+    rank: int
+    tenant: str = ""
+    criteria: str = ""
+    due_ms: int | None = None
+    attempt: int = 0
+    crashes: int = 0
+    max_attempts: int | None = None
+    deadline_ms: int | None = None
+    on_crash: Literal["retry", "dead-letter"] = "retry"
+    retrying: bool = False
+
+
+class RetryPolicy(msgspec.Struct, frozen=True):
+    """How failed attempts are repeated: `delay_ms` before the second one, times `backoff` for each further one, at most `max_delay_ms`;
+    `jitter` (0 to 1) spreads a delay by up to that share either way."""
+
+    max_attempts: int = 3
+    delay_ms: int = 1_000
+    backoff: float = 2.0
+    max_delay_ms: int = 300_000
+    jitter: float = 0.1
+
+
+class QueueChanged(msgspec.Struct, frozen=True):
+    """A queue exists and looks like this. `pools` in order of preference. A draining queue works off what it has; refusing new tasks
+    is the caller's business, before the journal."""
+
+    name: str
+    pools: tuple[str, ...] = ()
+    paused: bool = False
+    draining: bool = False
+    retry: RetryPolicy = RetryPolicy()
+    max_length: int | None = None
+
+
+class QueueRemoved(msgspec.Struct, frozen=True):
+    name: str
+
+
+class PoolChanged(msgspec.Struct, frozen=True):
+    """A pool exists and looks like this. Instances of another `definition` or `revision` (its digest) than the one given are retired:
+    idle ones now, busy ones when their task ends. `model` names what its tasks need a slot of, None when nothing."""
+
+    name: str
+    definition: str
+    capabilities: frozenset[str] = frozenset()
+    min_idle: int = 0
+    max_total: int = 1
+    model: str | None = None
+    paused: bool = False
+    revision: str = ""
+
+
+class PoolRemoved(msgspec.Struct, frozen=True):
+    name: str
+
+
+class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
+    """A row began to wait: submitted, revived, or made ready by hand. Fed once a page read would see the row."""
+
+    task: TaskRef
+
+
+class TaskEnded(msgspec.Struct, frozen=True, gc=False):
+    """An attempt, or a waiting task, ended; its transaction is committed.
+
+    Answers StartTask (with its `attempt`), and CancelTask of a waiting task, ExpireTask and DeadLetter (any `attempt`; outcome `gone`
+    when the transaction found nothing to do). An attempt that is not the running one is a zombie's and changes nothing."""
+
+    seq: int
+    attempt: int
+    outcome: Outcome
+    retryable: bool = False
+    error_code: str | None = None
+
+
+class StartRefused(msgspec.Struct, frozen=True, gc=False):
+    """A StartTask did not come about. `gone`: the row was no longer waiting, forget it. Otherwise its commit failed and it waits again."""
+
+    seq: int
+    attempt: int
+    gone: bool
+
+
+class CancelRequested(msgspec.Struct, frozen=True, gc=False):
+    """Somebody wants this task cancelled, waiting or running."""
+
+    seq: int
+
+
+class RetryNow(msgspec.Struct, frozen=True, gc=False):
+    """A scheduled or retrying task shall not wait for its time. (A task that ended is revived by its row and TaskSubmitted.)"""
+
+    seq: int
+
+
+class Promoted(msgspec.Struct, frozen=True):
+    """Answers Promote: these rows are `pending` now."""
+
+    seqs: tuple[int, ...]
+
+
+class PageLoaded(msgspec.Struct, frozen=True):
+    """Answers LoadPage: waiting rows of the class after the asked key, in (rank, seq) order; `more` if the class goes on after them."""
+
+    load: int
+    key: ClassKey
+    tasks: tuple[TaskRef, ...]
+    more: bool
+
+
+class ClassSummary(msgspec.Struct, frozen=True):
+    """A class that has pending rows, and how many (for answers to "why" only: any number that is known cheaply will do)."""
+
+    key: ClassKey
+    count: int = 1
+
+
+class ClassesLoaded(msgspec.Struct, frozen=True):
+    """Answers LoadClasses: classes in key order; `more` if there are further ones."""
+
+    load: int
+    classes: tuple[ClassSummary, ...]
+    more: bool
+
+
+class DueLoaded(msgspec.Struct, frozen=True):
+    """Answers LoadDue: scheduled and retrying rows after the asked key, in (due_ms, seq) order."""
+
+    load: int
+    tasks: tuple[TaskRef, ...]
+    more: bool
+
+
+class DeadlinesLoaded(msgspec.Struct, frozen=True):
+    """Answers LoadDeadlines: (deadline_ms, seq) of waiting rows after the asked key, in that order."""
+
+    load: int
+    deadlines: tuple[Key, ...]
+    more: bool
+
+
+class InstanceReady(msgspec.Struct, frozen=True, gc=False):
+    """An instance takes work. `answers_spawn` is False when nobody asked for it here (an operator started it). `revision` is that of the
+    definition it was made from: if the pool has another one by now, it is retired at once; None is taken for the pool's."""
+
+    id: str
+    pool: str
+    answers_spawn: bool = True
+    revision: str | None = None
+
+
+class SpawnFailed(msgspec.Struct, frozen=True, gc=False):
+    """A SpawnInstance came to nothing. The pool tries again after a growing pause."""
+
+    pool: str
+    reason: str
+
+
+class InstanceGone(msgspec.Struct, frozen=True, gc=False):
+    """An instance is no more. The end of its task, if it had one, is told by TaskEnded, before or after."""
+
+    id: str
+    crashed: bool = False
+
+
+class RetireRequested(msgspec.Struct, frozen=True, gc=False):
+    """An instance shall take no further task and go when the one it has ends."""
+
+    id: str
+
+
+class SlotsChanged(msgspec.Struct, frozen=True, gc=False):
+    """How many requests a model serves at once: `total` None is unlimited, 0 not ready. `outside` counts the slots held by others than
+    tasks started here (a chat); what tasks hold is counted by the scheduler itself from StartTask to TaskEnded."""
+
+    model: str
+    total: int | None
+    outside: int = 0
+
+
+class StorageFailed(msgspec.Struct, frozen=True):
+    """A commit failed: nothing that needs one is decided until StorageRecovered."""
+
+
+class StorageRecovered(msgspec.Struct, frozen=True):
+    """Commits work again: what was decided and never answered is decided once more."""
+
+
+class DispatchEnabled(msgspec.Struct, frozen=True):
+    """Whether tasks may start at all. `reason` says why not: "drain", or "no command waits for work"."""
+
+    enabled: bool
+    reason: str = ""
+
+
+class Recover(msgspec.Struct, frozen=True):
+    """The store has rows that were not told one by one: classes, due times and deadlines are asked for in pages."""
+
+
+class Tick(msgspec.Struct, frozen=True):
+    """Time has passed. Answers WakeAt; an extra one does no harm."""
+
+
+TaskInput = TaskSubmitted | TaskEnded | StartRefused | CancelRequested | RetryNow | Promoted
+PageInput = PageLoaded | ClassesLoaded | DueLoaded | DeadlinesLoaded
+FleetInput = (
+    QueueChanged
+    | QueueRemoved
+    | PoolChanged
+    | PoolRemoved
+    | InstanceReady
+    | SpawnFailed
+    | InstanceGone
+    | RetireRequested
+    | SlotsChanged
+)
+EngineInput = StorageFailed | StorageRecovered | DispatchEnabled | Recover | Tick
+Input = TaskInput | PageInput | FleetInput | EngineInput

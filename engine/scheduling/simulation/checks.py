@@ -1,0 +1,215 @@
+"""The promises, checked against books of the world's own: none of them asks the scheduler what it thinks it did."""
+
+from __future__ import annotations
+
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+from engine.contract.states import TaskState
+from engine.scheduling.inputs import ClassKey, Criteria, Key
+from engine.scheduling.simulation.disk import Row
+from engine.scheduling.task import READY
+
+if TYPE_CHECKING:
+    from engine.scheduling.simulation.workforce import Instance
+    from engine.scheduling.simulation.world import World
+
+
+class Violation(AssertionError):
+    """A promise was broken. `promise` is its name, the text what happened."""
+
+    def __init__(self, promise: str, text: str) -> None:
+        super().__init__(f"{promise}: {text}")
+        self.promise = promise
+
+
+class Checks:
+    """`ready` are the tasks that the scheduler was told are ready and has not been told otherwise, in order, class by class."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._running: dict[int, tuple[int, int]] = {}  # what runs by the disk's word: seq -> (epoch, attempt)
+        self._ready: dict[ClassKey, list[Key]] = {}
+        self._ready_seqs: set[int] = set()
+        self._given_up: set[int] = set()  # tasks that this engine's scheduler decided to end while they waited
+        self._promoted: set[int] = set()  # tasks that it decided to make ready and that are not yet
+        self._cancelled: set[int] = set()  # cancels that it was told of
+        self._rivals: dict[str, list[ClassKey]] = {}
+
+    # -- the disk ----------------------------------------------------------------------------------------------------
+
+    def started(self, row: Row) -> None:
+        if row.completions or row.state is not TaskState.processing:
+            raise Violation("none completed twice", f"task {row.seq} started again after it had ended")
+        self._running[row.seq] = (row.epoch, row.attempt)
+
+    def ending(self, row: Row, epoch: int, attempt: int, completed: bool) -> None:
+        """The disk is about to accept this end."""
+        running = self._running.pop(row.seq, None)
+        if completed and row.completions:
+            raise Violation(
+                "none completed twice", f"task {row.seq} completed again by attempt {attempt} of epoch {epoch}"
+            )
+        if running != (epoch, attempt):
+            raise Violation("fence", f"task {row.seq}: end of {(epoch, attempt)} accepted while {running} was running")
+
+    def rebooted(self) -> None:
+        """A new engine: nothing runs, and what is pending on disk is ready."""
+        self._running.clear()
+        self._given_up.clear()
+        self._promoted.clear()
+        self._cancelled.clear()
+        self._ready.clear()
+        self._ready_seqs.clear()
+        self._rivals.clear()
+        for row in self._world.disk.rows.values():
+            if row.state is TaskState.pending:
+                self.ready(row)
+
+    # -- what the scheduler is told ----------------------------------------------------------------------------------
+
+    def ready(self, row: Row) -> None:
+        if row.seq not in self._ready_seqs and row.seq not in self._given_up:
+            self._ready_seqs.add(row.seq)
+            if row.key not in self._ready:
+                self._ready[row.key] = []
+                self._rivals.clear()
+            heappush(self._ready[row.key], (row.rank, row.seq))
+
+    def promoted(self, row: Row) -> None:
+        self._promoted.discard(row.seq)
+        if row.state is TaskState.pending:
+            self.ready(row)
+
+    def giving_up(self, seq: int) -> None:
+        self._given_up.add(seq)
+        self._ready_seqs.discard(seq)
+
+    def cancel_told(self, seq: int) -> None:
+        self._cancelled.add(seq)
+        self._ready_seqs.discard(seq)
+
+    def specs_changed(self) -> None:
+        self._rivals.clear()
+
+    # -- what it decides ---------------------------------------------------------------------------------------------
+
+    def starting(self, row: Row, instance: Instance | None, pool_name: str) -> None:
+        """StartTask was decided; the books do not have it yet."""
+        world = self._world
+        what = f"task {row.seq} on {pool_name}"
+        if instance is None or instance.pool != pool_name or instance.leaving:
+            raise Violation("one task per instance", f"{what}: no such instance, or one that is leaving")
+        if instance.busy:
+            raise Violation("one task per instance", f"{what}: {instance.id} has a task")
+        if not world.storage_ok or not world.dispatch:
+            raise Violation("gates", f"{what} while the engine starts nothing")
+        pool, queue = world.pools.get(pool_name), world.queues[row.key.queue]
+        if pool is None or pool.paused or queue.paused:
+            raise Violation("gates", f"{what} while the pool or {queue.name} is paused or gone")
+        criteria = Criteria.parse(row.key.criteria)
+        named = criteria.definition in (None, pool.definition)
+        if pool_name not in queue.pools or not named or not criteria.capabilities <= pool.capabilities:
+            raise Violation("criteria", f"{what} of {queue.name}, which asks for {row.key.criteria}")
+        if pool.model is not None:
+            total = world.slots[pool.model]
+            if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
+                raise Violation("model slots", f"{what}: all {total} slots of {pool.model} are taken")
+        if row.deadline_ms is not None and row.deadline_ms <= world.now.wall_ms:
+            raise Violation("deadline", f"{what} started after its deadline")
+        # A page may be older than the task's end; the disk refuses such a start.
+        if row.seq in self._cancelled and not row.state.ended:
+            raise Violation("cancel", f"{what} started after its cancel")
+        if row.seq in self._ready_seqs:
+            self._ready_seqs.remove(row.seq)
+            self._check_order(row, pool_name)
+
+    def spawning(self, pool_name: str, total: int) -> None:
+        """SpawnInstance was decided; `total` instances exist or are on their way with it."""
+        pool = self._world.pools.get(pool_name)
+        if pool is None or total > pool.max_total:
+            raise Violation("pool max_total", f"{pool_name} would have {total} instances: {pool}")
+
+    def expiring(self, row: Row) -> None:
+        """ExpireTask was decided. After a storage failure it is decided again, and a clock may have gone back meanwhile."""
+        early = row.deadline_ms is None or row.deadline_ms > self._world.now.wall_ms
+        if early and row.seq not in self._given_up:
+            raise Violation("deadline", f"task {row.seq} expired before its deadline {row.deadline_ms}")
+
+    def promoting(self, row: Row, due_ns: int | None) -> None:
+        """Promote was decided, for the first time or, after a storage failure, again."""
+        if row.seq in self._promoted:
+            return
+        self._promoted.add(row.seq)
+        now = self._world.now
+        # A backoff that is read from its row is known to the millisecond only.
+        if row.due_ms is not None and now.wall_ms < row.due_ms and (due_ns is None or now.mono_ns < due_ns - 2_000_000):
+            raise Violation("due", f"task {row.seq} made ready {row.due_ms - now.wall_ms} ms too early")
+
+    # -- order, work, memory -----------------------------------------------------------------------------------------
+
+    def _first(self, key: ClassKey) -> Key | None:
+        heap = self._ready[key]
+        while heap and heap[0][1] not in self._ready_seqs:
+            heappop(heap)
+        return heap[0] if heap else None
+
+    def _rivals_of(self, pool_name: str) -> list[ClassKey]:
+        """The classes with ready tasks, ever, that a pool serves now."""
+        rivals = self._rivals.get(pool_name)
+        if rivals is None:
+            rivals = [key for key in self._ready if pool_name in self._world.serving(key)]
+            self._rivals[pool_name] = rivals
+        return rivals
+
+    def _check_order(self, row: Row, pool_name: str) -> None:
+        own = (row.rank, row.seq)
+        first = self._first(row.key)
+        if first is not None and first < own:
+            raise Violation("order in a class", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]})")
+        for key in self._rivals_of(pool_name):
+            first = self._first(key)
+            if (
+                first is not None
+                and first < own
+                and self._in_memory(first[1])
+                and not self._world.queues[key.queue].paused
+            ):
+                raise Violation(
+                    "rank order", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]}) on {pool_name}"
+                )
+
+    def _in_memory(self, seq: int) -> bool:
+        scheduler = self._world.scheduler
+        task = None if scheduler is None else scheduler.backlog.tasks.get(seq)
+        return task is not None and task.state == READY
+
+    def idleness(self) -> None:
+        """No worker is idle while a task in memory could start on it."""
+        world = self._world
+        if not world.storage_ok or not world.dispatch:
+            return
+        for pool in world.pools.values():
+            if pool.paused or not world.idle.get(pool.name):
+                continue
+            if pool.model is not None:
+                total = world.slots[pool.model]
+                if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
+                    continue
+            for key in self._rivals_of(pool.name):
+                first = self._first(key)
+                if first is not None and self._in_memory(first[1]) and not world.queues[key.queue].paused:
+                    raise Violation("no idle worker", f"task {first[1]} waits while {pool.name} has an idle instance")
+
+    def memory(self) -> None:
+        scheduler = self._world.scheduler
+        if scheduler is None:
+            return
+        config, backlog = scheduler.config, scheduler.backlog
+        classes = len(backlog.ready.table.by_key)
+        if classes > config.classes:
+            raise Violation("memory", f"{classes} classes in memory, {config.classes} allowed")
+        # Due tasks are promoted in bulk, and a forward jump of the clock may free the window of retries that go on waiting.
+        bound = config.classes * config.window + 3 * config.later + scheduler.running
+        if len(backlog.tasks) > bound:
+            raise Violation("memory", f"{len(backlog.tasks)} tasks in memory, at most {bound} allowed")

@@ -1,0 +1,284 @@
+"""Who and what acts on the world from outside: clients, operators, and bad luck."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import msgspec
+
+from engine.scheduling import inputs
+from engine.scheduling.inputs import ClassKey
+from engine.scheduling.simulation.disk import Row
+from engine.scheduling.simulation.journal import Op
+from engine.scheduling.simulation.world import World
+
+_AGING_MS = 10_000
+
+
+class Clients:
+    """Submit until as many tasks as planned are acknowledged. `acked` are promises: none of these may be lost."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._next_seq = 1
+        self._flying = 0
+        self.acked: list[int] = []
+        plan = world.plan
+        self._burst = world.rng.choice((1, 5, 50))
+        self._gap_ms = plan.period_ms * self._burst / plan.tasks
+        world.later(0, self._submit, any_life=True)
+
+    def engine_died(self) -> None:
+        self._flying = 0
+
+    def _submit(self, _: None) -> None:
+        world = self._world
+        missing = world.plan.tasks - len(self.acked) - self._flying
+        if world.scheduler is not None and world.storage_ok:
+            for _turn in range(min(missing, world.rng.randint(1, 2 * self._burst))):
+                self._send(self._draw(world.rng))
+        if missing or self._flying:
+            gap_ms = self._gap_ms if world.stormy else min(1.0, self._gap_ms)
+            world.later(world.rng.expovariate(1 / gap_ms), self._submit, any_life=True)
+
+    def _draw(self, rng: random.Random) -> Row:
+        world = self._world
+        plan, now_ms = world.plan, world.now.wall_ms
+        seq = self._next_seq
+        self._next_seq += 1
+        horizon_ms = min(60_000.0, plan.period_ms / 4)
+        due_ms = None if rng.random() < 0.9 else now_ms + 1 + int(rng.random() * horizon_ms)
+        deadline_ms = now_ms + int(rng.expovariate(1 / horizon_ms)) if rng.random() < 0.1 else None
+        priority = rng.choice((0, 0, 0, 0, 5, 9))
+        return Row(
+            seq,
+            ClassKey(rng.choice(plan.queues).name, rng.choice(plan.tenants), rng.choice(plan.criteria)),
+            rank=(due_ms or now_ms) - priority * _AGING_MS,
+            due_ms=due_ms,
+            deadline_ms=deadline_ms,
+            max_attempts=None if rng.random() < 0.9 else rng.randint(1, 5),
+            on_crash="retry" if rng.random() < 0.98 else "dead-letter",
+        )
+
+    def _send(self, row: Row) -> None:
+        self._flying += 1
+        world = self._world
+        world.journal.write(Op(lambda: world.disk.insert(row), lambda _: self._acked(row), self._refused))
+
+    def _refused(self) -> None:
+        self._flying -= 1
+
+    def _acked(self, row: Row) -> None:
+        self._flying -= 1
+        self.acked.append(row.seq)
+        if row.due_ms is None:
+            self._world.checks.ready(row)
+        self._world.feed(inputs.TaskSubmitted(row.ref()))
+
+
+class Storm:
+    """Operators and faults, each at its own rate, until the calm."""
+
+    def __init__(self, world: World, clients: Clients) -> None:
+        self._world = world
+        self._clients = clients
+        faults = world.plan.faults
+        for rate, what in (
+            (faults.engine_dies, self._kill_engine),
+            (faults.model_dies, self._kill_model),
+            (faults.storage_fails, self._fail_storage),
+            (faults.clock_jumps, self._jump_clock),
+            (faults.cancels, self._cancel_some),
+            (faults.operators, self._operate),
+        ):
+            if rate:
+                self._again((rate, what))
+
+    def _again(self, what: tuple[float, Callable[[], None]]) -> None:
+        self._world.later(self._world.rng.expovariate(what[0]) * 1000, self._strike, what, any_life=True)
+
+    def _strike(self, what: tuple[float, Callable[[], None]]) -> None:
+        if self._world.stormy:
+            if self._world.scheduler is not None:
+                what[1]()
+            self._again(what)
+
+    def calm(self) -> None:
+        """Faults stop and everything is as planned again."""
+        world = self._world
+        plan = world.plan
+        world.stormy = False
+        world.jump_clock(-world.wall_offset_ms)
+        if world.scheduler is None:
+            world.slots = dict(plan.slots)
+            world.outside = dict.fromkeys(plan.slots, 0)
+            world.queues = {queue.name: queue for queue in plan.queues}
+            world.pools = {pool.name: pool for pool in plan.pools}
+            world.checks.specs_changed()
+            world.boot()
+            return
+        self._recover_storage(None)
+        world.dispatch = True
+        world.feed(inputs.DispatchEnabled(True))
+        for name, total in plan.slots.items():
+            world.slots[name], world.outside[name] = total, 0
+            world.feed(inputs.SlotsChanged(name, total))
+        for queue in plan.queues:
+            self._set(queue)
+        for pool in plan.pools:
+            self._set(pool)
+
+    # -- bad luck ----------------------------------------------------------------------------------------------------
+
+    def _kill_engine(self) -> None:
+        if self._world.rng.random() < 0.5:
+            self._die(None)
+        else:
+            self._world.at_next_start = self._die
+
+    def _die(self, _: None) -> None:
+        world = self._world
+        world.die()
+        self._clients.engine_died()
+        world.later(world.rng.expovariate(1 / 200.0), self._boot)
+
+    def _boot(self, _: None) -> None:
+        if self._world.scheduler is None:
+            self._world.boot()
+
+    def _kill_model(self) -> None:
+        world = self._world
+        if not world.slots:
+            return
+        name = world.rng.choice(list(world.slots))
+        world.slots[name] = 0
+        world.feed(inputs.SlotsChanged(name, 0, world.outside[name]))
+        for run in [run for run in world.runs.values() if run.pool.model == name and not run.ended]:
+            world.control.finish(run, "crashed")
+        world.later(world.rng.expovariate(1 / 500.0), self._restart_model, name, any_life=True)
+
+    def _restart_model(self, name: str) -> None:
+        world = self._world
+        world.slots[name] = world.plan.slots[name]
+        world.feed(inputs.SlotsChanged(name, world.slots[name], world.outside[name]))
+
+    def _fail_storage(self) -> None:
+        world = self._world
+        if world.storage_ok:
+            world.storage_ok = False
+            world.feed(inputs.StorageFailed())
+            world.later(world.rng.expovariate(1 / 300.0), self._recover_storage)
+
+    def _recover_storage(self, _: None) -> None:
+        world = self._world
+        if not world.storage_ok:
+            world.storage_ok = True
+            world.feed(inputs.StorageRecovered())
+            held, world.held = world.held, []
+            for op in held:
+                world.journal.write(op)
+
+    def _jump_clock(self) -> None:
+        world = self._world
+        world.jump_clock(world.rng.choice((-86_400_000, -3_600_000, -2_000, 500, 2_000, 3_600_000, 86_400_000)))
+
+    # -- people ------------------------------------------------------------------------------------------------------
+
+    def _cancel_some(self) -> None:
+        """One, a few, a storm of them, or everything that runs."""
+        world = self._world
+        acked = self._clients.acked
+        if acked:
+            count = world.rng.choice((1, 5, 100, 0))
+            for seq in [world.rng.choice(acked) for _ in range(count)] or list(world.runs):
+                world.control.cancel(seq)
+
+    def _operate(self) -> None:
+        self._world.rng.choice(
+            (
+                self._pause_queue,
+                self._change_queue,
+                self._change_pool,
+                self._remove_pool,
+                self._switch_dispatch,
+                self._retire_one,
+                self._hurry_one,
+                self._talk,
+            )
+        )()
+
+    def _set(self, spec: inputs.QueueChanged | inputs.PoolChanged) -> None:
+        world = self._world
+        if isinstance(spec, inputs.QueueChanged):
+            world.queues[spec.name] = spec
+        else:
+            world.pools[spec.name] = spec
+        world.checks.specs_changed()
+        world.feed(spec)
+
+    def _pause_queue(self) -> None:
+        queue = self._world.rng.choice(list(self._world.queues.values()))
+        self._set(msgspec.structs.replace(queue, paused=not queue.paused))
+
+    def _change_queue(self) -> None:
+        rng = self._world.rng
+        queue = rng.choice(list(self._world.queues.values()))
+        retry = inputs.RetryPolicy(max_attempts=rng.randint(1, 5), delay_ms=rng.choice((0, 100)), max_delay_ms=20_000)
+        self._set(msgspec.structs.replace(queue, retry=retry))
+
+    def _change_pool(self) -> None:
+        rng = self._world.rng
+        planned = rng.choice(self._world.plan.pools)
+        pool = self._world.pools.get(planned.name, planned)
+        self._set(
+            rng.choice(
+                (
+                    planned,
+                    msgspec.structs.replace(pool, paused=not pool.paused),
+                    msgspec.structs.replace(pool, max_total=rng.randint(1, planned.max_total)),
+                    msgspec.structs.replace(pool, revision=str(rng.random())),
+                    msgspec.structs.replace(pool, capabilities=frozenset()),
+                    msgspec.structs.replace(pool, model=rng.choice([*self._world.slots, None])),
+                )
+            )
+        )
+
+    def _remove_pool(self) -> None:
+        world = self._world
+        if world.pools:
+            name = world.rng.choice(list(world.pools))
+            del world.pools[name]
+            world.checks.specs_changed()
+            world.feed(inputs.PoolRemoved(name))
+            planned = next(pool for pool in world.plan.pools if pool.name == name)
+            world.later(world.rng.expovariate(1 / 300.0), self._restore_pool, planned, any_life=True)
+
+    def _restore_pool(self, pool: inputs.PoolChanged) -> None:
+        if pool.name not in self._world.pools:
+            self._set(pool)
+
+    def _switch_dispatch(self) -> None:
+        world = self._world
+        world.dispatch = not world.dispatch
+        world.feed(inputs.DispatchEnabled(world.dispatch, "" if world.dispatch else "drain"))
+
+    def _retire_one(self) -> None:
+        world = self._world
+        if world.instances:
+            world.feed(inputs.RetireRequested(world.rng.choice(list(world.instances))))
+
+    def _hurry_one(self) -> None:
+        world = self._world
+        if self._clients.acked:
+            seq = world.rng.choice(self._clients.acked)
+            world.hurried.add(seq)
+            world.feed(inputs.RetryNow(seq))
+
+    def _talk(self) -> None:
+        """Somebody takes a model's slot for a chat, or gives it back."""
+        world = self._world
+        if world.outside:
+            name = world.rng.choice(list(world.outside))
+            world.outside[name] = 1 - world.outside[name]
+            world.feed(inputs.SlotsChanged(name, world.slots[name], world.outside[name]))

@@ -1,0 +1,163 @@
+"""What a seed stands for: queues, pools, models and clients, how large the scheduler's windows are, and which faults happen how often."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from engine.scheduling.inputs import Criteria, PoolChanged, QueueChanged, RetryPolicy
+from engine.scheduling.scheduler import SchedulerConfig
+
+DEFINITIONS = ("goat", "echo", "judge")
+CAPABILITIES = ("json", "vision", "tools")
+NOBODY = Criteria(capabilities=frozenset({"telepathy"}))
+"""Criteria that no pool of any world meets."""
+
+
+@dataclass(frozen=True)
+class Faults:
+    """How often things go wrong while the world is stormy: a share of attempts or calls (0 to 1), or times per simulated second."""
+
+    fail: float
+    fail_for_good: float
+    crash: float
+    zombie: float
+    slow: float
+    spawn_fails: float
+    engine_dies: float
+    model_dies: float
+    storage_fails: float
+    clock_jumps: float
+    cancels: float
+    operators: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    seed: int
+    tasks: int
+    config: SchedulerConfig
+    queues: tuple[QueueChanged, ...]
+    pools: tuple[PoolChanged, ...]
+    slots: dict[str, int | None]
+    eager: frozenset[str]
+    """Pools whose tasks run while their start is still being committed."""
+    tenants: tuple[str, ...]
+    criteria: tuple[str, ...]
+    work_ms: float
+    """Mean duration of an attempt."""
+    commit_ms: float
+    period_ms: float
+    """How long clients submit and faults happen; after it everything is repaired and the rest must end."""
+    faults: Faults
+
+
+def draw(seed: int, tasks: int, workers: int) -> Plan:
+    """The plan of a seed. Equal arguments give equal plans on every machine."""
+    rng = random.Random(seed)
+    slots: dict[str, int | None] = {}
+    for name in ("nano", "qwen")[: rng.randint(0, 2)]:
+        slots[name] = rng.choice((None, 1, 2, 4, 8))
+    pools = _pools(rng, workers, list(slots))
+    queues = _queues(rng, [pool.name for pool in pools])
+    work_ms = rng.choice((2.0, 20.0, 100.0, 1000.0))
+    limits = [slot for slot in slots.values() if slot is not None]
+    capacity = max(1, min(workers, sum(limits) if len(limits) == len(slots) and slots else workers))
+    # From a world that idles to one that cannot keep up with its clients.
+    load = rng.choice((0.3, 0.8, 1.0, 1.5, 4.0))
+    period_ms = max(2000.0, tasks * work_ms / capacity / load)
+    return Plan(
+        seed=seed,
+        tasks=tasks,
+        config=_config(rng),
+        queues=queues,
+        pools=pools,
+        slots=slots,
+        eager=frozenset(pool.name for pool in pools if rng.random() < 0.5),
+        tenants=("", "ana", "ben")[: rng.randint(1, 3)],
+        criteria=_criteria(rng, pools),
+        work_ms=work_ms,
+        commit_ms=rng.choice((0.05, 0.5, 5.0)),
+        period_ms=period_ms,
+        faults=_faults(rng, period_ms),
+    )
+
+
+def _pools(rng: random.Random, workers: int, models: list[str]) -> tuple[PoolChanged, ...]:
+    count = rng.randint(1, min(4, workers))
+    cuts = sorted(rng.sample(range(1, workers), count - 1)) if count > 1 else []
+    sizes = [after - before for before, after in zip([0, *cuts], [*cuts, workers], strict=True)]
+    return tuple(
+        PoolChanged(
+            name=f"pool{index}",
+            definition=rng.choice(DEFINITIONS),
+            capabilities=frozenset(name for name in CAPABILITIES if rng.random() < 0.5),
+            min_idle=rng.choice((0, 0, 1, 2)),
+            max_total=size,
+            model=rng.choice([*models, None]),
+            revision="1",
+        )
+        for index, size in enumerate(sizes)
+    )
+
+
+def _queues(rng: random.Random, pools: list[str]) -> tuple[QueueChanged, ...]:
+    return tuple(
+        QueueChanged(
+            name=f"queue{index}",
+            pools=tuple(rng.sample(pools, rng.randint(1, len(pools)))),
+            retry=RetryPolicy(
+                max_attempts=rng.randint(1, 4),
+                delay_ms=rng.choice((0, 10, 500, 5000)),
+                backoff=rng.choice((1.0, 2.0)),
+                max_delay_ms=20_000,
+                jitter=rng.choice((0.0, 0.2)),
+            ),
+        )
+        for index in range(rng.randint(1, 3))
+    )
+
+
+def _criteria(rng: random.Random, pools: tuple[PoolChanged, ...]) -> tuple[str, ...]:
+    """What clients ask for; nothing in particular most of the time."""
+    some = [Criteria(), Criteria(), Criteria()]
+    for _ in range(rng.randint(0, 3)):
+        pool = rng.choice(pools)
+        wanted = frozenset(name for name in sorted(pool.capabilities) if rng.random() < 0.5)
+        some.append(Criteria(pool.definition if rng.random() < 0.5 else None, wanted))
+    if rng.random() < 0.3:
+        some.append(NOBODY)
+    return tuple(criteria.key for criteria in some)
+
+
+def _config(rng: random.Random) -> SchedulerConfig:
+    return SchedulerConfig(
+        window=rng.choice((4, 16, 64, 512)),
+        classes=rng.choice((2, 3, 8, 256)),
+        later=rng.choice((4, 32, 4096)),
+        rotate_ms=rng.choice((50, 1000)),
+    )
+
+
+def _faults(rng: random.Random, period_ms: float) -> Faults:
+    def share(*choices: float) -> float:
+        return rng.choice((0.0, *choices))
+
+    def times(*choices: float) -> float:
+        """So many in the whole period, as a rate per second."""
+        return rng.choice((0.0, *choices)) * 1000.0 / period_ms
+
+    return Faults(
+        fail=share(0.02, 0.2),
+        fail_for_good=share(0.01),
+        crash=share(0.002, 0.03),
+        zombie=rng.choice((0.0, 0.5, 1.0)),
+        slow=share(0.01),
+        spawn_fails=share(0.05, 0.5),
+        engine_dies=times(1, 3, 8),
+        model_dies=times(2, 10),
+        storage_fails=times(1, 5),
+        clock_jumps=times(1, 5),
+        cancels=times(3, 30),
+        operators=times(5, 40),
+    )

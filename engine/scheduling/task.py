@@ -1,0 +1,38 @@
+"""A task while the scheduler holds it in memory."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from engine.scheduling.inputs import TaskRef
+
+if TYPE_CHECKING:
+    from engine.scheduling.pools import Instance, Model
+    from engine.scheduling.retry import Verdict
+
+READY: Final = 0  # in the window of its class
+LATER: Final = 1  # waits for a time
+PROMOTING: Final = 2  # its time came; its row is being committed as pending
+RUNNING: Final = 3  # from StartTask to TaskEnded
+
+
+class Task:
+    """A row and what has become of it here."""
+
+    __slots__ = ("attempt", "cancelling", "crashes", "due_ms", "due_ns", "instance", "model", "ref", "state", "verdict")
+
+    def __init__(self, ref: TaskRef) -> None:
+        self.ref = ref
+        self.attempt = ref.attempt
+        self.crashes = ref.crashes
+        self.state = READY
+        self.due_ms: int | None = ref.due_ms
+        self.due_ns: int | None = None  # a retry's time on the monotonic clock
+        self.instance: Instance | None = None
+        self.model: Model | None = None  # whose slot it holds
+        self.cancelling = False
+        self.verdict: Verdict | None = None  # what is being committed about the running attempt
+
+    def __lt__(self, other: object) -> bool:
+        # Only ever asked for two heap entries of one row, from before and after it was left to the disk.
+        return False

@@ -1,0 +1,346 @@
+"""One batch of the journal, inside one transaction: fences are tested, effects gathered, and written in as few statements as possible.
+
+The journal is the only writer, so what a fence needs to know of a row can be read (or remembered) before anything of the entry is
+written: an entry that is fenced off leaves no trace and needs no savepoint. The fence stands in the SQL too: if a statement changes
+fewer rows than expected, the batch is not committed."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.contract.states import TaskState
+from engine.store import ops
+from engine.store.ops import ChangedTask, Op, criteria_key
+from engine.store.statements import (
+    CLOSE,
+    COUNT_EVENTS,
+    COUNT_TASKS,
+    DELETE_DEFINITION,
+    DUE,
+    END,
+    INSERT_EVENT,
+    INSERT_PAYLOAD,
+    INSERT_RECORD,
+    INSERT_TASK,
+    ORDERED,
+    PUT_DEFINITION,
+    PUT_RESULT,
+    RELEASE,
+    RETRY,
+    REVIVE,
+    START,
+    UPDATES,
+    Row,
+    Statement,
+)
+
+REASON_LENGTH = 200
+_KNOWN_LIMIT: Final = 65_536
+_STAGE = {statement: stage for stage, group in enumerate(ORDERED) for statement in group}
+_WAITING = frozenset({"pending", "scheduled", "retrying"})
+_REVIVABLE = frozenset({"failed", "cancelled"})
+
+
+class Known(msgspec.Struct, frozen=True, gc=False):
+    """What the journal remembers of a task that may change again soon."""
+
+    queue: str
+    state: str
+    epoch: int
+    attempt: int
+    definition: str | None = None
+    instance: str | None = None
+    started_ms: int | None = None
+
+
+class Fenced(Exception):
+    """An operation did not find what it expected. Never leaves this module."""
+
+
+class _Code(msgspec.Struct):
+    code: str = ""
+
+
+_code_of = msgspec.json.Decoder(_Code).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Memory:
+    """Tasks recently written, by number: what fences and counters need without reading the row again. Bounded; only committed states."""
+
+    def __init__(self) -> None:
+        self._known: dict[int, Known] = {}
+
+    def get(self, seq: int) -> Known | None:
+        return self._known.get(seq)
+
+    def update(self, changed: dict[int, Known]) -> None:
+        known = self._known
+        for seq, state in changed.items():
+            known.pop(seq, None)
+            if state.state not in _REVIVABLE and state.state != "completed":
+                known[seq] = state
+        while len(known) > _KNOWN_LIMIT:
+            del known[next(iter(known))]
+
+    def clear(self) -> None:
+        self._known.clear()
+
+
+class Batch:
+    """Gathers entries, then writes them. `add` per entry, then `write`; what it did is in `changed`, `events`, `counts`."""
+
+    def __init__(self, connection: sqlite3.Connection, memory: Memory, epoch: int, event_seq: int) -> None:
+        self._connection = connection
+        self._memory = memory
+        self._epoch = epoch
+        self.event_seq = event_seq
+        self.tasks: dict[int, Known] = {}
+        self.changed: list[ChangedTask] = []
+        self.events: list[Row] = []
+        self.fenced = 0
+        self._waves: list[dict[Statement, list[Row]]] = [{}]
+        self._stages: dict[int, int] = {}
+        self._results: list[Row] = []
+        self._records: list[Row] = []
+        self._definitions: list[Op] = []
+        self._undo: list[tuple[int, Known | None]] = []
+        self._effects: list[tuple[int, Statement, Row]] = []
+
+    # One entry ---------------------------------------------------------------
+
+    def add(self, entry: Sequence[Op]) -> bool:
+        """Take an entry in; False if it was fenced off, and then nothing of it is in the batch."""
+        marks = [
+            (kept, len(kept)) for kept in (self.changed, self.events, self._results, self._records, self._definitions)
+        ]
+        self._undo.clear()
+        self._effects.clear()
+        event_seq = self.event_seq
+        try:
+            for op in entry:
+                _HANDLERS[type(op)](self, op)
+        except BaseException as error:
+            for kept, length in marks:
+                del kept[length:]
+            for seq, known in reversed(self._undo):
+                if known is None:
+                    self.tasks.pop(seq, None)
+                else:
+                    self.tasks[seq] = known
+            self.event_seq = event_seq
+            if not isinstance(error, Fenced):
+                raise
+            self.fenced += 1
+            return False
+        for seq, statement, row in self._effects:
+            self._place(seq, statement, row)
+        return True
+
+    def _place(self, seq: int, statement: Statement, row: Row) -> None:
+        """Rows of one statement are written together; a task whose next step would be overtaken by that begins a new wave."""
+        stage = _STAGE[statement]
+        if self._stages.get(seq, -1) > stage or (statement in UPDATES and self._stages.get(seq, -1) == stage):
+            self._waves.append({})
+            self._stages.clear()
+        self._stages[seq] = stage
+        self._waves[-1].setdefault(statement, []).append(row)
+
+    def _find(self, seq: int) -> Known:
+        known = self.tasks.get(seq) or self._memory.get(seq)
+        if known is None:
+            row = self._connection.execute(
+                "SELECT queue, state, epoch, attempt, definition, instance, started_ms FROM tasks WHERE seq = ?", (seq,)
+            ).fetchone()
+            if row is None:
+                raise Fenced
+            known = Known(*row)
+        return known
+
+    def _running(self, seq: int, attempt: int) -> Known:
+        known = self._find(seq)
+        if known.state != "processing" or known.epoch != self._epoch or known.attempt != attempt:
+            raise Fenced
+        return known
+
+    def _waiting(self, seq: int) -> Known:
+        known = self._find(seq)
+        if known.state not in _WAITING:
+            raise Fenced
+        return known
+
+    def _set(self, seq: int, before: str | None, known: Known) -> None:
+        self._undo.append((seq, self.tasks.get(seq)))
+        self.tasks[seq] = known
+        self.changed.append(ChangedTask(seq, known.queue, before, known.state))
+
+    def _move(self, seq: int, known: Known, state: str) -> None:
+        moved = Known(
+            known.queue, state, known.epoch, known.attempt, known.definition, known.instance, known.started_ms
+        )
+        self._set(seq, known.state, moved)
+
+    # One operation -----------------------------------------------------------
+
+    def _insert(self, op: ops.InsertTask) -> None:
+        state = op.state.value
+        if state not in _WAITING:
+            raise AiwmError(Code.internal, f"a new task cannot be {state}", field="state")
+        self._set(op.seq, None, Known(op.queue, state, 0, 0, op.definition))
+        capabilities = _encode(op.capabilities).decode() if op.capabilities else "[]"
+        row = (
+            op.seq, op.queue, state, op.priority, op.rank, op.tenant, criteria_key(op.definition, op.capabilities),
+            op.definition, capabilities, op.by, op.batch, op.idempotency_key, op.durability.value, op.on_crash,
+            op.max_attempts, op.submitted_ms, op.due_ms, op.deadline_ms, op.definition,
+        )  # fmt: skip
+        self._effects.append((op.seq, INSERT_TASK, row))
+        self._effects.append((op.seq, INSERT_PAYLOAD, (op.seq, op.payload.decode())))
+
+    def _start(self, op: ops.StartTask) -> None:
+        known = self._waiting(op.seq)
+        if op.attempt <= known.attempt:
+            raise Fenced
+        running = Known(known.queue, "processing", self._epoch, op.attempt, op.definition, op.instance, op.at_ms)
+        self._set(op.seq, known.state, running)
+        row = (op.seq, op.attempt, self._epoch, op.instance, op.pool, op.definition, op.at_ms)
+        self._effects.append((op.seq, START, row))
+
+    def _end(self, op: ops.EndTask) -> None:
+        known = self._running(op.seq, op.attempt)
+        state = op.state.value
+        if not op.state.ended:
+            raise AiwmError(Code.internal, f"a task cannot end as {state}", field="state")
+        self._move(op.seq, known, state)
+        code = _error_code(op.error)
+        row = (
+            op.seq, op.attempt, self._epoch, state, op.at_ms, code, op.reason[:REASON_LENGTH], op.tokens_in, op.tokens_out,
+        )  # fmt: skip
+        self._effects.append((op.seq, END, row))
+        self._outcome(known, op, state == TaskState.completed, code, op.result)
+
+    def _retry(self, op: ops.RetryTask) -> None:
+        known = self._running(op.seq, op.attempt)
+        self._move(op.seq, known, "retrying")
+        code = _error_code(op.error)
+        row = (op.seq, op.attempt, self._epoch, op.due_ms, code, op.reason[:REASON_LENGTH])
+        self._effects.append((op.seq, RETRY, row))
+        self._outcome(known, op, False, code, None)
+
+    def _outcome(
+        self, known: Known, op: ops.EndTask | ops.RetryTask, success: bool, code: str | None, result: bytes | None
+    ) -> None:
+        # An attempt without a body still takes the place of an earlier attempt's.
+        if result is not None or op.error is not None or op.attempt > 1:
+            self._results.append((op.seq, _text(result), _text(op.error)))
+        self._records.append(
+            (op.seq, op.attempt, known.definition, known.instance, known.started_ms, op.at_ms, success, op.tokens_in,
+             op.tokens_out, code)
+        )  # fmt: skip
+
+    def _release(self, op: ops.ReleaseTask) -> None:
+        self._move(op.seq, self._running(op.seq, op.attempt), "pending")
+        self._effects.append(
+            (op.seq, RELEASE, (op.seq, op.attempt, self._epoch, op.crashed, op.reason[:REASON_LENGTH]))
+        )
+
+    def _due(self, op: ops.DueTask) -> None:
+        known = self._waiting(op.seq)
+        if known.state == "pending":
+            raise Fenced
+        self._move(op.seq, known, "pending")
+        self._effects.append((op.seq, DUE, (op.seq,)))
+
+    def _cancel(self, op: ops.CancelTask) -> None:
+        self._move(op.seq, self._waiting(op.seq), "cancelled")
+        row = (op.seq, "cancelled", op.at_ms, str(Code.task_cancelled), op.reason[:REASON_LENGTH])
+        self._effects.append((op.seq, CLOSE, row))
+
+    def _expire(self, op: ops.ExpireTask) -> None:
+        self._move(op.seq, self._waiting(op.seq), "failed")
+        row = (op.seq, "failed", op.at_ms, _error_code(op.error), op.reason[:REASON_LENGTH])
+        self._effects.append((op.seq, CLOSE, row))
+        self._results.append((op.seq, None, _text(op.error)))
+
+    def _revive(self, op: ops.ReviveTask) -> None:
+        known = self._find(op.seq)
+        if known.state not in _REVIVABLE:
+            raise Fenced
+        self._move(op.seq, known, "pending")
+        self._effects.append((op.seq, REVIVE, (op.seq, op.rank, op.attempts)))
+
+    def _event(self, op: ops.AppendEvent) -> None:
+        self.event_seq += 1
+        self.events.append(
+            (self.event_seq, op.at_ms, op.level, op.type, op.who, op.about, op.text, op.task_seq, op.correlation,
+             op.causation)
+        )  # fmt: skip
+
+    def _definition(self, op: Op) -> None:
+        self._definitions.append(op)
+
+    # All of them -------------------------------------------------------------
+
+    def write(self) -> None:
+        """Run the statements. Raises sqlite3.Error; the transaction is the caller's."""
+        connection = self._connection
+        for wave in self._waves:
+            for group in ORDERED:
+                for statement in group:
+                    rows = wave.get(statement)
+                    if rows and statement.run(connection, rows) != len(rows):
+                        raise sqlite3.IntegrityError("a fenced statement changed fewer rows than it should")
+        for table, rows in ((PUT_RESULT, self._results), (INSERT_RECORD, self._records), (INSERT_EVENT, self.events)):
+            if rows:
+                table.run(connection, rows)
+        counts = self.counts()
+        if counts:
+            COUNT_TASKS.run(connection, [(*key, n) for key, n in counts.items()])
+        if self.events:
+            COUNT_EVENTS.run(connection, list(Counter(row[2] for row in self.events).items()))
+        for op in self._definitions:
+            self._write_definition(op)
+
+    def _write_definition(self, op: Op) -> None:
+        if isinstance(op, ops.PutDefinition):
+            PUT_DEFINITION.run(self._connection, [(op.kind, op.name, op.json.decode(), op.digest, op.at_ms)])
+        elif isinstance(op, ops.DeleteDefinition):
+            self._connection.execute(DELETE_DEFINITION, (op.kind, op.name))
+
+    def counts(self) -> dict[tuple[str, str], int]:
+        """By how much each counter (queue, state) changes; zeros are left out."""
+        deltas: Counter[tuple[str, str]] = Counter()
+        for change in self.changed:
+            if change.before is not None:
+                deltas[change.queue, change.before] -= 1
+            deltas[change.queue, change.after] += 1
+        return {key: n for key, n in deltas.items() if n}
+
+
+def _error_code(error: bytes | None) -> str | None:
+    return _code_of(error).code or None if error is not None else None
+
+
+def _text(json: bytes | None) -> str | None:
+    return None if json is None else json.decode()
+
+
+_HANDLERS: dict[type[Op], Callable[[Batch, Any], None]] = {
+    ops.InsertTask: Batch._insert,
+    ops.StartTask: Batch._start,
+    ops.EndTask: Batch._end,
+    ops.RetryTask: Batch._retry,
+    ops.ReleaseTask: Batch._release,
+    ops.DueTask: Batch._due,
+    ops.CancelTask: Batch._cancel,
+    ops.ExpireTask: Batch._expire,
+    ops.ReviveTask: Batch._revive,
+    ops.AppendEvent: Batch._event,
+    ops.PutDefinition: Batch._definition,
+    ops.DeleteDefinition: Batch._definition,
+}

@@ -1,0 +1,159 @@
+"""The engine's side of a kind process: an isolated kind looks like any other worker, but runs, and crashes, elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+
+from engine.contract.definitions import WorkerDefinition
+from engine.contract.errors import AiwmError, Code
+from engine.ports import Generation
+from engine.wire.peer import Peer, notification
+from engine.wire.rpc import Incoming, encode, params_of
+from engine.wire.transports import over_pipes
+from engine.workers.isolation import AskModel, ModelSaid, ProcessTask, StopModel, WriteText
+from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
+
+
+class IsolatedWorker(WorkerTemplate):
+    """Runs a kind in a process of its own. The process starts with the first task, is replaced when it dies, ends with `close`."""
+
+    kind: ClassVar[str] = "isolated"
+
+    def __init__(self, kind_name: str, definition: WorkerDefinition, log: Path) -> None:
+        super().__init__(definition)
+        self._kind_name = kind_name
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self._peer: Peer | None = None
+        self._context: WorkerContext | None = None
+        self._numbers = itertools.count(1)
+        self._generations: dict[int, tuple[Generation, asyncio.Task[None]]] = {}
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        self._context = context
+        try:
+            peer = await self._connected()
+            answer = await peer.call(ProcessTask.method, encode(ProcessTask(definition=self.definition, task=task)))
+        except AiwmError as error:
+            if error.code == Code.connection_lost:
+                raise self._crashed() from None
+            raise
+        except asyncio.CancelledError:
+            # A task that is told to stop may be deaf; its process is not asked but ended.
+            self._kill()
+            raise
+        finally:
+            self._context = None
+            for _, pump in self._generations.values():
+                pump.cancel()
+            self._generations.clear()
+        return msgspec.json.decode(answer, type=TaskOutput)
+
+    def close(self) -> None:
+        """End the process; a task that runs there fails as crashed."""
+        self._kill()
+
+    async def _connected(self) -> Peer:
+        if self._peer is None or self._peer.closed.done():
+            self._kill()
+            with self._log.open("ab") as log:
+                self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+                    [sys.executable, "-P", "-m", "engine.workers.process", self._kind_name, str(os.getpid())],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=log,
+                    bufsize=0,
+                )
+            assert self._process.stdin is not None
+            assert self._process.stdout is not None
+            self._peer = await over_pipes(self._process.stdout, self._process.stdin, self._serve, self._heard)  # type: ignore[arg-type]
+        return self._peer
+
+    async def _serve(self, peer: Peer, message: Incoming) -> bytes:
+        if self._context is None:
+            raise AiwmError(Code.denied, "no task is running in this process")
+        if message.method == AskModel.method:
+            ask = params_of(message, AskModel)
+            generation = await self._context.generate(ask.request)
+            number = next(self._numbers)
+            pump = asyncio.get_running_loop().create_task(_pump(peer, number, generation))
+            self._generations[number] = (generation, pump)
+            return encode(number)
+        if message.method == StopModel.method:
+            found = self._generations.get(params_of(message, StopModel).generation)
+            if found is not None:
+                await found[0].cancel()
+            return b"null"
+        raise AiwmError(Code.unknown_method, f'a worker may not ask for "{message.method}"')
+
+    def _heard(self, _: Peer, message: Incoming) -> None:
+        if message.method == WriteText.method and self._context is not None:
+            self._context.write(params_of(message, WriteText).text)
+
+    def _crashed(self) -> AiwmError:
+        process = self._process
+        try:
+            code = process.wait(1) if process is not None else None
+        except subprocess.TimeoutExpired:
+            code = None
+        how = f"by {_signal_name(-code)}" if code is not None and code < 0 else f"with code {code}"
+        tail = tuple(line.decode(errors="replace") for line in _tail(self._log))
+        return AiwmError(
+            Code.worker_crashed,
+            f'the process of worker kind "{self._kind_name}" ended {how}',
+            retryable=True,
+            stderr=tail,
+        )
+
+    def _kill(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+        if self._peer is not None:
+            self._peer.close()
+        self._process = self._peer = None
+
+
+async def _pump(peer: Peer, number: int, generation: Generation) -> None:
+    try:
+        async for delta in generation:
+            notification(peer, ModelSaid(generation=number, text=delta.text, tokens=delta.tokens))
+    except AiwmError as error:
+        notification(peer, ModelSaid(generation=number, error=error.info))
+    else:
+        notification(peer, ModelSaid(generation=number, outcome=generation.outcome))
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {signal.Signals(number).name}"
+    except ValueError:  # a real-time signal has no name
+        return f"signal {number}"
+
+
+def _tail(log: Path, lines: int = 20) -> list[bytes]:
+    try:
+        return log.read_bytes()[-8192:].splitlines()[-lines:]
+    except OSError:
+        return []
+
+
+def worker_for(registry: Any, definition: WorkerDefinition, log: Path) -> WorkerTemplate:
+    """A worker of the definition's kind: in the engine if it is ours and not isolated, else in a process of its own."""
+    if registry.third_party(definition.kind) or registry.load(definition.kind).isolated:
+        return IsolatedWorker(definition.kind, definition, log)
+    worker: WorkerTemplate = registry.load(definition.kind)(definition)
+    return worker

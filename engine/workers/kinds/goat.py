@@ -1,0 +1,114 @@
+"""The kind `goat`: the LLM worker. It puts a task's prompt to its definition's model and streams the answer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import msgspec
+
+from engine.contract.definitions import AdapterUse, Sampling, WorkerDefinition
+from engine.contract.errors import AiwmError, Code
+from engine.contract.invalid import invalid
+from engine.ports import GenerateRequest, Message
+from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
+
+
+class GoatPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a task for the LLM worker may say: a prompt or a conversation, and what differs from the definition's settings."""
+
+    prompt: str | None = None
+    messages: tuple[Message, ...] | None = None
+    system: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] | None = None
+    adapters: tuple[AdapterUse, ...] | None = None
+
+
+class GoatWorker(WorkerTemplate):
+    """One turn with a model: prompt in, text out, token by token on the way."""
+
+    kind: ClassVar[str] = "goat"
+    idempotent: ClassVar[bool] = True
+    uses_model: ClassVar[bool] = True
+
+    def check(self, payload: dict[str, Any]) -> None:
+        read_payload(payload)
+
+    async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        payload = read_payload(task.payload)
+        generation = await context.generate(request_for(payload, self.definition, task.deadline_ms))
+        async for delta in generation:
+            context.write(delta.text)
+        outcome = generation.outcome
+        if outcome.reason == "deadline":
+            raise AiwmError(Code.deadline_passed, "the deadline passed while the answer was being made")
+        result = {
+            "text": outcome.text,
+            "reason": outcome.reason,
+            "tokens_in": outcome.tokens_in,
+            "tokens_out": outcome.tokens_out,
+            "first_token_ms": round(outcome.first_token_ms, 1),
+            "total_ms": round(outcome.total_ms, 1),
+            "adapters": [msgspec.to_builtins(adapter) for adapter in outcome.adapters],
+        }
+        return TaskOutput(
+            result=result, summary=outcome.text[:200], tokens_in=outcome.tokens_in, tokens_out=outcome.tokens_out
+        )
+
+
+def read_payload(payload: dict[str, Any]) -> GoatPayload:
+    """The payload as data; `payload_invalid` naming the field otherwise."""
+    try:
+        read = msgspec.convert(payload, GoatPayload)
+    except msgspec.ValidationError as error:
+        raise invalid(error, GoatPayload, Code.payload_invalid, "payload") from None
+    if (read.prompt is None) == (read.messages is None):
+        raise AiwmError(
+            Code.payload_invalid,
+            "payload: give either prompt or messages",
+            field="payload.prompt",
+            fix='{"prompt": "…"}',
+        )
+    _check_numbers(read)
+    return read
+
+
+def _check_numbers(payload: GoatPayload) -> None:
+    bounds = (("temperature", 0.0, 10.0), ("top_p", 1e-6, 1.0), ("max_tokens", 1, 1_000_000))
+    for name, low, high in bounds:
+        value = getattr(payload, name)
+        if value is not None and not low <= value <= high:
+            raise AiwmError(
+                Code.payload_invalid,
+                f"payload.{name} is {value}, but must lie between {low:g} and {high:g}",
+                field=f"payload.{name}",
+            )
+
+
+def request_for(payload: GoatPayload, definition: WorkerDefinition, deadline_ms: int | None) -> GenerateRequest:
+    """What to ask the model: the task's own settings win over the definition's."""
+    base = definition.sampling
+    sampling = Sampling(
+        temperature=base.temperature if payload.temperature is None else payload.temperature,
+        top_p=base.top_p if payload.top_p is None else payload.top_p,
+        max_tokens=base.max_tokens if payload.max_tokens is None else payload.max_tokens,
+        seed=base.seed if payload.seed is None else payload.seed,
+        stop=base.stop if payload.stop is None else payload.stop,
+    )
+    system = definition.system if payload.system is None else payload.system
+    turns = payload.messages if payload.messages is not None else (Message(role="user", content=payload.prompt or ""),)
+    if system and not any(turn.role == "system" for turn in turns):
+        turns = (Message(role="system", content=system), *turns)
+    adapters = definition.adapters if payload.adapters is None else payload.adapters
+    return GenerateRequest(messages=turns, sampling=sampling, adapters=adapters, deadline_ms=_left(deadline_ms))
+
+
+def _left(deadline_ms: int | None) -> int | None:
+    if deadline_ms is None:
+        return None
+    import time
+
+    return max(1, deadline_ms - time.time_ns() // 1_000_000)

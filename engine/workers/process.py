@@ -1,0 +1,111 @@
+"""A kind process: `python -P -m engine.workers.process KIND PARENT`. One worker, one task at a time, over its stdin and stdout."""
+
+from __future__ import annotations
+
+import sys
+
+from engine.wire.child import die_with_parent, protect_stdio
+
+if __name__ == "__main__":
+    _READING, _WRITING = protect_stdio()
+    die_with_parent(int(sys.argv[2]))
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import BinaryIO
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.ports import Delta, GenerateRequest, Outcome
+from engine.wire.peer import Peer, notification
+from engine.wire.rpc import Incoming, encode, params_of
+from engine.wire.transports import over_pipes
+from engine.workers.isolation import AskModel, ModelSaid, ProcessTask, StopModel, WriteText
+from engine.workers.registry import KindRegistry
+
+
+class RemoteGeneration:
+    """A generation that runs in the engine's care, read from here."""
+
+    def __init__(self, peer: Peer, number: int) -> None:
+        self._peer = peer
+        self._number = number
+        self._said: asyncio.Queue[ModelSaid] = asyncio.Queue()
+        self._outcome: Outcome | None = None
+
+    def hear(self, said: ModelSaid) -> None:
+        self._said.put_nowait(said)
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        while True:
+            said = await self._said.get()
+            if said.error is not None:
+                raise AiwmError.of(said.error)
+            if said.outcome is not None:
+                self._outcome = said.outcome
+                return
+            yield Delta(said.text, said.tokens)
+
+    @property
+    def outcome(self) -> Outcome:
+        if self._outcome is None:
+            raise RuntimeError("the generation has not ended")
+        return self._outcome
+
+    async def cancel(self) -> None:
+        await self._peer.call(StopModel.method, encode(StopModel(generation=self._number)))
+
+
+class RemoteContext:
+    """The context of a task in this process: its requests go over the pipe."""
+
+    def __init__(self, peer: Peer, generations: dict[int, RemoteGeneration]) -> None:
+        self._peer = peer
+        self._generations = generations
+
+    async def generate(self, request: GenerateRequest) -> RemoteGeneration:
+        answer = await self._peer.call(AskModel.method, encode(AskModel(request=request)))
+        number = msgspec.json.decode(answer, type=int)
+        return self._generations.setdefault(number, RemoteGeneration(self._peer, number))
+
+    def write(self, text: str) -> None:
+        notification(self._peer, WriteText(text=text))
+
+
+class KindProcess:
+    """Answers the engine's `process` requests with one worker of one kind."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self._registry = KindRegistry()
+        self._generations: dict[int, RemoteGeneration] = {}
+
+    async def serve(self, peer: Peer, message: Incoming) -> bytes:
+        if message.method != ProcessTask.method:
+            raise AiwmError(Code.unknown_method, f'a kind process does not answer "{message.method}"')
+        work = params_of(message, ProcessTask)
+        try:
+            worker = self._registry.load(self._kind)(work.definition)
+            worker.check(work.task.payload)
+            return encode(await worker.process(work.task, RemoteContext(peer, self._generations)))
+        except AiwmError:
+            raise
+        except Exception as error:
+            raise AiwmError(Code.task_failed, f"{type(error).__name__}: {error}"[:500], retryable=True) from error
+        finally:
+            self._generations.clear()
+
+    def heard(self, peer: Peer, message: Incoming) -> None:
+        if message.method == ModelSaid.method:
+            said = params_of(message, ModelSaid)
+            # Text may come before the answer that carries the generation's number.
+            self._generations.setdefault(said.generation, RemoteGeneration(peer, said.generation)).hear(said)
+
+    async def run(self, reading: BinaryIO, writing: BinaryIO) -> None:
+        peer = await over_pipes(reading, writing, self.serve, self.heard)
+        await peer.closed
+
+
+if __name__ == "__main__":
+    asyncio.run(KindProcess(sys.argv[1]).run(_READING, _WRITING))

@@ -1,0 +1,137 @@
+"""Themes, no colour, ASCII, and pictures of a few screens."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aiwm_tui import theme
+from aiwm_tui.states import GLYPHS
+from engine.contract.errors import AiwmError
+from engine.contract.records import TimelineStep
+from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.screens import press, shows, text_of, wait_until
+
+
+def test_every_theme_has_every_style() -> None:
+    dark = set(theme.load("dark").palette.styles)
+    for name in theme.names():
+        loaded = theme.load(name)
+        if name != theme.MONO:
+            assert set(loaded.palette.styles) == dark, name
+            assert set(GLYPHS) <= dark
+    with pytest.raises(AiwmError, match="there is no theme"):
+        theme.load("drak")
+
+
+async def test_themes_are_switched_by_key(console: Any) -> None:
+    app = console()
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "anvil")
+        seen = []
+        for _ in theme.names():
+            await press(app, "ctrl+t")
+            await wait_until(lambda: app.palette.name not in seen)
+            seen.append(app.palette.name)
+        assert sorted(seen) == sorted(theme.names())
+
+
+def _colours(app: Any) -> set[Any]:
+    found = set()
+    for strip in app.screen._compositor.render_strips():
+        for filtered in app._filters:
+            strip = strip.apply_filter(filtered, _black())
+        for segment in strip:
+            if segment.style is not None:
+                found |= {segment.style.color, segment.style.bgcolor}
+    return {colour for colour in found if colour is not None and not colour.is_default}
+
+
+def _black() -> Any:
+    from textual.color import Color
+
+    return Color(0, 0, 0)
+
+
+@pytest.mark.parametrize("location", [":overview", ":tasks", ":tasks/t-10001"])
+async def test_no_color_uses_none_and_stays_legible(
+    monkeypatch: pytest.MonkeyPatch, console: Any, location: str
+) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = console(location=location)
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "anvil", "all keys")
+        await wait_until(lambda: app.page.row is not None)
+        assert _colours(app) == set()
+        await press(app, "N")
+        await shows(app, "SUBMIT A TASK") if location != ":overview" else None
+        assert _colours(app) == set()
+
+
+async def test_an_empty_no_color_means_colour(monkeypatch: pytest.MonkeyPatch, console: Any) -> None:
+    monkeypatch.setenv("NO_COLOR", "")
+    app = console(location=":tasks")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "t-10001")
+        assert len(_colours(app)) > 3
+
+
+@pytest.mark.parametrize(("name", "value"), [("TERM", "dumb"), ("TERM", "linux"), ("AIWM_ASCII", "1")])
+async def test_terminals_without_glyphs_get_their_twins(
+    monkeypatch: pytest.MonkeyPatch, engine: ConsoleEngine, console: Any, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    engine.change("tasks", "t-10001", reason="Müller 漢字")
+    app = console(location=":tasks sort:id")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "* processing", "x failed", "+ completed", "id1^")
+        await wait_until(lambda: "M?ller ????" in text_of(app))
+        assert text_of(app).isascii()
+
+
+@pytest.fixture
+def picture(engine: ConsoleEngine, monkeypatch: pytest.MonkeyPatch) -> ConsoleEngine:
+    monkeypatch.setenv("TEXTUAL_ANIMATIONS", "none")
+    engine.write(
+        "t-10001",
+        '{\n  "supplier": "Müller & Söhne GmbH",\n  "invoice_no": "2026-11-0431",\n  "net": 1240.50,\n'
+        '  "lines": [\n    {"pos": 1, "eur": 940.00},\n    {"pos": 2, "eur": 60.2',
+    )
+    engine.details["t-10001"] = {
+        "payload": {"prompt": "Extract supplier, number and lines of this invoice as JSON.\n\nMüller & Söhne GmbH …"},
+        "timeline": (
+            TimelineStep(at_ms=NOW - 60_000, type="task.submitted", text="to demo"),
+            TimelineStep(at_ms=NOW - 9_000, type="task.started", text="attempt 1 on i-01"),
+        ),
+    }  # fmt: skip
+    return engine
+
+
+PICTURES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "overview": (":overview", (), ("summaries stands still", "task.started")),
+    "tasks": (":tasks sort:-priority", ("down", "down"), ("t-10002 ", "prio1▼", "submitted")),
+    "task": (":tasks/t-10001", (), ("60.2", "TIMELINE", "51.0s")),
+    "help": (":queues", ("?",), ("All keys", "CHANGING")),
+    "light": (":queues", ("ctrl+t",), ("what the 12 wait for",)),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(picture: ConsoleEngine, console: Any, snap_compare: Any, name: str) -> None:
+    location, keys, words = PICTURES[name]
+    app = console(location=location)
+
+    async def ready(pilot: Any) -> None:
+        await wait_until(lambda: app.machine is not None and app.page.row is not None)
+        await press(app, *keys)
+        await shows(app, *words)
+        await pilot.pause()
+
+    assert snap_compare(app, terminal_size=(120, 36), run_before=ready)
+
+
+def test_the_pictures_are_few() -> None:
+    folder = Path(__file__).parent / "__snapshots__" / "test_console_looks"
+    assert len(list(folder.glob("*"))) <= 8

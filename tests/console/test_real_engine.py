@@ -1,0 +1,218 @@
+"""The console on a real engine: in this process by pilot, and as the program on a terminal of its own."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from aiwm_tui.app import ConsoleApp
+from engine.client import connect, connect_blocking
+from engine.contract.requests.fleet import QueuePause, QueueResume
+from engine.contract.requests.session import EngineStatus, EngineStop
+from engine.contract.requests.tasks import TaskSubmit
+from engine.home import socket_path
+from tests.support import engines
+from tests.support.screens import press, shows, text_of, wait_until
+
+
+def _app(home: Path, location: str) -> ConsoleApp:
+    async def dial() -> Any:
+        return await connect(home, spawn=False, name="console")
+
+    return ConsoleApp(dial, location=location)
+
+
+async def test_a_task_is_submitted_watched_and_answered(home: Path) -> None:
+    """From N to the model's words, through pipe, scheduler, journal and views, without leaving the console."""
+    with engines.engine(home) as running:
+        running.client().call(QueuePause(name="demo", reason="the test looks first"))
+        app = _app(home, ":queues")
+        async with app.run_test(size=(120, 36)):
+            await shows(app, "‖ paused", "demo")
+            await press(app, "N")
+            await shows(app, "SUBMIT A TASK", "demo")
+            await press(app, *"What is 17 + 25?", "ctrl+s")
+            await shows(app, "N submitted t-10001 to demo")
+            await shows(app, "what the 1 wait for", "aiwm queue resume demo")
+            await press(app, "enter")
+            await shows(app, ":tasks queue:demo", "◌ pending", "t-10001", "✗ ")
+            await press(app, "enter")
+            await shows(app, ":tasks/t-10001", "comes when the task runs", "What is 17 + 25?")
+            await press(app, "[", "[")
+            await shows(app, ":queues", "‖ paused")
+            await wait_until(lambda: app.page is not None and app.page.row is not None)
+            await press(app, "P")
+            await shows(app, "demo goes on")
+            await press(app, *":tasks/t-10001", "enter")
+            await shows(app, "✓ completed", "42", "submitted", "started", "completed")
+
+
+async def test_text_arrives_while_the_model_writes(home: Path) -> None:
+    with engines.engine(home) as running:
+        client = running.client()
+        client.call(QueuePause(name="demo"))
+        client.call(
+            TaskSubmit(queue="demo", payload={"prompt": "Write something long about a river.", "max_tokens": 200})
+        )
+        app = _app(home, ":tasks/t-10001")
+        texts: list[str] = []
+        async with app.run_test(size=(120, 36)):
+            await shows(app, "comes when the task runs")
+            page: Any = app.page
+            show = page.stream.show
+
+            def watched(text: str, **how: Any) -> None:
+                texts.append(text)
+                show(text, **how)
+
+            page.stream.show = watched
+            client.call(QueueResume(name="demo"))
+            await shows(app, "✓ completed")
+            await wait_until(lambda: page.stream.text != "")
+            grown = [text for text in dict.fromkeys(texts) if text]
+            assert grown
+            assert all(grown[-1].startswith(text) for text in grown), "text only ever grew"
+
+
+async def test_an_engine_that_is_killed_is_found_again(home: Path) -> None:
+    app = _app(home, ":queues")
+    with engines.engine(home) as running:
+        async with app.run_test(size=(120, 36)):
+            await shows(app, "echo", "live")
+            running.kill()
+            await shows(app, "stale", "echo")
+            with engines.engine(home):
+                await shows(app, "connected again", "live", "echo")
+                assert "stale" not in text_of(app).split("\n")[0]
+
+
+class Terminal:
+    """The program on a pseudo-terminal, as a person runs it."""
+
+    def __init__(self, home: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+        self.master, slave = pty.openpty()
+        import fcntl
+        import struct
+        import termios
+
+        fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 36, 120, 0, 0))
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "aiwm_tui.main", "--home", str(home), *arguments],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0) and None,
+            env={**os.environ, "TERM": "xterm-256color", **(environment or {})},
+        )
+        os.close(slave)
+        self.output = b""
+
+    def read_until(self, holds: Callable[[bytes], bool], what: str, timeout_s: float = 30.0) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not holds(self.output):
+            assert time.monotonic() < deadline, f"gave up waiting for {what}: {self.output[-2000:]!r}"
+            if select.select([self.master], [], [], 0.1)[0]:
+                try:
+                    self.output += os.read(self.master, 65536)
+                except OSError:
+                    break
+        assert holds(self.output), f"{what} never came: {self.output[-2000:]!r}"
+
+    def type(self, keys: str) -> None:
+        os.write(self.master, keys.encode())
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+        try:
+            os.close(self.master)
+        except OSError:
+            pass
+
+
+@pytest.fixture
+def stopped(home: Path) -> Any:
+    """Whatever engine a console started on this home is stopped after the test."""
+    yield home
+    if socket_path(home).exists():
+        try:
+            connect_blocking(home, spawn=False).call(EngineStop(mode="now"))
+        except Exception:  # noqa: S110 - it may be gone already, which is what is wanted
+            pass
+
+
+def _engine_pid(home: Path) -> int:
+    client = connect_blocking(home, spawn=False)
+    try:
+        return client.call(EngineStatus()).pid
+    finally:
+        client.close()
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs; looking does not count as a client, which would keep an engine from leaving."""
+    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+
+
+def test_the_program_starts_an_engine_and_an_idle_one_ends_with_it(stopped: Path) -> None:
+    terminal = Terminal(stopped)
+    try:
+        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
+        pid = _engine_pid(stopped)
+        terminal.type("q")
+        terminal.read_until(lambda output: b"\x1b[?1049l" in output, "the terminal to be restored")
+        assert terminal.process.wait(timeout=10) == 0
+        engines.wait_until(lambda: not _lives(pid), "the idle engine to leave")
+    finally:
+        terminal.close()
+
+
+def test_a_lost_terminal_leaves_the_engine_running_with_its_work(stopped: Path) -> None:
+    terminal = Terminal(stopped)
+    try:
+        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
+        client = connect_blocking(stopped, spawn=False)
+        client.call(QueuePause(name="demo"))
+        client.call(TaskSubmit(queue="demo", payload={"prompt": "12 + 30"}))
+        terminal.process.send_signal(signal.SIGHUP)
+        terminal.process.wait(timeout=10)
+        pid = client.call(EngineStatus()).pid
+        client.close()
+        time_of_death = time.monotonic()
+        while time.monotonic() - time_of_death < 3.0:
+            assert _lives(pid)
+            time.sleep(0.05)
+        assert connect_blocking(stopped, spawn=False).call(EngineStatus()).waiting == 1
+    finally:
+        terminal.close()
+
+
+@pytest.mark.parametrize("environment", [{"NO_COLOR": "1"}, {"TERM": "dumb"}])
+def test_the_program_on_plain_terminals(stopped: Path, environment: dict[str, str]) -> None:
+    import re
+
+    terminal = Terminal(stopped, environment=environment)
+    try:
+        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
+        terminal.type("3")
+        terminal.read_until(lambda output: b":queues" in output, "the queues")
+        colours = re.findall(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;\d+)*m", terminal.output)
+        assert colours == []
+        if environment.get("TERM") == "dumb":
+            shown = re.sub(rb"\x1b\[[^A-Za-z]*[A-Za-z]|\x1b[\]P_][^\x07\x1b]*(?:\x07|\x1b\\\\)", b"", terminal.output)
+            assert "●".encode() not in shown
+    finally:
+        terminal.close()

@@ -1,0 +1,259 @@
+"""Attempts with the real scheduler, journal and store, in one process: the moments between a start and an end."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.clock import SystemClock
+from engine.config import load_config
+from engine.contract.definitions import PoolDefinition, QueueDefinition, RetryPolicy
+from engine.contract.errors import AiwmError
+from engine.contract.ids import task_seq
+from engine.contract.notifications import StreamChunk
+from engine.contract.requests.tasks import TaskCancel, TaskOutcome, TaskShow, TaskSubmit, TaskWait
+from engine.contract.states import Durability, TaskState
+from engine.control.manager import Manager
+from engine.control.operations.tasks import TaskOperations
+from engine.events import JournalEvents
+from engine.home import database_path, make_home
+from engine.inference.streams import Streams
+from engine.requests.caller import Caller
+from engine.store.store import Store
+from engine.workers.kinds.template import TemplateWorker
+from engine.workers.template import TaskInput, TaskOutput, WorkerContext
+
+CALLER = Caller(id=1, principal="operator", client="test", read_only=False, send=lambda _: True)
+
+
+class _NoModels:
+    def handle(self, model: str) -> Any:
+        raise AssertionError(model)
+
+    def publish(self, model: str) -> None:
+        pass
+
+    def ensure(self, model: str) -> None:
+        pass
+
+
+class Room:
+    """A control room on a real store, without doors and models."""
+
+    def __init__(self, home: Path) -> None:
+        make_home(home)
+        workers = [{"name": "echo", "kind": "template"}]
+        (home / "ai_worker_definitions.json").write_text(json.dumps({"workers": workers}))
+        clock = SystemClock()
+        self.store = Store.open(database_path(home), clock=clock)
+        none = _NoModels()
+        self.texts = Streams()
+        self.manager = Manager(
+            home,
+            load_config({}).config,
+            self.store,
+            clock,
+            JournalEvents(self.store.journal, clock),
+            none,
+            none,
+            self.texts,
+            list,
+            lambda _: None,
+            lambda: "live",
+        )
+        manager = self.manager
+        manager.catalogue.put_pool(PoolDefinition(name="p", definition="echo", max_total=2))
+        manager.catalogue.put_queue(QueueDefinition(name="q", pools=("p",), retry=RetryPolicy(delay_ms=0)))
+        manager.catalogue.put_queue(QueueDefinition(name="m", pools=("p",), durability=Durability.memory))
+        manager.catalogue.put_queue(QueueDefinition(name="short", pools=("p",), paused=True, max_length=5))
+        self.tasks = TaskOperations(
+            manager.submission,
+            manager.waiters,
+            manager.attempts,
+            manager.dispatcher,
+            self.store.journal,
+            self.store.readers,
+            self.store.windows,
+            manager.catalogue,
+            clock,
+            manager.tables.with_reasons,
+            self.texts,
+        )
+
+    async def submit(self, **payload: Any) -> str:
+        return (await self.tasks.submit(TaskSubmit(queue="q", payload=payload), CALLER)).id
+
+    async def outcome(self, identifier: str) -> TaskOutcome:
+        (outcome,) = await self.tasks.wait(TaskWait(ids=(identifier,), timeout_ms=5_000), CALLER)
+        return outcome
+
+    async def close(self) -> None:
+        await self.manager.stop()
+        await self.store.close()
+
+
+@pytest.fixture
+async def room(home: Path) -> AsyncIterator[Room]:
+    made = Room(home)
+    await made.manager.start(dispatch=True)
+    yield made
+    await made.close()
+
+
+Process = Callable[[TemplateWorker, TaskInput, WorkerContext], Any]
+
+
+async def _forever(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+async def test_a_cancel_before_the_first_step_ends_the_task(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TemplateWorker, "process", _forever)
+    launch = room.manager.attempts._launch
+    stopped: list[int] = []
+
+    def launch_and_stop(running: Any) -> None:
+        launch(running)
+        stopped.append(running.seq)
+        room.manager.attempts._stop(running, "cancelled")
+
+    monkeypatch.setattr(room.manager.attempts, "_launch", launch_and_stop)
+    outcome = await room.outcome(await room.submit())
+    assert stopped
+    assert outcome.state == "cancelled"
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+async def test_a_cancel_while_it_runs(room: Room, monkeypatch: pytest.MonkeyPatch, idempotent: bool) -> None:
+    monkeypatch.setattr(TemplateWorker, "process", _forever)
+    monkeypatch.setattr(TemplateWorker, "idempotent", idempotent)
+    identifier = await room.submit()
+    while not len(room.manager.attempts):  # noqa: ASYNC110 (every turn of the loop is a moment worth a try)
+        await asyncio.sleep(0)
+    await room.tasks.cancel(TaskCancel(ids=(identifier,)), CALLER)
+    assert (await room.outcome(identifier)).state == "cancelled"
+    assert room.manager.dispatcher.running == 0
+
+
+@pytest.mark.parametrize("idempotent", [True, False])
+@pytest.mark.parametrize("turns", [0, 1, 2, 5])
+async def test_stopping_gives_back_what_runs_at_any_moment(
+    room: Room, monkeypatch: pytest.MonkeyPatch, idempotent: bool, turns: int
+) -> None:
+    monkeypatch.setattr(TemplateWorker, "process", _forever)
+    monkeypatch.setattr(TemplateWorker, "idempotent", idempotent)
+    ids = [await room.submit() for _ in range(4)]
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    async with asyncio.timeout(4):
+        await room.manager.stop()
+    states = {room.store.readers.task_row(seq).state for seq in range(1, 5)}  # type: ignore[union-attr]
+    assert len(ids) == 4
+    assert states == {TaskState.pending.value}
+
+
+async def test_a_worker_that_raises_is_a_failure_with_its_words(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        raise ValueError("the soup is cold")
+
+    monkeypatch.setattr(TemplateWorker, "process", broken)
+    ack = await room.tasks.submit(TaskSubmit(queue="q", max_attempts=1), CALLER)
+    outcome = await room.outcome(ack.id)
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert "the soup is cold" in outcome.error.message
+
+
+async def test_a_result_that_is_not_json_or_too_large_fails_the_task(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = iter([{1, 2}, "x" * (5 * 2**20)])
+
+    async def strange(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        result = next(results)
+        return TaskOutput(result=object() if isinstance(result, set) else result)
+
+    monkeypatch.setattr(TemplateWorker, "process", strange)
+    for expected in ("not JSON", "more than"):
+        ack = await room.tasks.submit(TaskSubmit(queue="q", max_attempts=1), CALLER)
+        outcome = await room.outcome(ack.id)
+        assert outcome.error is not None
+        assert expected in outcome.error.message
+
+
+async def test_a_memory_task_is_seen_and_waited_for_right_after_its_acknowledgement(room: Room) -> None:
+    for n in range(30):
+        ack = await room.tasks.submit(TaskSubmit(queue="m", payload={"n": n}), CALLER)
+        assert (await room.tasks.show(TaskShow(id=ack.id), CALLER)).row.queue == "m"
+        assert (await room.outcome(ack.id)).result is not None
+
+
+async def test_one_key_is_one_task_in_a_memory_queue_too(room: Room) -> None:
+    first = await room.tasks.submit(TaskSubmit(queue="m", idempotency_key="k"), CALLER)
+    second = await room.tasks.submit(TaskSubmit(queue="m", idempotency_key="k"), CALLER)
+    assert (second.id, second.duplicate) == (first.id, True)
+
+
+async def test_max_length_holds_for_submits_at_once(room: Room) -> None:
+    submits = [room.tasks.submit(TaskSubmit(queue="short"), CALLER) for _ in range(40)]
+    done = await asyncio.gather(*submits, return_exceptions=True)
+    refused = [error for error in done if isinstance(error, AiwmError)]
+    assert len(refused) == 35
+    assert {error.code for error in refused} == {"queue_full"}
+
+
+async def test_a_retry_without_a_pause_gives_no_further_attempts(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def broken(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        raise ValueError("no")
+
+    monkeypatch.setattr(TemplateWorker, "process", broken)
+    outcome = await room.outcome(await room.submit())
+    row = room.store.readers.task_row(1)
+    assert row is not None
+    assert (outcome.state, outcome.attempt, row.attempt, row.max_attempts) == ("failed", 3, 3, 3)
+
+
+async def test_an_end_that_cannot_be_stored_fails_the_task_and_frees_its_place(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from engine.control import execution
+
+    monkeypatch.setattr(execution, "_count", lambda _: 2**63)
+    outcome = await room.outcome(await room.submit())
+    assert outcome.state == "failed"
+    assert outcome.error is not None
+    assert "cannot be stored" in outcome.error.message
+    assert len(room.manager.attempts) == 0
+
+
+async def test_whoever_follows_a_task_hears_that_it_was_cancelled_while_it_waited(room: Room) -> None:
+    ack = await room.tasks.submit(TaskSubmit(queue="short"), CALLER)
+    heard: asyncio.Queue[StreamChunk] = asyncio.Queue()
+
+    def hear(chunk: StreamChunk) -> bool:
+        heard.put_nowait(chunk)
+        return True
+
+    room.texts.follow(task_seq(ack.id), 0, hear, "me")
+    await room.tasks.cancel(TaskCancel(ids=(ack.id,)), CALLER)
+    async with asyncio.timeout(5):
+        while not (chunk := await heard.get()).ended:
+            pass
+    assert chunk.state == "cancelled"
+
+
+async def test_a_reload_is_what_a_later_start_falls_back_on(room: Room, home: Path) -> None:
+    file = home / "ai_worker_definitions.json"
+    file.write_text(
+        json.dumps({"workers": [{"name": "echo", "kind": "template"}, {"name": "second", "kind": "template"}]})
+    )
+    assert room.manager.catalogue.load_workers().errors == []
+    await room.manager.store_definitions()
+    stored = [definition.name for definition in room.store.readers.definitions("worker")]
+    assert stored == ["echo", "second"]

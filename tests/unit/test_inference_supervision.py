@@ -1,0 +1,206 @@
+"""The life of a model process, event by event; and the bookkeeping around it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.contract.errors import AiwmError
+from engine.inference.adapter_cache import AdapterCache
+from engine.inference.meter import WINDOW, Meter
+from engine.inference.names import Library
+from engine.inference.process_log import MAX_BYTES, open_log, tail
+from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
+from tests.support.tiny_model import write_adapter, write_model
+
+POLICY = Policy(first_rest=0.5, longest_rest=3.0, max_crashes=5)
+
+
+def live(*events: EventName, life: Life | None = None) -> tuple[Life, list[str]]:
+    life = life or Life()
+    actions: list[str] = []
+    for event in events:
+        step = advance(life, event, POLICY)
+        life, actions = step.life, [*actions, *step.actions]
+    return life, actions
+
+
+def test_an_ordinary_life() -> None:
+    life, actions = live("wanted", "loaded", "busy", "served", "idle")
+    assert (life.state, actions) == (ProcessState.ready, ["spawn"])
+    life, actions = live("drain", "exited", life=life)
+    assert (life.state, life.alive, actions) == (ProcessState.stopped, False, ["kill"])
+
+
+def test_a_drain_waits_for_the_last_request() -> None:
+    life, actions = live("wanted", "loaded", "busy", "drain")
+    assert (life.state, actions) == (ProcessState.draining, ["spawn"])
+    life, actions = live("idle", life=life)
+    assert actions == ["kill"]
+    assert live("exited", life=life)[0].state is ProcessState.stopped
+
+
+def test_crashes_rest_longer_and_longer_and_then_it_is_given_up() -> None:
+    life, _ = live("wanted", "loaded")
+    rests = []
+    for _ in range(4):
+        life, actions = live("exited", life=life)
+        assert actions == ["rest"]
+        rests.append(life.rest)
+        life, actions = live("rested", "loaded", life=life)
+        assert actions == ["spawn"]
+    assert rests == [0.5, 1.0, 2.0, 3.0]
+    life, actions = live("exited", life=life)
+    assert (life.state, actions, life.restarts) == (ProcessState.failed, [], 4)
+    assert live("wanted", life=life)[0].state is ProcessState.starting  # a new demand tries again
+
+
+def test_a_request_served_forgives_the_crashes_before() -> None:
+    life, _ = live("wanted", "loaded", "exited", "rested", "loaded", "exited", "rested", "loaded")
+    assert life.crashes == 2
+    life, _ = live("busy", "idle", life=life)
+    assert life.crashes == 2  # requests that failed prove nothing
+    assert live("busy", "served", "idle", "exited", life=life)[0].rest == 0.5
+
+
+def test_a_refused_load_is_not_tried_again_by_itself() -> None:
+    life, actions = live("wanted", "refused")
+    assert (life.state, actions) == (ProcessState.failed, ["spawn", "kill"])
+    life, actions = live("wanted", "exited", life=life)
+    assert (life.state, life.alive, actions) == (ProcessState.failed, False, [])
+
+
+def test_a_hang_is_a_crash() -> None:
+    life, actions = live("wanted", "loaded", "busy", "hung", "exited")
+    assert (life.state, actions) == (ProcessState.backoff, ["spawn", "kill", "rest"])
+
+
+def test_stopping_in_any_state_ends_stopped() -> None:
+    paths: list[list[EventName]] = [
+        [],
+        ["wanted"],
+        ["wanted", "loaded"],
+        ["wanted", "loaded", "busy"],
+        ["wanted", "exited"],
+    ]
+    for path in paths:
+        life, _ = live(*path)
+        life, _ = live("stop", "exited", life=life)
+        assert (life.state, life.alive) == (ProcessState.stopped, False), path
+
+
+@given(st.lists(st.sampled_from(get_args(EventName)), max_size=60))
+def test_whatever_happens_there_is_at_most_one_process(events: list[EventName]) -> None:
+    """Spawned processes and exits alternate: nothing is spawned while one is alive, an exit of none changes nothing."""
+    life, alive = Life(), False
+    for event in events:
+        step = advance(life, event, POLICY)
+        if event == "exited":
+            alive = False
+        for action in step.actions:
+            if action == "spawn":
+                assert not alive
+                alive = True
+            if action == "kill":
+                assert life.alive
+        life = step.life
+        assert life.alive == alive
+        assert life.rest <= POLICY.longest_rest
+        if life.state in (ProcessState.ready, ProcessState.busy, ProcessState.draining, ProcessState.starting):
+            assert alive
+        if life.state in (ProcessState.backoff, ProcessState.stopped):
+            assert not alive
+
+
+# -- the adapter cache ---------------------------------------------------------------------------------------------------
+
+
+def test_the_least_recently_used_leave_first() -> None:
+    cache = AdapterCache(3, 100)
+    for name in "abc":
+        cache.add(name, 10)
+    cache.use("a")
+    assert cache.room_for(10, kept=()) == ["b"]
+    assert cache.room_for(95, kept=()) == ["b", "c", "a"]
+    assert cache.room_for(10, kept=("b", "c")) == ["a"]
+    assert cache.room_for(10, kept=("a", "b", "c")) is None
+    with pytest.raises(AiwmError, match="101 bytes"):
+        cache.check_size("big", 101)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60), st.sets(st.integers(0, 9), max_size=3)), max_size=60))
+def test_the_cache_never_exceeds_its_bounds_nor_evicts_what_is_kept(uses: list[tuple[int, int, set[int]]]) -> None:
+    cache = AdapterCache(4, 100)
+    for number, size, kept in uses:
+        digest, keep = str(number), {str(k) for k in kept}
+        if digest in cache:
+            cache.use(digest)
+            continue
+        leaving = cache.room_for(size, keep)
+        if leaving is None:
+            continue
+        assert not keep & set(leaving)
+        for old in leaving:
+            cache.remove(old)
+        cache.add(digest, size)
+        assert len(cache.digests) <= 4
+        assert cache.total_bytes <= 100
+
+
+def test_rates_are_exact_over_the_window() -> None:
+    meter = Meter()
+    assert meter.per_second(0.0) == 0.0
+    for second in range(20):
+        meter.count(float(second), 5)
+    assert meter.per_second(19.0) == 5 * 11 / WINDOW  # seconds 9 … 19
+    assert meter.per_second(28.5) == 5 / WINDOW
+    assert meter.per_second(100.0) == 0.0
+
+
+# -- names and logs --------------------------------------------------------------------------------------------------------
+
+
+async def test_names_are_found_at_home_first_and_never_as_paths(tmp_path: Path) -> None:
+    library = Library(tmp_path / "home", tmp_path / "shipped")
+    shipped = write_model(tmp_path / "shipped" / "nano")
+    assert library.model("nano") == shipped
+    own = write_model(tmp_path / "home" / "models" / "nano")
+    assert library.model("nano") == own
+    assert library.model(str(shipped)) == shipped
+    for name, fix in (
+        ("nanno", "nano"),
+        ("../shipped/nano", "copy or link"),
+        ("/nowhere", "ai_worker_definitions.json"),
+    ):
+        with pytest.raises(AiwmError) as caught:
+            library.model(name)
+        assert caught.value.code == "model_not_found"
+        assert fix in str(caught.value.info.fix)
+    write_adapter(tmp_path / "shipped" / "adapters" / "french")
+    path, digest = await library.adapter("french")
+    assert (await library.adapter("french"))[1] == digest
+    write_adapter(path, seed=8)
+    assert (await library.adapter("french"))[1] != digest
+    assert library.models() == ["nano"]
+    for name in (str(path), "../adapters/french", "freench"):
+        with pytest.raises(AiwmError) as caught:
+            await library.adapter(name)
+        assert caught.value.code == "adapter_not_found"
+
+
+def test_logs_are_bounded_and_their_tail_is_clean(tmp_path: Path) -> None:
+    path = tmp_path / "logs" / "p.log"
+    assert tail(path) == ()
+    with open_log(path) as log:
+        log.write(b"x" * (MAX_BYTES + 1) + b"\n")
+    with open_log(path) as log:
+        log.write(b"".join(b"line %d \x1b[31m\xff\n" % number for number in range(50)))
+    assert path.stat().st_size < 2000
+    lines = tail(path)
+    assert len(lines) == 20
+    assert lines[-1].startswith("line 49")
+    assert "\x1b" not in "".join(lines)

@@ -1,0 +1,81 @@
+"""The reference backend computes what transformers and PEFT compute: logits within 1e-4, alone and in ragged batches."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.golden import (
+    SHIPPED_DATA,
+    TOLERANCE,
+    Case,
+    cases,
+    golden,
+    numpy_logits,
+    shipped_case,
+    shipped_digest,
+    transformers_logits,
+)
+
+NAMES = ("llama", "llama3", "mistral", "qwen2", "adapted")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Case]:
+    return {case.name: case for case in cases(tmp_path_factory.mktemp("golden"))}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ragged_batch_equals_golden(name: str, made: dict[str, Case]) -> None:
+    case = made[name]
+    computed = np.concatenate(numpy_logits(case.model, case.texts, case.adapters))
+    expected = golden()[name]
+    assert np.abs(expected).max() > 0.5  # the comparison means something
+    np.testing.assert_allclose(computed, expected, atol=TOLERANCE)
+
+
+def test_alone_equals_golden(made: dict[str, Case]) -> None:
+    case = made["adapted"]
+    computed = np.concatenate([numpy_logits(case.model, [text], case.adapters, chunk=64)[0] for text in case.texts])
+    np.testing.assert_allclose(computed, golden()["adapted"], atol=TOLERANCE)
+
+
+def test_adapters_change_the_logits(made: dict[str, Case]) -> None:
+    case = made["adapted"]
+    plain = [type(text)(text.tokens, text.asked) for text in case.texts]
+    base = numpy_logits(case.model, plain, {})
+    adapted = numpy_logits(case.model, case.texts, case.adapters)
+    for text, without, under in zip(case.texts, base, adapted, strict=True):
+        difference = np.abs(without - under).max()
+        assert difference > 0.05 if text.adapters else difference < TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES)
+def test_golden_is_what_transformers_computes(name: str, made: dict[str, Case]) -> None:
+    case = made[name]
+    regenerated = np.concatenate(transformers_logits(case.model, case.texts, case.adapters))
+    np.testing.assert_allclose(golden()[name], regenerated, atol=TOLERANCE / 10)
+
+
+# -- the shipped model -----------------------------------------------------------------------------------------------------
+
+
+def test_the_shipped_model_computes_its_golden_logits(tmp_path: Path) -> None:
+    data = golden(SHIPPED_DATA)
+    made_for = data["digest"].tobytes().hex()
+    assert made_for == shipped_digest(), "the shipped weights changed: run `python -m tests.support.golden`"
+    case = shipped_case(tmp_path)
+    together = np.concatenate(numpy_logits(case.model, case.texts, case.adapters))
+    np.testing.assert_allclose(together, data["shipped"], atol=TOLERANCE)
+    alone = np.concatenate([numpy_logits(case.model, [text], case.adapters, chunk=64)[0] for text in case.texts])
+    np.testing.assert_allclose(alone, data["shipped"], atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_the_shipped_golden_logits_are_what_transformers_computes(tmp_path: Path) -> None:
+    case = shipped_case(tmp_path)
+    regenerated = np.concatenate(transformers_logits(case.model, case.texts, case.adapters))
+    np.testing.assert_allclose(golden(SHIPPED_DATA)["shipped"], regenerated, atol=TOLERANCE / 10)
