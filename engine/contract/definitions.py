@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -38,35 +39,114 @@ class AdapterUse(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     weight: float = 1.0
 
 
+class RateLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a definition's calls may use. Each model call counts, not each task; tokens are those in and out. 0: no limit.
+
+    Minutes slide; days begin at local midnight."""
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    max_instances: int = 0
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What tokens cost, in US dollars per 1,000."""
+
+    input_usd_per_1k: float = 0.0
+    output_usd_per_1k: float = 0.0
+
+
+class DefinitionStatus(StrEnum):
+    """Only an active definition gets new instances and tasks."""
+
+    active = "active"
+    disabled = "disabled"
+    archived = "archived"
+
+
+class Provider(StrEnum):
+    """Who runs the model. `local` is this engine's own model processes."""
+
+    local = "local"
+    openai = "openai"
+    anthropic = "anthropic"
+    google = "google"
+    ollama = "ollama"
+    custom = "custom"
+
+
+class Interaction(StrEnum):
+    """How a worker may be used: talked to over several turns, asked once, or both."""
+
+    conversational = "conversational"
+    stateless_task = "stateless_task"
+    both = "both"
+
+
 class WorkerDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An immutable blueprint of a worker. `kind` is the Python class that processes a task (entry point), `model` what it talks to
-    (empty for kinds without one), `system` its instruction, `capabilities` what tasks may ask for."""
+    (empty for kinds without one), `system` its instruction, `capabilities` what tasks may ask for.
+
+    `key` names an API key of config.toml (empty: none). `tools_allow` empty means no tools; `tools_deny` beats it. `sources` are data
+    sources by name, `files` contexts that every instance begins with, `supervisor` a definition, a live instance or `rules/NAME`.
+    `max_steps` bounds the model calls of one task with tools. `context_tokens` 0 takes the model's own limit."""
 
     name: str
     kind: str = "goat"
     description: str = ""
+    provider: Provider = Provider.local
     model: str = ""
     system: str = ""
     adapters: tuple[AdapterUse, ...] = ()
     sampling: Sampling = Sampling()
+    context_tokens: int = 0
+    options: dict[str, Any] = {}
+    key: str = ""
+    interaction: Interaction = Interaction.both
     capabilities: tuple[str, ...] = ()
+    limits: RateLimits = RateLimits()
+    cost: Cost = Cost()
+    status: DefinitionStatus = DefinitionStatus.active
+    files: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
+    tools_allow: tuple[str, ...] = ()
+    tools_deny: tuple[str, ...] = ()
+    max_steps: int = 8
+    supervisor: str = ""
     metadata: dict[str, Any] = {}
 
 
+class Retirement(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When an instance has served enough: after so many tasks, or at this age. 0: never."""
+
+    max_tasks: int = 0
+    max_age_ms: int = 0
+
+
 class PoolDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Keeps between `min_idle` idle and `max_total` instances of one worker definition."""
+    """Keeps between `min_idle` idle and `max_total` instances of one worker definition.
+
+    An idle instance above `min_idle` is retired after `cooldown_ms` without work. `mission_critical`: an alert when it fails."""
 
     name: str
     definition: str
     min_idle: int = 0
     max_total: int = 1
+    retirement: Retirement = Retirement()
+    cooldown_ms: int = 60_000
+    sources: tuple[str, ...] = ()
+    supervisor: str = ""
+    mission_critical: bool = False
+    metadata: dict[str, Any] = {}
 
 
 class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Tasks waiting, the pools that serve them (in order of preference), and how failures are retried.
 
     A task's rank is its due time minus priority * aging_ms: one priority step is worth `aging_ms` of waiting.
-    `max_length` bounds the waiting tasks (None: no bound)."""
+    `max_length` bounds the waiting tasks (None: no bound). A `draining` queue works off what it has and takes nothing new.
+    `retention_ms` is how long ended tasks are kept (None: the engine's retention)."""
 
     name: str
     pools: tuple[str, ...] = ()
@@ -76,3 +156,51 @@ class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     durability: Durability = Durability.disk
     max_length: int | None = None
     paused: bool = False
+    pause_reason: str = ""
+    draining: bool = False
+    retention_ms: int | None = None
+    sources: tuple[str, ...] = ()
+    supervisor: str = ""
+    mission_critical: bool = False
+    metadata: dict[str, Any] = {}
+
+
+class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Defaults for tasks of one sort; what a submit says explicitly wins. `payload_schema` is a JSON Schema (2020-12) that the merged
+    payload must satisfy; `defaults` are merged under the payload, objects deeply."""
+
+    name: str
+    description: str = ""
+    queue: str = ""
+    definition: str = ""
+    capabilities: tuple[str, ...] = ()
+    payload_schema: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    priority: int | None = None
+    sources: tuple[str, ...] = ()
+    supervisor: str = ""
+    metadata: dict[str, Any] = {}
+
+
+class SourceType(StrEnum):
+    """`local_directory` is a directory of this machine, `file_store` a folder of the home's own store (`fm:/…`)."""
+
+    local_directory = "local_directory"
+    file_store = "file_store"
+
+
+class DataSource(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A named, guarded place to read files from. `path` is absolute, or relative to the home's files/; outside the home it must lie
+    beneath a directory listed in config.toml and `external` must be true. For a file store `path` is `fm:/…`. `filters` are globs (none:
+    every file), `target` is the `fm:/…` folder that a sync fills."""
+
+    name: str
+    type: SourceType = SourceType.local_directory
+    description: str = ""
+    path: str
+    external: bool = False
+    target: str = ""
+    read_only: bool = True
+    filters: tuple[str, ...] = ()
+    recursive: bool = False
+    metadata: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""Requests as data: everything that can be asked of the engine, one frozen struct each.
+"""Requests as data: everything that can be asked of the engine, one frozen struct each, one module a noun.
 
 `catalogue()` lists them all. Nothing here knows how a request is answered."""
 
@@ -12,14 +12,16 @@ from engine.contract.requests.base import RequestCatalogue
 @cache
 def catalogue() -> RequestCatalogue:
     """All requests, found by walking this package's modules for concrete Request classes."""
+    import importlib
+    import pkgutil
     from typing import Any
 
-    from engine.contract.requests import fleet, session, tasks
     from engine.contract.requests.base import Request
 
-    classes: list[type[Request[Any]]] = []
-    for module in (tasks, fleet, session):
+    classes: dict[type[Request[Any]], None] = {}
+    for found in pkgutil.iter_modules(__path__):
+        module = importlib.import_module(f"{__name__}.{found.name}")
         for thing in vars(module).values():
             if isinstance(thing, type) and issubclass(thing, Request) and "method" in vars(thing):
-                classes.append(thing)
+                classes[thing] = None
     return RequestCatalogue(classes)

@@ -23,7 +23,10 @@ class TaskAck(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskSubmit(Request[TaskAck], frozen=True, kw_only=True):
-    """Put a task into a queue. It is acknowledged when it is stored as durably as the queue promises."""
+    """Put a task into a queue. It is acknowledged when it is stored as durably as the queue promises.
+
+    `template` gives defaults for everything that is not said here; with a queue of its own, `queue` may be "". The task waits until those in `after` have
+    completed. `sources` are added to those of the other levels, `supervisor` goes before theirs."""
 
     method: ClassVar[str] = "task.submit"
     effect: ClassVar[Effect] = Effect.write
@@ -40,6 +43,11 @@ class TaskSubmit(Request[TaskAck], frozen=True, kw_only=True):
     max_attempts: int | None = None
     idempotency_key: str | None = None
     batch: str | None = None
+    template: str | None = None
+    sources: tuple[str, ...] = ()
+    supervisor: str = ""
+    after: tuple[str, ...] = ()
+    metadata: dict[str, Any] = {}
 
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""Records: rows of tables and pages of things, as they cross the pipe. Times are Unix ms; a `_ms` span is a duration in ms."""
+"""Records of tasks, the fleet and events."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TaskRow(Record, frozen=True, kw_only=True):
-    """One line of the tasks table. `reason` is what the last column says: the answer's start, the gate, the error."""
+    """One line of the tasks table. `reason` is what the last column says: the answer's start, the gate, the error.
+
+    `adapter` names the adapters that it asked for or got, comma-separated; `fail` is the fingerprint of its last failure, equal for
+    failures alike; `after` counts the tasks that it still waits for."""
 
     queue: str
     state: str
@@ -36,6 +39,11 @@ class TaskRow(Record, frozen=True, kw_only=True):
     tenant: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    template: str | None = None
+    adapter: str | None = None
+    cost_usd: float | None = None
+    fail: str | None = None
+    after: int = 0
     error: str | None = None
     reason: str = ""
 
@@ -195,7 +203,7 @@ class WorkerDetail(msgspec.Struct, frozen=True, kw_only=True):
     definition: WorkerDefinition
 
 
-TABLES: dict[str, type[Record]] = {
+ROWS: dict[str, type[Record]] = {
     "tasks": TaskRow,
     "queues": QueueRow,
     "pools": PoolRow,
@@ -206,4 +214,3 @@ TABLES: dict[str, type[Record]] = {
     "needs": NeedRow,
     "machine": MachineRow,
 }
-"""Every table that a location may name, and the record its rows are."""

@@ -1,0 +1,46 @@
+"""Records: rows of tables and pages of things, as they cross the pipe. Times are Unix ms; a `_ms` span is a duration in ms.
+
+One module a subject; each says in `ROWS` which of its records are rows of a table that a location may name."""
+
+from __future__ import annotations
+
+from engine.contract.records import core
+from engine.contract.records.core import (
+    EventRow,
+    InstanceRow,
+    MachineRow,
+    ModelRow,
+    NeedRow,
+    PoolDetail,
+    PoolRow,
+    QueueDetail,
+    QueueRow,
+    Record,
+    TaskDetail,
+    TaskRow,
+    TimelineStep,
+    WorkerDetail,
+    WorkerRow,
+)
+
+TABLES: dict[str, type[Record]] = {**core.ROWS}
+"""Every table that a location may name, and the record its rows are."""
+
+__all__ = [
+    "TABLES",
+    "EventRow",
+    "InstanceRow",
+    "MachineRow",
+    "ModelRow",
+    "NeedRow",
+    "PoolDetail",
+    "PoolRow",
+    "QueueDetail",
+    "QueueRow",
+    "Record",
+    "TaskDetail",
+    "TaskRow",
+    "TimelineStep",
+    "WorkerDetail",
+    "WorkerRow",
+]
