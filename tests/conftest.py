@@ -9,6 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.signals import restore_for_children
+
+restore_for_children()
+
 
 @pytest.fixture(autouse=True)
 def _no_user_settings(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
