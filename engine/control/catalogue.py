@@ -10,7 +10,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.contract.definitions import NAME_PATTERN, PoolDefinition, QueueDefinition, WorkerDefinition
+from engine.contract.definitions import (
+    NAME_PATTERN,
+    DataSource,
+    PoolDefinition,
+    QueueDefinition,
+    TaskTemplate,
+    WorkerDefinition,
+)
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.invalid import invalid
 from engine.contract.requests.fleet import Reloaded
@@ -39,7 +46,7 @@ SHIPPED_QUEUES = (
     QueueDefinition(name="echo", pools=("echo",)),
 )
 
-Definition = TypeVar("Definition", WorkerDefinition, PoolDefinition, QueueDefinition)
+Definition = TypeVar("Definition", WorkerDefinition, PoolDefinition, QueueDefinition, TaskTemplate, DataSource)
 
 
 def digest(definition: msgspec.Struct) -> str:
@@ -56,6 +63,8 @@ class Catalogue:
         self.workers: Mapping[str, WorkerDefinition] = {}
         self.pools: Mapping[str, PoolDefinition] = {}
         self.queues: Mapping[str, QueueDefinition] = {}
+        self.templates: Mapping[str, TaskTemplate] = {}
+        self.sources: Mapping[str, DataSource] = {}
 
     @property
     def file(self) -> Path:
@@ -107,6 +116,12 @@ class Catalogue:
 
     def queue(self, name: str) -> QueueDefinition:
         return _find("queue", name, self.queues)
+
+    def template(self, name: str) -> TaskTemplate:
+        return _find("template", name, self.templates)
+
+    def source(self, name: str) -> DataSource:
+        return _find("source", name, self.sources)
 
     def check_pool(self, pool: PoolDefinition) -> None:
         """Refuse a pool that cannot work."""
