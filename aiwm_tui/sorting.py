@@ -47,7 +47,7 @@ def filter_by_cell(location: Location, column: Column, row: Any, now: int) -> Lo
         term = Term(Op.at_least, (f"{max(0, now - value) // 1000}s",), column.key)
     elif field.kind is Kind.time:
         term = Term(Op.at_least, (form.clock(value),), column.key)
-    elif field.kind in (Kind.number, Kind.size):
+    elif field.kind in (Kind.number, Kind.size, Kind.span):
         term = Term(Op.at_least, (f"{value:g}" if isinstance(value, float) else str(value),), column.key)
     else:
         term = Term(Op.any_of, (str(value).replace('"', "?"),), column.key)

@@ -14,13 +14,15 @@ from engine.contract.suggest import nearest
 
 
 class Kind(StrEnum):
-    """How a field's values are written and compared. `age` is a time counted backwards from now: `age>5m` is older than 5 minutes."""
+    """How a field's values are written and compared. `age` is a time counted backwards from now: `age>5m` is older than 5 minutes;
+    `span` a duration: `duration>5s`."""
 
     text = "text"
     number = "number"
     size = "size"
     time = "time"
     age = "age"
+    span = "span"
     texts = "texts"
 
 
@@ -39,6 +41,7 @@ FAULT_STATES: dict[str, frozenset[str]] = {
     "models": frozenset({"backoff", "failed"}),
     "instances": frozenset({"broken"}),
     "events": frozenset({"error"}),
+    "records": frozenset({"failed"}),
     "needs": frozenset({"broken", "wrong", "asks"}),
 }
 """States that `is:fault` (and the `!` key) selects. Events carry theirs in `level`."""
@@ -46,6 +49,7 @@ FAULT_STATES: dict[str, frozenset[str]] = {
 SEARCHED: dict[str, tuple[str, ...]] = {
     "tasks": ("id", "queue", "definition", "instance"),
     "events": ("type", "who", "about", "text"),
+    "records": ("task", "queue", "definition", "instance", "summary"),
     "instances": ("id", "pool", "definition", "task"),
     "needs": ("what", "why"),
 }
@@ -57,6 +61,7 @@ AGE_OF = {
     "instances": "since_ms",
     "models": "since_ms",
     "events": "at_ms",
+    "records": "ended_ms",
     "needs": "since_ms",
 }
 _ALIASES = {
@@ -66,11 +71,16 @@ _ALIASES = {
     "in": "in_per_min",
     "out": "out_per_min",
     "name": "id",
+    "cost": "cost_usd",
 }
+SPANS = frozenset({"duration_ms", "spent_ms", "busy_ms"})
+"""Attributes that are durations in ms; every other one in `_ms` is a point in time."""
 
 
 def _kind(attribute: str, hint: Any) -> Kind:
     inner = [part for part in get_args(hint) or (hint,) if part is not type(None)]
+    if attribute in SPANS:
+        return Kind.span
     if attribute.endswith("_ms"):
         return Kind.time
     if attribute.endswith("_bytes"):

@@ -20,12 +20,14 @@ from engine.contract.fields import FAULT_STATES, SEARCHED, Field, Kind, field_of
 DEFAULT_SORT: dict[str, tuple[str, ...]] = {
     "tasks": ("-submitted",),
     "events": ("-id",),
+    "records": ("-id",),
     "needs": ("since",),
 }
 
 NUMBERED: dict[str, frozenset[str]] = {
     "tasks": frozenset({"id", "submitted_ms"}),
     "events": frozenset({"id", "at_ms"}),
+    "records": frozenset({"id", "ended_ms"}),
 }
 """Tables whose rows are numbered in the order in which they came: sorting by one of these attributes is sorting by number, whatever
 the clock did, and ties of other keys follow the first key's direction, so that one index serves a sort order and its reverse."""
@@ -235,6 +237,8 @@ def operand(field: Field, text: str, now_ms: int) -> float:
         return time_ms(text, now_ms)
     if field.kind is Kind.age:
         return now_ms - span_ms(text)
+    if field.kind is Kind.span:
+        return span_ms(text)
     units = _BYTES if field.kind is Kind.size else _UNITS
     match = re.fullmatch(r"(-?\d+(?:\.\d+)?)([A-Za-z]?)", text)
     if match is None or match.group(2).lower() not in units:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from engine.clock import Clock
 from engine.contract.states import TaskState
+from engine.store.ops import ChangedTask
 
 WAITING = (TaskState.pending, TaskState.scheduled, TaskState.retrying)
 _WINDOW_S = 60
@@ -45,14 +46,15 @@ class Tally:
         self._in: dict[str, Rate] = defaultdict(Rate)
         self._out: dict[str, Rate] = defaultdict(Rate)
 
-    def apply(self, changes: Iterable[tuple[str, str | None, str]]) -> None:
-        """Count in what a commit changed: (queue, state before or None, state after) each."""
+    def apply(self, changes: Iterable[ChangedTask]) -> None:
+        """Count in what a commit changed."""
         second = self._clock.mono_ns() // 1_000_000_000
-        for queue, before, after in changes:
+        for change in changes:
+            queue, before, after = change.queue, change.before, change.after
             if before is None:
                 self._in[queue].add(second)
             else:
-                self._counts[queue, before] -= 1
+                self._counts[change.came_from or queue, before] -= 1
             self._counts[queue, after] += 1
             if after in _ENDED and before not in _ENDED:
                 self._out[queue].add(second)

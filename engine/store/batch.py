@@ -14,23 +14,35 @@ from typing import Any, Final
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
-from engine.contract.states import TaskState
 from engine.store import ops
 from engine.store.ops import ChangedTask, Op, criteria_key
 from engine.store.statements import (
+    BLOCK,
     CLOSE,
     COUNT_EVENTS,
+    COUNT_RECORDS,
     COUNT_TASKS,
     DELETE_DEFINITION,
+    DELETE_DOCUMENT,
     DUE,
     END,
+    END_DETAILED,
+    INSERT_DEPENDENCY,
     INSERT_EVENT,
     INSERT_PAYLOAD,
     INSERT_RECORD,
+    INSERT_RECORD_DETAILED,
     INSERT_TASK,
+    INSERT_TASK_MORE,
+    MOVE,
     ORDERED,
+    PRIORITIZE,
     PUT_DEFINITION,
+    PUT_DOCUMENT,
+    PUT_PAYLOAD,
     PUT_RESULT,
+    PUT_SAMPLE,
+    RATE_RECORD,
     RELEASE,
     RETRY,
     REVIVE,
@@ -41,10 +53,12 @@ from engine.store.statements import (
 )
 
 REASON_LENGTH = 200
+SUMMARY_LENGTH = 256
 _KNOWN_LIMIT: Final = 65_536
 _STAGE = {statement: stage for stage, group in enumerate(ORDERED) for statement in group}
 _WAITING = frozenset({"pending", "scheduled", "retrying"})
 _REVIVABLE = frozenset({"failed", "cancelled"})
+_ENDED = frozenset({"completed", "failed", "cancelled"})
 
 
 class Known(msgspec.Struct, frozen=True, gc=False):
@@ -54,9 +68,6 @@ class Known(msgspec.Struct, frozen=True, gc=False):
     state: str
     epoch: int
     attempt: int
-    definition: str | None = None
-    instance: str | None = None
-    started_ms: int | None = None
 
 
 class Fenced(Exception):
@@ -84,7 +95,7 @@ class Memory:
         known = self._known
         for seq, state in changed.items():
             known.pop(seq, None)
-            if state.state not in _REVIVABLE and state.state != "completed":
+            if state.state not in _ENDED:
                 known[seq] = state
         while len(known) > _KNOWN_LIMIT:
             del known[next(iter(known))]
@@ -107,9 +118,11 @@ class Batch:
         self.fenced = 0
         self._waves: list[dict[Statement, list[Row]]] = [{}]
         self._stages: dict[int, int] = {}
+        self.rated = False
         self._results: list[Row] = []
-        self._records: list[Row] = []
-        self._definitions: list[Op] = []
+        self._payloads: list[Row] = []
+        self._dependencies: list[Row] = []
+        self._others: list[Op] = []
         self._undo: list[tuple[int, Known | None]] = []
         self._effects: list[tuple[int, Statement, Row]] = []
 
@@ -117,9 +130,8 @@ class Batch:
 
     def add(self, entry: Sequence[Op]) -> bool:
         """Take an entry in; False if it was fenced off, and then nothing of it is in the batch."""
-        marks = [
-            (kept, len(kept)) for kept in (self.changed, self.events, self._results, self._records, self._definitions)
-        ]
+        gathered = (self.changed, self.events, self._results, self._payloads, self._dependencies, self._others)
+        marks = [(kept, len(kept)) for kept in gathered]
         self._undo.clear()
         self._effects.clear()
         event_seq = self.event_seq
@@ -156,7 +168,7 @@ class Batch:
         known = self.tasks.get(seq) or self._memory.get(seq)
         if known is None:
             row = self._connection.execute(
-                "SELECT queue, state, epoch, attempt, definition, instance, started_ms FROM tasks WHERE seq = ?", (seq,)
+                "SELECT queue, state, epoch, attempt FROM tasks WHERE seq = ?", (seq,)
             ).fetchone()
             if row is None:
                 raise Fenced
@@ -175,16 +187,13 @@ class Batch:
             raise Fenced
         return known
 
-    def _set(self, seq: int, before: str | None, known: Known) -> None:
+    def _set(self, seq: int, before: str | None, known: Known, came_from: str | None = None) -> None:
         self._undo.append((seq, self.tasks.get(seq)))
         self.tasks[seq] = known
-        self.changed.append(ChangedTask(seq, known.queue, before, known.state))
+        self.changed.append(ChangedTask(seq, known.queue, before, known.state, came_from))
 
     def _move(self, seq: int, known: Known, state: str) -> None:
-        moved = Known(
-            known.queue, state, known.epoch, known.attempt, known.definition, known.instance, known.started_ms
-        )
-        self._set(seq, known.state, moved)
+        self._set(seq, known.state, Known(known.queue, state, known.epoch, known.attempt))
 
     # One operation -----------------------------------------------------------
 
@@ -192,22 +201,34 @@ class Batch:
         state = op.state.value
         if state not in _WAITING:
             raise AiwmError(Code.internal, f"a new task cannot be {state}", field="state")
-        self._set(op.seq, None, Known(op.queue, state, 0, 0, op.definition))
+        self._set(op.seq, None, Known(op.queue, state, 0, 0))
         capabilities = _encode(op.capabilities).decode() if op.capabilities else "[]"
-        row = (
+        row: Row = (
             op.seq, op.queue, state, op.priority, op.rank, op.tenant, criteria_key(op.definition, op.capabilities),
             op.definition, capabilities, op.by, op.batch, op.idempotency_key, op.durability.value, op.on_crash,
             op.max_attempts, op.submitted_ms, op.due_ms, op.deadline_ms, op.definition,
         )  # fmt: skip
-        self._effects.append((op.seq, INSERT_TASK, row))
+        if op.more:
+            more = (
+                op.blocked,
+                op.adapter,
+                op.template,
+                op.supervisor,
+                _text(op.sources),
+                _text(op.metadata),
+                op.parent,
+            )
+            self._effects.append((op.seq, INSERT_TASK_MORE, (*row, *more)))
+        else:
+            self._effects.append((op.seq, INSERT_TASK, row))
+        self._dependencies += [(op.seq, seq) for seq in op.after]
         self._effects.append((op.seq, INSERT_PAYLOAD, (op.seq, op.payload.decode())))
 
     def _start(self, op: ops.StartTask) -> None:
         known = self._waiting(op.seq)
         if op.attempt <= known.attempt:
             raise Fenced
-        running = Known(known.queue, "processing", self._epoch, op.attempt, op.definition, op.instance, op.at_ms)
-        self._set(op.seq, known.state, running)
+        self._set(op.seq, known.state, Known(known.queue, "processing", self._epoch, op.attempt))
         row = (op.seq, op.attempt, self._epoch, op.instance, op.pool, op.definition, op.at_ms)
         self._effects.append((op.seq, START, row))
 
@@ -217,31 +238,32 @@ class Batch:
         if not op.state.ended:
             raise AiwmError(Code.internal, f"a task cannot end as {state}", field="state")
         self._move(op.seq, known, state)
-        code = _error_code(op.error)
-        row = (
-            op.seq, op.attempt, self._epoch, state, op.at_ms, code, op.reason[:REASON_LENGTH], op.tokens_in, op.tokens_out,
-        )  # fmt: skip
-        self._effects.append((op.seq, END, row))
-        self._outcome(known, op, state == TaskState.completed, code, op.result)
+        code, reason = _error_code(op.error), op.reason[:REASON_LENGTH]
+        row: Row = (op.seq, op.attempt, self._epoch, state, op.at_ms, code, reason)
+        if op.tokens_in is None and op.tokens_out is None and not op.detailed:
+            self._effects.append((op.seq, END, row))
+            self._effects.append((op.seq, INSERT_RECORD, (op.seq,)))
+        else:
+            used = (op.tokens_in, op.tokens_out, op.cost_usd, op.adapter, op.fail)
+            said = (op.summary[:SUMMARY_LENGTH] or None, op.model, op.finish_reason, op.calls, op.input_chars)
+            self._effects.append((op.seq, END_DETAILED, (*row, *used)))
+            self._effects.append((op.seq, INSERT_RECORD_DETAILED, (op.seq, *said)))
+        self._outcome(op, op.result)
 
     def _retry(self, op: ops.RetryTask) -> None:
         known = self._running(op.seq, op.attempt)
         self._move(op.seq, known, "retrying")
-        code = _error_code(op.error)
-        row = (op.seq, op.attempt, self._epoch, op.due_ms, code, op.reason[:REASON_LENGTH])
+        row = (
+            op.seq, op.attempt, self._epoch, op.due_ms, op.at_ms, _error_code(op.error), op.reason[:REASON_LENGTH],
+            op.tokens_in, op.tokens_out, op.cost_usd, op.fail,
+        )  # fmt: skip
         self._effects.append((op.seq, RETRY, row))
-        self._outcome(known, op, False, code, None)
+        self._outcome(op, None)
 
-    def _outcome(
-        self, known: Known, op: ops.EndTask | ops.RetryTask, success: bool, code: str | None, result: bytes | None
-    ) -> None:
+    def _outcome(self, op: ops.EndTask | ops.RetryTask, result: bytes | None) -> None:
         # An attempt without a body still takes the place of an earlier attempt's.
         if result is not None or op.error is not None or op.attempt > 1:
             self._results.append((op.seq, _text(result), _text(op.error)))
-        self._records.append(
-            (op.seq, op.attempt, known.definition, known.instance, known.started_ms, op.at_ms, success, op.tokens_in,
-             op.tokens_out, code)
-        )  # fmt: skip
 
     def _release(self, op: ops.ReleaseTask) -> None:
         self._move(op.seq, self._running(op.seq, op.attempt), "pending")
@@ -258,12 +280,12 @@ class Batch:
 
     def _cancel(self, op: ops.CancelTask) -> None:
         self._move(op.seq, self._waiting(op.seq), "cancelled")
-        row = (op.seq, "cancelled", op.at_ms, str(Code.task_cancelled), op.reason[:REASON_LENGTH])
+        row = (op.seq, "cancelled", op.at_ms, str(Code.task_cancelled), op.reason[:REASON_LENGTH], None)
         self._effects.append((op.seq, CLOSE, row))
 
     def _expire(self, op: ops.ExpireTask) -> None:
         self._move(op.seq, self._waiting(op.seq), "failed")
-        row = (op.seq, "failed", op.at_ms, _error_code(op.error), op.reason[:REASON_LENGTH])
+        row = (op.seq, "failed", op.at_ms, _error_code(op.error), op.reason[:REASON_LENGTH], op.fail)
         self._effects.append((op.seq, CLOSE, row))
         self._results.append((op.seq, None, _text(op.error)))
 
@@ -272,7 +294,25 @@ class Batch:
         if known.state not in _REVIVABLE:
             raise Fenced
         self._move(op.seq, known, "pending")
-        self._effects.append((op.seq, REVIVE, (op.seq, op.rank, op.attempts)))
+        self._effects.append((op.seq, REVIVE, (op.seq, op.rank, op.attempts, op.blocked, op.priority)))
+        if op.payload is not None:
+            self._payloads.append((op.seq, op.payload.decode()))
+
+    def _block(self, op: ops.SetBlocked) -> None:
+        known = self._waiting(op.seq)
+        self._move(op.seq, known, known.state)
+        self._effects.append((op.seq, BLOCK, (op.seq, op.blocked)))
+
+    def _change_queue(self, op: ops.MoveTask) -> None:
+        known = self._waiting(op.seq)
+        moved = Known(op.queue, known.state, known.epoch, known.attempt)
+        self._set(op.seq, known.state, moved, known.queue)
+        self._effects.append((op.seq, MOVE, (op.seq, op.queue, op.rank)))
+
+    def _prioritize(self, op: ops.SetPriority) -> None:
+        known = self._waiting(op.seq)
+        self._move(op.seq, known, known.state)
+        self._effects.append((op.seq, PRIORITIZE, (op.seq, op.priority, op.rank)))
 
     def _event(self, op: ops.AppendEvent) -> None:
         self.event_seq += 1
@@ -281,8 +321,8 @@ class Batch:
              op.causation)
         )  # fmt: skip
 
-    def _definition(self, op: Op) -> None:
-        self._definitions.append(op)
+    def _other(self, op: Op) -> None:
+        self._others.append(op)
 
     # All of them -------------------------------------------------------------
 
@@ -295,31 +335,58 @@ class Batch:
                     rows = wave.get(statement)
                     if rows and statement.run(connection, rows) != len(rows):
                         raise sqlite3.IntegrityError("a fenced statement changed fewer rows than it should")
-        for table, rows in ((PUT_RESULT, self._results), (INSERT_RECORD, self._records), (INSERT_EVENT, self.events)):
+        for table, rows in (
+            (PUT_RESULT, self._results),
+            (PUT_PAYLOAD, self._payloads),
+            (INSERT_DEPENDENCY, self._dependencies),
+            (INSERT_EVENT, self.events),
+        ):
             if rows:
                 table.run(connection, rows)
-        counts = self.counts()
+        counts = count_tasks(self.changed)
         if counts:
-            COUNT_TASKS.run(connection, [(*key, n) for key, n in counts.items()])
+            COUNT_TASKS.run(connection, [(*key, n) for key, n in counts.items() if n])
+        records = count_records(self.changed)
+        if records:
+            COUNT_RECORDS.run(connection, list(records.items()))
         if self.events:
             COUNT_EVENTS.run(connection, list(Counter(row[2] for row in self.events).items()))
-        for op in self._definitions:
-            self._write_definition(op)
+        for op in self._others:
+            _WRITERS[type(op)](self, op)
 
-    def _write_definition(self, op: Op) -> None:
-        if isinstance(op, ops.PutDefinition):
-            PUT_DEFINITION.run(self._connection, [(op.kind, op.name, op.json.decode(), op.digest, op.at_ms)])
-        elif isinstance(op, ops.DeleteDefinition):
-            self._connection.execute(DELETE_DEFINITION, (op.kind, op.name))
+    def _put_definition(self, op: ops.PutDefinition) -> None:
+        PUT_DEFINITION.run(self._connection, [(op.kind, op.name, op.json.decode(), op.digest, op.at_ms)])
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """By how much each counter (queue, state) changes; zeros are left out."""
-        deltas: Counter[tuple[str, str]] = Counter()
-        for change in self.changed:
-            if change.before is not None:
-                deltas[change.queue, change.before] -= 1
-            deltas[change.queue, change.after] += 1
-        return {key: n for key, n in deltas.items() if n}
+    def _delete_definition(self, op: ops.DeleteDefinition) -> None:
+        self._connection.execute(DELETE_DEFINITION, (op.kind, op.name))
+
+    def _put_document(self, op: ops.PutDocument) -> None:
+        self._connection.execute(PUT_DOCUMENT, (op.kind, op.key, op.ref, op.at_ms, op.json.decode()))
+
+    def _delete_document(self, op: ops.DeleteDocument) -> None:
+        self._connection.execute(DELETE_DOCUMENT, (op.kind, op.key))
+
+    def _put_samples(self, op: ops.PutSamples) -> None:
+        PUT_SAMPLE.run(self._connection, op.rows)
+
+    def _rate(self, op: ops.RateRecord) -> None:
+        self._connection.execute(RATE_RECORD, (op.rating, op.comments, op.task))
+        self.rated = True
+
+
+def count_tasks(changed: Sequence[ChangedTask]) -> Counter[tuple[str, str]]:
+    """By how much each counter (queue, state) changes."""
+    deltas: Counter[tuple[str, str]] = Counter()
+    for change in changed:
+        if change.before is not None:
+            deltas[change.came_from or change.queue, change.before] -= 1
+        deltas[change.queue, change.after] += 1
+    return deltas
+
+
+def count_records(changed: Sequence[ChangedTask]) -> Counter[str]:
+    """New performance records by state: a running task that ends leaves one."""
+    return Counter(it.after for it in changed if it.before == "processing" and it.after in _ENDED)
 
 
 def _error_code(error: bytes | None) -> str | None:
@@ -341,6 +408,16 @@ _HANDLERS: dict[type[Op], Callable[[Batch, Any], None]] = {
     ops.ExpireTask: Batch._expire,
     ops.ReviveTask: Batch._revive,
     ops.AppendEvent: Batch._event,
-    ops.PutDefinition: Batch._definition,
-    ops.DeleteDefinition: Batch._definition,
+    ops.SetBlocked: Batch._block,
+    ops.MoveTask: Batch._change_queue,
+    ops.SetPriority: Batch._prioritize,
 }
+_WRITERS: dict[type[Op], Callable[[Batch, Any], None]] = {
+    ops.PutDefinition: Batch._put_definition,
+    ops.DeleteDefinition: Batch._delete_definition,
+    ops.PutDocument: Batch._put_document,
+    ops.DeleteDocument: Batch._delete_document,
+    ops.PutSamples: Batch._put_samples,
+    ops.RateRecord: Batch._rate,
+}
+_HANDLERS |= dict.fromkeys(_WRITERS, Batch._other)

@@ -30,9 +30,10 @@ class Entry:
 
 class CommittedBatch:
     """A batch that is on disk. `changed` in the order of writing; a task may occur more than once. `counts` are changes of the
-    counters (queue, state); `event_counts` new events by level."""
+    counters (queue, state); `event_counts` new events by level, `record_counts` new performance records by state; `rated`: an older
+    record was rated."""
 
-    __slots__ = ("_events", "_rows", "changed", "counts", "event_counts")
+    __slots__ = ("_events", "_rows", "changed", "counts", "event_counts", "rated", "record_counts")
 
     def __init__(
         self,
@@ -40,10 +41,15 @@ class CommittedBatch:
         rows: list[Row],
         counts: dict[tuple[str, str], int],
         event_counts: dict[str, int],
+        record_counts: dict[str, int],
+        *,
+        rated: bool = False,
     ) -> None:
         self.changed = changed
         self.counts = counts
         self.event_counts = event_counts
+        self.record_counts = record_counts
+        self.rated = rated
         self._rows = rows
         self._events: list[EventRow] | None = None
 

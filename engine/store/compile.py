@@ -4,7 +4,7 @@ No Python function is called from SQL: each call would fight the event loop for 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,14 +13,16 @@ from engine.contract.errors import AiwmError
 from engine.contract.fields import FAULT_STATES, SEARCHED, Kind, field_of
 from engine.contract.ids import task_id, task_seq
 from engine.contract.query import Op, Term, compare_op, fold, is_glob, operand
+from engine.contract.records import Record
 from engine.store import rows
 from engine.store.schema import ID_DIGITS, ID_OFFSET, ID_WIDTHS, id_sql
 
 
 class Table(msgspec.Struct, frozen=True):
     """How a table of the contract is stored. `expressions` are attributes that are not simply columns, `numbers` those that are the
-    row's (or another task's) number in disguise: equality on them is equality of numbers. `ordered` are the indexed sort keys;
-    `groups` the fields by which rows are counted, `group_index` the index on them and what it leaves out."""
+    row's (or a task's) number in disguise: equality on them is equality of numbers. `ordered` are the indexed sort keys;
+    `groups` the fields by which rows are counted, `counters` the table of these counts, `group_index` the index on them and what it
+    leaves out. `make` makes a record of a row."""
 
     name: str
     columns: str
@@ -29,6 +31,8 @@ class Table(msgspec.Struct, frozen=True):
     ordered: dict[str, str]
     groups: tuple[str, ...]
     group_index: tuple[str, tuple[str, ...]]
+    counters: str
+    make: Callable[[Any], Record]
 
 
 TASKS = Table(
@@ -36,9 +40,11 @@ TASKS = Table(
     columns=rows.TASK_ROW_COLUMNS,
     groups=("queue", "state"),
     group_index=("tasks_state", ()),
-    expressions={"id": id_sql("seq"), "by": '"by"'},
+    expressions={"id": id_sql("seq"), "by": '"by"', "after": "blocked"},
     numbers={"id": "seq"},
     ordered={"id": "seq", "submitted_ms": "seq", "ended_ms": "ended_ms"},
+    counters="counters",
+    make=rows.task_row,
 )
 EVENTS = Table(
     name="events",
@@ -48,8 +54,31 @@ EVENTS = Table(
     expressions={"id": "CAST(seq AS TEXT)", "task": f"CASE WHEN task IS NULL THEN '' ELSE {id_sql('task')} END"},
     numbers={"id": "seq", "task": "task"},
     ordered={"id": "seq", "at_ms": "seq"},
+    counters="event_counters",
+    make=rows.event_row,
 )
-TABLES = {"tasks": TASKS, "events": EVENTS}
+RECORDS = Table(
+    name="records",
+    columns=rows.RECORD_COLUMNS,
+    groups=("state",),
+    group_index=("records_state", ("completed",)),
+    expressions={
+        "id": "CAST(seq AS TEXT)",
+        "task": id_sql("task"),
+        "by": '"by"',
+        "success": "CASE state WHEN 'completed' THEN 'true' ELSE 'false' END",
+    },
+    numbers={"id": "seq", "task": "task"},
+    ordered={"id": "seq", "ended_ms": "seq"},
+    counters="record_counters",
+    make=rows.record_row,
+)
+TABLES = {"tasks": TASKS, "events": EVENTS, "records": RECORDS}
+
+
+def _is_number(table: Table, attribute: str) -> bool:
+    """Whether an attribute is a number as it is, not a task's number spelled as an id."""
+    return table is not TASKS and attribute == "id"
 
 
 class Condition(msgspec.Struct, frozen=True):
@@ -115,7 +144,7 @@ def _contains(table: Table, attribute: str, word: str) -> Condition:
 
 def _id_contains(table: Table, attribute: str, word: str) -> Condition:
     """Spelling out the id of every row is dear: only words that could be in one are looked for, and beginnings are ranges."""
-    if table is EVENTS:
+    if _is_number(table, attribute):
         return _contains(table, attribute, word) if word.isdigit() else NEVER
     if word.startswith("t-"):
         return _id_begins(table.numbers[attribute], word[2:])
@@ -160,7 +189,7 @@ def _text_condition(table: Table, attribute: str, value: str) -> Condition:
 
 def _number(table: Table, attribute: str, text: str) -> int | None:
     """The number behind an id; None when no row can have it."""
-    if table is EVENTS and attribute == "id":
+    if _is_number(table, attribute):
         return int(text) if text.isascii() and text.isdigit() and text[0] != "0" and len(text) < 19 else None
     try:
         number = task_seq(text)

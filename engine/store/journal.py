@@ -29,12 +29,18 @@ class Journal:
     """The only way to write. `state` is working, failed (a commit failed; probes go on) or closed."""
 
     def __init__(
-        self, writer: Writer, task_seq: int, counts: Mapping[tuple[str, str], int], event_counts: Mapping[str, int]
+        self,
+        writer: Writer,
+        task_seq: int,
+        counts: Mapping[tuple[str, str], int],
+        event_counts: Mapping[str, int],
+        record_counts: Mapping[str, int],
     ) -> None:
         self._writer = writer
         self._task_seq = task_seq
         self._counts = dict(counts)
         self._event_counts = dict(event_counts)
+        self._record_counts = dict(record_counts)
         self._unwritten: dict[int, InsertTask] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
@@ -78,6 +84,10 @@ class Journal:
     def event_counts(self) -> dict[str, int]:
         """Committed events by level. The journal's own, read only."""
         return self._event_counts
+
+    def record_counts(self) -> dict[str, int]:
+        """Committed performance records by state. The journal's own, read only."""
+        return self._record_counts
 
     def unwritten(self, seq: int) -> InsertTask | None:
         """A task of a `memory` queue that was acknowledged but is not on disk yet."""
@@ -162,6 +172,8 @@ class Journal:
             self._counts[key] = self._counts.get(key, 0) + change
         for level, change in batch.event_counts.items():
             self._event_counts[level] = self._event_counts.get(level, 0) + change
+        for state, change in batch.record_counts.items():
+            self._record_counts[state] = self._record_counts.get(state, 0) + change
         if self._unwritten:
             for changed in batch.changed:
                 self._unwritten.pop(changed.seq, None)

@@ -17,7 +17,9 @@ class Op(msgspec.Struct, frozen=True, gc=False):
 class InsertTask(Op, frozen=True, kw_only=True, gc=False):
     """A new task. `seq` comes from `journal.next_seq()`; `rank` orders waiting tasks (smaller first, then seq).
 
-    A second task with the same queue and idempotency key is refused: its entry raises `conflict`."""
+    A second task with the same queue and idempotency key is refused: its entry raises `conflict`. `blocked` counts the tasks of
+    `after` that it must wait for: while it is not 0 the task is in no page. `adapter` names the adapters asked for; `sources`
+    and `metadata` are JSON, `parent` is the task on whose behalf it was submitted."""
 
     seq: int
     queue: str
@@ -37,6 +39,27 @@ class InsertTask(Op, frozen=True, kw_only=True, gc=False):
     batch: str | None = None
     durability: Durability = Durability.disk
     on_crash: str = "retry"
+    after: tuple[int, ...] = ()
+    blocked: int = 0
+    adapter: str | None = None
+    template: str | None = None
+    supervisor: str | None = None
+    sources: bytes | None = None
+    metadata: bytes | None = None
+    parent: int | None = None
+
+    @property
+    def more(self) -> bool:
+        """Whether it has any of the things that few tasks have."""
+        return bool(
+            self.blocked
+            or self.adapter
+            or self.template
+            or self.supervisor
+            or self.sources
+            or self.metadata
+            or self.parent is not None
+        )
 
 
 class StartTask(Op, frozen=True, gc=False):
@@ -53,7 +76,10 @@ class StartTask(Op, frozen=True, gc=False):
 class EndTask(Op, frozen=True, kw_only=True, gc=False):
     """An attempt ends the task: `state` is an end state. Fence: it is processing this attempt of this epoch.
 
-    `error` is ErrorInfo as JSON; `reason` is what the tasks table shows (cut to 200 characters)."""
+    `error` is ErrorInfo as JSON; `reason` is what the tasks table shows (cut to 200 characters). Tokens and cost are this attempt's;
+    the row and the task's performance record, which is written with this, show the sum over all attempts. `adapter` names the
+    adapters really used, `fail` is the failure's fingerprint. The rest is for the record: `summary` (cut to 256 characters; the
+    reason when empty), `model`, `finish_reason`, `calls` of the model, `input_chars` asked."""
 
     seq: int
     attempt: int
@@ -64,6 +90,28 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
     reason: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cost_usd: float | None = None
+    adapter: str | None = None
+    fail: str | None = None
+    summary: str = ""
+    model: str | None = None
+    finish_reason: str | None = None
+    calls: int | None = None
+    input_chars: int | None = None
+
+    @property
+    def detailed(self) -> bool:
+        """Whether it says more than a kind without a model has to say."""
+        return bool(
+            self.cost_usd is not None
+            or self.adapter
+            or self.fail
+            or self.summary
+            or self.model
+            or self.finish_reason
+            or self.calls
+            or self.input_chars
+        )
 
 
 class RetryTask(Op, frozen=True, kw_only=True, gc=False):
@@ -77,6 +125,8 @@ class RetryTask(Op, frozen=True, kw_only=True, gc=False):
     reason: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cost_usd: float | None = None
+    fail: str | None = None
 
 
 class ReleaseTask(Op, frozen=True, kw_only=True, gc=False):
@@ -112,17 +162,54 @@ class ExpireTask(Op, frozen=True, gc=False):
     at_ms: int
     error: bytes
     reason: str = ""
+    fail: str | None = None
 
 
 class ReviveTask(Op, frozen=True, gc=False):
     """A failed or cancelled task is put back into its queue with `attempts` further attempts. Fence: it is one of these.
 
-    Attempt numbers go on where they were: they are half of the fence, so none may come twice."""
+    Attempt numbers go on where they were: they are half of the fence, so none may come twice. A `payload` replaces the task's own,
+    a `priority` its priority (the rank is given). What earlier attempts used is in their record; the row begins at nothing."""
 
     seq: int
     at_ms: int
     rank: int
     attempts: int = 1
+    payload: bytes | None = None
+    priority: int | None = None
+    blocked: int = 0
+
+
+class SetBlocked(Op, frozen=True, gc=False):
+    """How many tasks a task still waits for; at 0 it is like any other waiting one. Fence: it waits."""
+
+    seq: int
+    blocked: int
+    at_ms: int
+
+
+class MoveTask(Op, frozen=True, gc=False):
+    """A waiting task goes into another queue. Fence: it waits. Its entry raises `conflict` if that queue has its idempotency key."""
+
+    seq: int
+    queue: str
+    rank: int
+
+
+class SetPriority(Op, frozen=True, gc=False):
+    """A waiting task gets another priority, and the rank that follows from it. Fence: it waits."""
+
+    seq: int
+    priority: int
+    rank: int
+
+
+class RateRecord(Op, frozen=True, gc=False):
+    """What a supervisor says of a task: into its latest performance record. Nothing happens when it has none (any more)."""
+
+    task: int
+    rating: float | None
+    comments: str
 
 
 class AppendEvent(Op, frozen=True, kw_only=True, gc=False):
@@ -156,6 +243,30 @@ class DeleteDefinition(Op, frozen=True, gc=False):
     name: str
 
 
+class PutDocument(Op, frozen=True, gc=False):
+    """Write a small thing (an operation, an approval, a lesson, …), or replace it. `ref` is what it is about, `at_ms` its time; both
+    can be searched."""
+
+    kind: str
+    key: str
+    ref: str
+    at_ms: int
+    json: bytes
+
+
+class DeleteDocument(Op, frozen=True, gc=False):
+    """Remove a document; nothing happens when there is none."""
+
+    kind: str
+    key: str
+
+
+class PutSamples(Op, frozen=True, gc=False):
+    """Points of series: (series, step_ms, at_ms, value) each, where `at_ms` is a multiple of the step. A later one replaces."""
+
+    rows: tuple[tuple[str, int, int, float], ...]
+
+
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What became of an entry. `fenced`: an operation did not find what it expected, and nothing of the entry was written.
     Entries of `memory` durability are acknowledged before they are written; theirs is always False."""
@@ -164,12 +275,13 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChangedTask(msgspec.Struct, frozen=True, gc=False):
-    """A task that a batch changed. `before` is None for a new one."""
+    """A task that a batch changed. `before` is its state before, None for a new one; `came_from` the queue that it was in, if it moved."""
 
     seq: int
     queue: str
     before: str | None
     after: str
+    came_from: str | None = None
 
 
 def criteria_key(definition: str | None, capabilities: tuple[str, ...]) -> str:

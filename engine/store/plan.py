@@ -1,7 +1,7 @@
 """How a window is read: which index is walked, what the counters know already, what must be counted.
 
-Rows of tasks are grouped by (queue, state), rows of events by level; how many rows a group has is known without reading any. Terms on
-these fields pick groups in memory; what is left of a filter is the rest."""
+Rows of tasks are grouped by (queue, state), rows of events by level, performance records by state; how many rows a group has is known
+without reading any. Terms on these fields pick groups in memory; what is left of a filter is the rest."""
 
 from __future__ import annotations
 
@@ -235,6 +235,5 @@ def faults_among(table: Table, candidates: str) -> Query:
 
 def dense(table: Table) -> Query:
     """First number, last number, and how many rows there are, in one snapshot: without gaps, a row's number tells its index."""
-    counters = "counters" if table.name == "tasks" else "event_counters"
     first, last = (f"(SELECT {end}(seq) FROM {table.name})" for end in ("min", "max"))
-    return Query(f"SELECT {first}, {last}, (SELECT sum(n) FROM {counters})")
+    return Query(f"SELECT {first}, {last}, (SELECT sum(n) FROM {table.counters})")

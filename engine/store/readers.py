@@ -9,10 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.contract.records import EventRow, TaskRow
+from engine.contract.records import EventRow, RecordRow, TaskRow
+from engine.contract.states import TaskState
 from engine.store import rows, schema
 from engine.store.journal import Journal
-from engine.store.rows import Definition, StoredTask, TaskClass, WaitingTask, waiting_insert
+from engine.store.rows import Definition, Document, StoredTask, TaskClass, WaitingTask, waiting_insert
 
 
 class Readers:
@@ -71,6 +72,71 @@ class Readers:
         row = self._row("SELECT seq FROM tasks WHERE queue = ? AND idempotency_key = ?", queue, key)
         return None if row is None else row[0]
 
+    def record_of(self, seq: int) -> RecordRow | None:
+        """The performance record of the task's last end; None when it never ran, runs for the first time, or was pruned."""
+        row = self._row(f"SELECT {rows.RECORD_COLUMNS} FROM records WHERE task = ? ORDER BY seq DESC LIMIT 1", seq)
+        return None if row is None else rows.record_row(row)
+
+    # What belongs together -------------------------------------------------------
+
+    def after(self, seq: int) -> list[int]:
+        """The tasks that a task was told to wait for, ended ones included."""
+        found = self._connection.execute("SELECT after FROM dependencies WHERE task = ? ORDER BY after", (seq,))
+        return [row[0] for row in found]
+
+    def unmet(self, seq: int) -> list[tuple[int, str]]:
+        """Those of them that have not completed, with their states. One that exists no more has, or nothing would have waited for it."""
+        states = [(it, self._state(it)) for it in self.after(seq)]
+        return [(it, state) for it, state in states if state is not None and state != "completed"]
+
+    def _state(self, seq: int) -> str | None:
+        row = self._row("SELECT state FROM tasks WHERE seq = ?", seq)
+        if row is not None:
+            return str(row[0])
+        unwritten = self._journal.unwritten(seq)
+        return None if unwritten is None else unwritten.state.value
+
+    def dependents(self, seq: int) -> list[int]:
+        """The tasks that were told to wait for this one."""
+        found = self._connection.execute("SELECT task FROM dependencies WHERE after = ? ORDER BY task", (seq,))
+        return [row[0] for row in found]
+
+    def blocked_tasks(self, limit: int, after: int = 0) -> list[int]:
+        """Waiting tasks that wait for others, those with numbers above `after`."""
+        found = self._connection.execute(
+            "SELECT seq FROM tasks INDEXED BY tasks_blocked WHERE blocked > 0 AND seq > ? AND ended_ms IS NULL ORDER BY seq LIMIT ?",
+            (after, limit),
+        )
+        return [row[0] for row in found]
+
+    def children(self, seq: int, limit: int = 1000) -> list[int]:
+        """The tasks that were submitted on behalf of a task."""
+        found = self._connection.execute("SELECT seq FROM tasks WHERE parent = ? ORDER BY seq LIMIT ?", (seq, limit))
+        return [row[0] for row in found]
+
+    def batches(self) -> dict[str, dict[str, int]]:
+        """How many tasks each batch has in each state."""
+        found: dict[str, dict[str, int]] = {}
+        for batch, state, count in self._connection.execute(
+            "SELECT batch, state, count(*) FROM tasks INDEXED BY tasks_batch WHERE batch IS NOT NULL GROUP BY batch, state"
+        ):
+            found.setdefault(batch, {})[state] = count
+        return found
+
+    def batch(self, name: str) -> dict[str, int]:
+        """How many tasks a batch has in each state; empty when there is no such batch."""
+        found = self._connection.execute(
+            "SELECT state, count(*) FROM tasks INDEXED BY tasks_batch WHERE batch = ? GROUP BY state", (name,)
+        )
+        return dict(found.fetchall())
+
+    def batch_tasks(self, name: str, limit: int, after: int = 0) -> list[int]:
+        """Numbers of a batch's tasks in the order of their submission, those above `after`."""
+        each = "SELECT seq FROM tasks INDEXED BY tasks_batch WHERE batch = ?1 AND state = '{}' AND seq > ?2"
+        merged = " UNION ALL ".join(each.format(state.value) for state in TaskState)
+        found = self._connection.execute(f"{merged} ORDER BY seq LIMIT ?3", (name, after, limit))
+        return [row[0] for row in found]
+
     # What waits ------------------------------------------------------------------
 
     def classes(self) -> list[TaskClass]:
@@ -88,8 +154,8 @@ class Readers:
         """Pending tasks of a class by (rank, seq), those after a given one."""
         low = (_LOWEST, 0) if after is None else after
         found = self._connection.execute(
-            f"SELECT {rows.WAITING_COLUMNS} FROM tasks INDEXED BY tasks_ready WHERE state = 'pending' AND queue = ? AND tenant = ?"
-            " AND criteria = ? AND (rank, seq) > (?, ?) ORDER BY rank, seq LIMIT ?",
+            f"SELECT {rows.WAITING_COLUMNS} FROM tasks INDEXED BY tasks_ready WHERE state = 'pending' AND blocked = 0"
+            " AND queue = ? AND tenant = ? AND criteria = ? AND (rank, seq) > (?, ?) ORDER BY rank, seq LIMIT ?",
             (queue, tenant, criteria, *low, limit),
         )
         page = [rows.waiting_task(row) for row in found]
@@ -101,15 +167,16 @@ class Readers:
         return _joined(page, unwritten, lambda task: (task.rank, task.seq), limit)
 
     def _unwritten(self, state: str) -> list[WaitingTask]:
-        """Tasks of `memory` queues that were acknowledged and are not written yet: whoever asks may have heard of them already."""
-        return [waiting_insert(op) for op in self._journal.all_unwritten() if op.state == state]
+        """Tasks of `memory` queues that were acknowledged and are not written yet: whoever asks may have heard of them already. Blocked
+        ones wait for others first."""
+        return [waiting_insert(op) for op in self._journal.all_unwritten() if op.state == state and not op.blocked]
 
     def due_before(self, ms: int, limit: int, after: tuple[int, int] | None = None) -> list[WaitingTask]:
         """Scheduled and retrying tasks due at or before `ms`, by (due_ms, seq), those after a given one."""
         low = (_LOWEST, 0) if after is None else after
         found = self._connection.execute(
             f"SELECT {rows.WAITING_COLUMNS} FROM tasks INDEXED BY tasks_due WHERE state IN ('scheduled', 'retrying')"
-            " AND due_ms <= ? AND (due_ms, seq) > (?, ?) ORDER BY due_ms, seq LIMIT ?",
+            " AND blocked = 0 AND due_ms <= ? AND (due_ms, seq) > (?, ?) ORDER BY due_ms, seq LIMIT ?",
             (ms, *low, limit),
         )
         page = [rows.waiting_task(row) for row in found]
@@ -119,7 +186,8 @@ class Readers:
     def next_due(self, after_ms: int | None = None) -> int | None:
         """The earliest due time (Unix ms) among scheduled and retrying tasks, later than `after_ms` if given."""
         row = self._row(
-            "SELECT min(due_ms) FROM tasks INDEXED BY tasks_due WHERE state IN ('scheduled', 'retrying') AND due_ms > ?",
+            "SELECT min(due_ms) FROM tasks INDEXED BY tasks_due WHERE state IN ('scheduled', 'retrying')"
+            " AND blocked = 0 AND due_ms > ?",
             _LOWEST if after_ms is None else after_ms,
         )
         return None if row is None else row[0]
@@ -175,10 +243,51 @@ class Readers:
         )
         return [row[0] for row in found]
 
+    # Small things ----------------------------------------------------------------
+
+    def document(self, kind: str, key: str) -> Document | None:
+        row = self._row("SELECT kind, key, ref, at_ms, json FROM documents WHERE kind = ? AND key = ?", kind, key)
+        return None if row is None else rows.document(row)
+
+    def documents(
+        self,
+        kind: str,
+        *,
+        ref: str | None = None,
+        since_ms: int | None = None,
+        limit: int = 1000,
+        newest_first: bool = True,
+    ) -> list[Document]:
+        """Documents of a kind by (at_ms, key), of one `ref` or all, at or after `since_ms`; at most `limit`."""
+        where = "kind = ?" if ref is None else "kind = ? AND ref = ?"
+        down = "DESC" if newest_first else "ASC"
+        found = self._connection.execute(
+            f"SELECT kind, key, ref, at_ms, json FROM documents WHERE {where} AND at_ms >= ?"
+            f" ORDER BY at_ms {down}, key {down} LIMIT ?",
+            (kind, *(() if ref is None else (ref,)), _LOWEST if since_ms is None else since_ms, limit),
+        )
+        return [rows.document(row) for row in found]
+
+    def samples(self, series: str, step_ms: int, since_ms: int) -> list[tuple[int, float]]:
+        """Points (at_ms, value) of a series at one step, oldest first."""
+        return self._connection.execute(
+            "SELECT at_ms, value FROM samples WHERE series = ? AND step_ms = ? AND at_ms >= ? ORDER BY at_ms",
+            (series, step_ms, since_ms),
+        ).fetchall()
+
+    def series(self) -> list[str]:
+        """The names of all series that have samples, found by hopping through the index."""
+        names: list[str] = []
+        row = self._row("SELECT min(series) FROM samples")
+        while row is not None and row[0] is not None:
+            names.append(row[0])
+            row = self._row("SELECT min(series) FROM samples WHERE series > ?", row[0])
+        return names
+
     # Definitions -----------------------------------------------------------------
 
     def definitions(self, kind: str) -> list[Definition]:
-        """Stored definitions of a kind (`worker`, `pool`, `queue`) by name."""
+        """Stored definitions of a kind (`worker`, `pool`, `queue`, `template`, `source`) by name."""
         found = self._connection.execute(
             "SELECT kind, name, json, digest, at_ms FROM definitions WHERE kind = ? ORDER BY name", (kind,)
         )
@@ -187,7 +296,8 @@ class Readers:
 
 _LOWEST = -(2**63)
 _CLASS = (
-    "SELECT queue, tenant, criteria, wanted, capabilities FROM tasks INDEXED BY tasks_ready WHERE state = 'pending' {where}"
+    "SELECT queue, tenant, criteria, wanted, capabilities FROM tasks INDEXED BY tasks_ready WHERE state = 'pending' AND blocked = 0"
+    " {where}"
     " ORDER BY queue, tenant, criteria LIMIT 1"
 )
 

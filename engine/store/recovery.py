@@ -10,7 +10,15 @@ import msgspec
 
 from engine.contract.errors import Code, ErrorInfo
 from engine.contract.ids import task_id
-from engine.store.statements import COUNT_EVENTS, COUNT_TASKS, INSERT_EVENT, INSERT_RECORD, PUT_RESULT, Row
+from engine.store.statements import (
+    COUNT_EVENTS,
+    COUNT_RECORDS,
+    COUNT_TASKS,
+    INSERT_EVENT,
+    INSERT_RECORD,
+    PUT_RESULT,
+    Row,
+)
 
 CRASHES = 2
 """A task that was running at this many ends of an engine is not tried again."""
@@ -75,8 +83,8 @@ def _drop_memory(start: _Start) -> int:
     if not rows:
         return 0
     seqs = [(row[0],) for row in rows]
-    for table in ("tasks", "payloads", "results"):
-        start.connection.executemany(f"DELETE FROM {table} WHERE seq = ?", seqs)
+    for table, column in (("tasks", "seq"), ("payloads", "seq"), ("results", "seq"), ("dependencies", "task")):
+        start.connection.executemany(f"DELETE FROM {table} WHERE {column} = ?", seqs)
     for _, queue, state in rows:
         start.counts[queue, state] -= 1
     queues = Counter(row[1] for row in rows)
@@ -90,36 +98,21 @@ def _take_back(start: _Start) -> tuple[int, int]:
     running = []
     for (queue,) in start.connection.execute("SELECT DISTINCT queue FROM counters").fetchall():
         running += start.connection.execute(
-            "SELECT seq, queue, attempt, crashes, on_crash, definition, instance, started_ms FROM tasks"
-            " WHERE queue = ? AND state = 'processing' ORDER BY seq",
+            "SELECT seq, queue, attempt, crashes, on_crash FROM tasks WHERE queue = ? AND state = 'processing' ORDER BY seq",
             (queue,),
         ).fetchall()
-    dead = 0
-    for seq, queue, attempt, crashes, on_crash, definition, instance, started_ms in running:
+    dead: list[Row] = []
+    for seq, queue, attempt, crashes, on_crash in running:
         start.counts[queue, "processing"] -= 1
-        INSERT_RECORD.run(
-            start.connection,
-            [
-                (
-                    seq,
-                    attempt,
-                    definition,
-                    instance,
-                    started_ms,
-                    start.now_ms,
-                    False,
-                    None,
-                    None,
-                    str(Code.engine_crashed),
-                )
-            ],
-        )
         if crashes + 1 >= CRASHES or on_crash == "dead-letter":
-            dead += 1
+            dead.append((seq,))
             _dead_letter(start, seq, queue, attempt, crashes + 1)
         else:
             _requeue(start, seq, queue, attempt)
-    return len(running) - dead, dead
+    if dead:
+        INSERT_RECORD.run(start.connection, dead)
+        COUNT_RECORDS.run(start.connection, [("failed", len(dead))])
+    return len(running) - len(dead), len(dead)
 
 
 def _requeue(start: _Start, seq: int, queue: str, attempt: int) -> None:

@@ -8,12 +8,16 @@ from typing import Any
 import msgspec
 
 from engine.contract.ids import task_id
-from engine.contract.records import EventRow, TaskRow
+from engine.contract.records import EventRow, RecordRow, TaskRow
 from engine.store.ops import InsertTask, criteria_key
 
 TASK_ROW_COLUMNS = (
     'seq, queue, state, priority, attempt, max_attempts, "by", submitted_ms, due_ms, started_ms, ended_ms, definition, pool,'
-    " instance, batch, tenant, tokens_in, tokens_out, error, reason"
+    " instance, batch, tenant, tokens_in, tokens_out, error, reason, template, adapter, cost_usd, fail, blocked"
+)
+RECORD_COLUMNS = (
+    'seq, task, state, ended_ms, started_ms, duration_ms, spent_ms, attempt, queue, pool, definition, instance, "by", template, batch,'
+    " model, adapter, tokens_in, tokens_out, cost_usd, calls, input_chars, finish_reason, error, fail, rating, comments, summary"
 )
 EVENT_COLUMNS = "seq, at_ms, level, type, who, about, text, task, correlation, causation"
 WAITING_COLUMNS = (
@@ -23,8 +27,9 @@ WAITING_COLUMNS = (
 STORED_COLUMNS = (
     'seq, queue, state, priority, rank, tenant, criteria, wanted, capabilities, "by", batch, idempotency_key, durability, on_crash,'
     " attempt, max_attempts, epoch, crashes, submitted_ms, due_ms, deadline_ms, started_ms, ended_ms, definition, pool, instance,"
-    " tokens_in, tokens_out, error, reason"
+    " tokens_in, tokens_out, error, reason, template, adapter, cost_usd, fail, blocked, supervisor, sources, metadata, parent"
 )
+_SOURCES = STORED_COLUMNS.split(", ").index("sources")
 
 
 class WaitingTask(msgspec.Struct, frozen=True, gc=False):
@@ -48,7 +53,8 @@ class WaitingTask(msgspec.Struct, frozen=True, gc=False):
 
 
 class StoredTask(msgspec.Struct, frozen=True, gc=False):
-    """A task's whole row. `wanted` is the definition asked for at submit, `definition` the one that ran (or the same)."""
+    """A task's whole row. `wanted` is the definition asked for at submit, `definition` the one that ran (or the same); `blocked` counts
+    the tasks that it waits for, `metadata` is JSON, `parent` the task that submitted it."""
 
     seq: int
     queue: str
@@ -80,6 +86,15 @@ class StoredTask(msgspec.Struct, frozen=True, gc=False):
     tokens_out: int | None
     error: str | None
     reason: str
+    template: str | None
+    adapter: str | None
+    cost_usd: float | None
+    fail: str | None
+    blocked: int
+    supervisor: str | None
+    sources: tuple[str, ...]
+    metadata: bytes | None
+    parent: int | None
 
     @property
     def row(self) -> TaskRow:
@@ -103,6 +118,11 @@ class StoredTask(msgspec.Struct, frozen=True, gc=False):
             tenant=self.tenant,
             tokens_in=self.tokens_in,
             tokens_out=self.tokens_out,
+            template=self.template,
+            adapter=self.adapter,
+            cost_usd=self.cost_usd,
+            fail=self.fail,
+            after=self.blocked,
             error=self.error,
             reason=self.reason,
         )
@@ -118,6 +138,16 @@ class Definition(msgspec.Struct, frozen=True):
     at_ms: int
 
 
+class Document(msgspec.Struct, frozen=True):
+    """A small thing of some kind, by key; `ref` says what it is about, `at_ms` is its time."""
+
+    kind: str
+    key: str
+    ref: str
+    at_ms: int
+    json: bytes
+
+
 class TaskClass(msgspec.Struct, frozen=True):
     """Pending tasks of one queue and tenant that ask for the same worker."""
 
@@ -126,6 +156,10 @@ class TaskClass(msgspec.Struct, frozen=True):
     criteria: str
     definition: str | None
     capabilities: tuple[str, ...]
+
+
+def document(row: Sequence[Any]) -> Document:
+    return Document(row[0], row[1], row[2], row[3], row[4].encode())
 
 
 _decode_names = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -195,12 +229,24 @@ def unwritten_task(op: InsertTask) -> StoredTask:
         tokens_out=None,
         error=None,
         reason="",
+        template=op.template,
+        adapter=op.adapter,
+        cost_usd=None,
+        fail=None,
+        blocked=op.blocked,
+        supervisor=op.supervisor,
+        sources=names((op.sources or b"[]").decode()),
+        metadata=op.metadata,
+        parent=op.parent,
     )
 
 
 def stored_task(row: Sequence[Any]) -> StoredTask:
     values = [*row]
     values[8] = names(values[8])
+    values[_SOURCES] = names(values[_SOURCES] or "[]")
+    if values[_SOURCES + 1] is not None:
+        values[_SOURCES + 1] = values[_SOURCES + 1].encode()
     return StoredTask(*values)
 
 
@@ -227,6 +273,46 @@ def task_row(row: Sequence[Any]) -> TaskRow:
         tokens_out=row[17],
         error=row[18],
         reason=row[19],
+        template=row[20],
+        adapter=row[21],
+        cost_usd=row[22],
+        fail=row[23],
+        after=row[24],
+    )
+
+
+def record_row(row: Sequence[Any]) -> RecordRow:
+    """A RecordRow from RECORD_COLUMNS."""
+    return RecordRow(
+        id=str(row[0]),
+        task=task_id(row[1]),
+        state=row[2],
+        success=row[2] == "completed",
+        ended_ms=row[3],
+        started_ms=row[4],
+        duration_ms=row[5],
+        spent_ms=row[6],
+        attempt=row[7],
+        queue=row[8],
+        pool=row[9],
+        definition=row[10],
+        instance=row[11],
+        by=row[12],
+        template=row[13],
+        batch=row[14],
+        model=row[15],
+        adapter=row[16],
+        tokens_in=row[17],
+        tokens_out=row[18],
+        cost_usd=row[19],
+        calls=row[20],
+        input_chars=row[21],
+        finish_reason=row[22],
+        error=row[23],
+        fail=row[24],
+        rating=row[25],
+        comments=row[26],
+        summary=row[27],
     )
 
 

@@ -69,10 +69,23 @@ CREATE TABLE tasks (
   tokens_in INTEGER,
   tokens_out INTEGER,
   error TEXT,
-  reason TEXT NOT NULL DEFAULT ''
+  reason TEXT NOT NULL DEFAULT '',
+  blocked INTEGER NOT NULL DEFAULT 0,
+  spent_ms INTEGER,
+  cost_usd REAL,
+  adapter TEXT,
+  fail TEXT,
+  template TEXT,
+  supervisor TEXT,
+  sources TEXT,
+  metadata TEXT,
+  parent INTEGER
 );
-CREATE INDEX tasks_ready ON tasks (queue, tenant, criteria, rank) WHERE state = 'pending';
-CREATE INDEX tasks_due ON tasks (due_ms) WHERE state IN ('scheduled', 'retrying');
+CREATE INDEX tasks_ready ON tasks (queue, tenant, criteria, rank) WHERE state = 'pending' AND blocked = 0;
+CREATE INDEX tasks_due ON tasks (due_ms) WHERE state IN ('scheduled', 'retrying') AND blocked = 0;
+CREATE INDEX tasks_blocked ON tasks (seq) WHERE blocked > 0;
+CREATE INDEX tasks_batch ON tasks (batch, state) WHERE batch IS NOT NULL;
+CREATE INDEX tasks_parent ON tasks (parent) WHERE parent IS NOT NULL;
 CREATE INDEX tasks_deadline ON tasks (deadline_ms) WHERE deadline_ms IS NOT NULL AND ended_ms IS NULL;
 CREATE INDEX tasks_memory ON tasks (durability) WHERE durability = 'memory' AND ended_ms IS NULL;
 CREATE INDEX tasks_failed ON tasks (ended_ms) WHERE state = 'failed';
@@ -81,6 +94,13 @@ CREATE INDEX tasks_ended ON tasks (ended_ms);
 CREATE UNIQUE INDEX tasks_key ON tasks (queue, idempotency_key) WHERE idempotency_key IS NOT NULL;
 
 CREATE VIEW tasks_by_id AS SELECT {id_sql("seq")} AS id, * FROM tasks;
+
+CREATE TABLE dependencies (
+  task INTEGER NOT NULL,
+  after INTEGER NOT NULL,
+  PRIMARY KEY (task, after)
+) WITHOUT ROWID;
+CREATE INDEX dependencies_after ON dependencies (after);
 
 CREATE TABLE payloads (
   seq INTEGER PRIMARY KEY,
@@ -110,16 +130,35 @@ CREATE INDEX events_level ON events (level) WHERE level <> 'info' AND level <> '
 CREATE TABLE records (
   seq INTEGER PRIMARY KEY,
   task INTEGER NOT NULL,
+  state TEXT NOT NULL,
+  ended_ms INTEGER NOT NULL,
+  started_ms INTEGER,
   attempt INTEGER NOT NULL,
+  queue TEXT NOT NULL,
+  pool TEXT,
   definition TEXT,
   instance TEXT,
-  started_ms INTEGER,
-  ended_ms INTEGER NOT NULL,
-  success INTEGER NOT NULL,
+  "by" TEXT NOT NULL,
+  summary TEXT NOT NULL,
+  spent_ms INTEGER,
   tokens_in INTEGER,
   tokens_out INTEGER,
-  error TEXT
+  cost_usd REAL,
+  error TEXT,
+  fail TEXT,
+  batch TEXT,
+  template TEXT,
+  adapter TEXT,
+  model TEXT,
+  finish_reason TEXT,
+  calls INTEGER,
+  input_chars INTEGER,
+  rating REAL,
+  comments TEXT,
+  duration_ms INTEGER AS (ended_ms - started_ms) VIRTUAL
 );
+CREATE INDEX records_task ON records (task);
+CREATE INDEX records_state ON records (state) WHERE state <> 'completed';
 
 CREATE TABLE definitions (
   kind TEXT NOT NULL,
@@ -140,12 +179,38 @@ CREATE TABLE event_counters (
   level TEXT PRIMARY KEY,
   n INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE record_counters (
+  state TEXT PRIMARY KEY,
+  n INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE documents (
+  kind TEXT NOT NULL,
+  key TEXT NOT NULL,
+  ref TEXT NOT NULL,
+  at_ms INTEGER NOT NULL,
+  json TEXT NOT NULL CHECK (json_valid(json)),
+  PRIMARY KEY (kind, key)
+) WITHOUT ROWID;
+CREATE INDEX documents_ref ON documents (kind, ref, at_ms);
+CREATE INDEX documents_at ON documents (kind, at_ms);
+
+CREATE TABLE samples (
+  series TEXT NOT NULL,
+  step_ms INTEGER NOT NULL,
+  at_ms INTEGER NOT NULL,
+  value REAL NOT NULL,
+  PRIMARY KEY (series, step_ms, at_ms)
+) WITHOUT ROWID;
 
 INSERT INTO meta VALUES ('epoch', 0), ('task_high', 0), ('probe', 0);
 """
-# Every index ends in the row's number by itself. Bodies (payloads, results) are tables of their own: a task's row is rewritten at every
-# step and scanned by views, and must stay small. The id is an expression of the view `tasks_by_id`, for people: as a generated column it
-# would cost 1 µs at every write of a row. There is no index on submitted_ms: a task's number is its order of submission.
+# What few tasks have stands behind what all have: a column that is NULL costs a byte. A task's tokens, cost and spent_ms (how long
+# earlier attempts ran) are sums over its attempts; its record takes them over when it ends, so that the sums of records are what was
+# really used. Every index ends in the row's number by itself. Bodies (payloads, results) are tables of their own: a task's row is
+# rewritten at every step and scanned by views, and must stay small. The id is an expression of the view `tasks_by_id`, for people: as
+# a generated column it would cost 1 µs at every write of a row. There is no index on submitted_ms: a task's number is its order of
+# submission.
 
 
 def connect(path: Path) -> sqlite3.Connection:

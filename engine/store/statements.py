@@ -43,27 +43,38 @@ def _update(assignments: str, names: str, fence: str) -> Statement:
 _WAITS = "tasks.state IN ('pending', 'scheduled', 'retrying')"
 _RUNS = "tasks.state = 'processing' AND tasks.epoch = new.epoch AND tasks.attempt = new.attempt"
 
-INSERT_TASK = Statement(
+_TASK = (
     'INSERT INTO tasks (seq, queue, state, priority, rank, tenant, criteria, wanted, capabilities, "by", batch, idempotency_key,'
-    " durability, on_crash, max_attempts, submitted_ms, due_ms, deadline_ms, definition)",
-    19,
+    " durability, on_crash, max_attempts, submitted_ms, due_ms, deadline_ms, definition"
 )
+INSERT_TASK = Statement(f"{_TASK})", 19)
+INSERT_TASK_MORE = Statement(f"{_TASK}, blocked, adapter, template, supervisor, sources, metadata, parent)", 26)
 INSERT_PAYLOAD = Statement("INSERT INTO payloads (seq, payload)", 2)
 START = _update(
     "state = 'processing', attempt = new.attempt, epoch = new.epoch, instance = new.instance, pool = new.pool,"
-    " definition = new.definition, started_ms = new.at, reason = '', error = NULL",
+    " definition = new.definition, started_ms = new.at, reason = '', error = NULL, fail = NULL",
     "seq, attempt, epoch, instance, pool, definition, at",
     f"{_WAITS} AND tasks.attempt < new.attempt",
 )
-END = _update(
-    "state = new.state, ended_ms = new.at, error = new.error, reason = new.reason, tokens_in = new.tokens_in,"
-    " tokens_out = new.tokens_out",
-    "seq, attempt, epoch, state, at, error, reason, tokens_in, tokens_out",
+
+
+def _sum(column: str) -> str:
+    """What a column is with this attempt's share: nothing and nothing is nothing, not 0."""
+    return f"{column} = coalesce(tasks.{column} + new.{column}, new.{column}, tasks.{column})"
+
+
+_END = "state = new.state, ended_ms = new.at, error = new.error, reason = new.reason"
+_USED = f"{_sum('tokens_in')}, {_sum('tokens_out')}, {_sum('cost_usd')}"
+END = _update(_END, "seq, attempt, epoch, state, at, error, reason", _RUNS)
+END_DETAILED = _update(
+    f"{_END}, {_USED}, adapter = coalesce(new.adapter, tasks.adapter), fail = new.fail",
+    "seq, attempt, epoch, state, at, error, reason, tokens_in, tokens_out, cost_usd, adapter, fail",
     _RUNS,
 )
 RETRY = _update(
-    "state = 'retrying', due_ms = new.due, error = new.error, reason = new.reason, instance = NULL",
-    "seq, attempt, epoch, due, error, reason",
+    "state = 'retrying', due_ms = new.due, error = new.error, reason = new.reason, instance = NULL, fail = new.fail,"
+    f" spent_ms = coalesce(tasks.spent_ms, 0) + max(0, new.at - tasks.started_ms), {_USED}",
+    "seq, attempt, epoch, due, at, error, reason, tokens_in, tokens_out, cost_usd, fail",
     _RUNS,
 )
 RELEASE = _update(
@@ -73,36 +84,71 @@ RELEASE = _update(
     _RUNS,
 )
 DUE = _update("state = 'pending'", "seq", "tasks.state IN ('scheduled', 'retrying')")
+BLOCK = _update("blocked = new.blocked", "seq, blocked", _WAITS)
+MOVE = _update("queue = new.queue, rank = new.rank", "seq, queue, rank", _WAITS)
+PRIORITIZE = _update("priority = new.priority, rank = new.rank", "seq, priority, rank", _WAITS)
 CLOSE = _update(
-    "state = new.state, ended_ms = new.at, error = new.error, reason = new.reason",
-    "seq, state, at, error, reason",
+    "state = new.state, ended_ms = new.at, error = new.error, reason = new.reason, fail = new.fail",
+    "seq, state, at, error, reason, fail",
     _WAITS,
 )
 REVIVE = _update(
     "state = 'pending', rank = new.rank, max_attempts = tasks.attempt + new.attempts, crashes = 0, due_ms = NULL,"
-    " started_ms = NULL, ended_ms = NULL, instance = NULL, error = NULL, reason = '', tokens_in = NULL, tokens_out = NULL",
-    "seq, rank, attempts",
+    " started_ms = NULL, ended_ms = NULL, instance = NULL, error = NULL, reason = '', tokens_in = NULL, tokens_out = NULL,"
+    " cost_usd = NULL, spent_ms = NULL, fail = NULL, blocked = new.blocked, priority = coalesce(new.priority, tasks.priority)",
+    "seq, rank, attempts, blocked, priority",
     "tasks.state IN ('failed', 'cancelled')",
 )
+PUT_PAYLOAD = Statement("INSERT OR REPLACE INTO payloads (seq, payload)", 2)
 PUT_RESULT = Statement("INSERT OR REPLACE INTO results (seq, result, error)", 3)
-INSERT_RECORD = Statement(
-    "INSERT INTO records (task, attempt, definition, instance, started_ms, ended_ms, success, tokens_in, tokens_out, error)",
-    10,
+INSERT_DEPENDENCY = Statement("INSERT OR IGNORE INTO dependencies (task, after)", 2)
+
+_RECORDED = (
+    'state, ended_ms, started_ms, attempt, queue, pool, definition, instance, "by", spent_ms, tokens_in, tokens_out, cost_usd,'
+    " error, fail, batch, template, adapter"
 )
+
+
+def _record(columns: str) -> Statement:
+    """A task's performance record, taken from its row, which has just ended, and what only the operation says."""
+    names = [name for name in columns.split(", ") if name not in ("seq", "summary")]
+    more = "".join(f", {name}" for name in names)
+    summary = "coalesce(new.summary, tasks.reason)" if "summary" in columns else "tasks.reason"
+    values = "".join(f", new.{name}" for name in names)
+    columns = ", ".join(f"column{number} AS {name}" for number, name in enumerate(columns.split(", "), 1))
+    return Statement(
+        f"INSERT INTO records (task, {_RECORDED}, summary{more})"
+        f" SELECT new.seq, {', '.join(f'tasks.{name}' for name in _RECORDED.split(', '))}, {summary}{values}"
+        f" FROM (SELECT {columns} FROM (",
+        columns.count(" AS "),
+        # CROSS: by the new rows, in their order.
+        ")) AS new CROSS JOIN tasks ON tasks.seq = new.seq",
+    )
+
+
+INSERT_RECORD = _record("seq")
+INSERT_RECORD_DETAILED = _record("seq, summary, model, finish_reason, calls, input_chars")
+RATE_RECORD = "UPDATE records SET rating = ?, comments = ? WHERE seq = (SELECT max(seq) FROM records WHERE task = ?)"
 INSERT_EVENT = Statement(
     "INSERT INTO events (seq, at_ms, level, type, who, about, text, task, correlation, causation)", 10
 )
 COUNT_TASKS = Statement("INSERT INTO counters (queue, state, n)", 3, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
 COUNT_EVENTS = Statement("INSERT INTO event_counters (level, n)", 2, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
+COUNT_RECORDS = Statement("INSERT INTO record_counters (state, n)", 2, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
 PUT_DEFINITION = Statement("INSERT OR REPLACE INTO definitions (kind, name, json, digest, at_ms)", 5)
 DELETE_DEFINITION = "DELETE FROM definitions WHERE kind = ? AND name = ?"
 
+PUT_DOCUMENT = "INSERT OR REPLACE INTO documents (kind, key, ref, at_ms, json) VALUES (?, ?, ?, ?, ?)"
+DELETE_DOCUMENT = "DELETE FROM documents WHERE kind = ? AND key = ?"
+PUT_SAMPLE = Statement("INSERT OR REPLACE INTO samples (series, step_ms, at_ms, value)", 4)
+
 ORDERED: tuple[tuple[Statement, ...], ...] = (
-    (INSERT_TASK, INSERT_PAYLOAD),
-    (DUE,),
+    (INSERT_TASK, INSERT_TASK_MORE, INSERT_PAYLOAD),
+    (DUE, BLOCK, MOVE, PRIORITIZE),
     (START,),
-    (END, RETRY, RELEASE, CLOSE),
+    (END, END_DETAILED, RETRY, RELEASE, CLOSE),
+    (INSERT_RECORD, INSERT_RECORD_DETAILED),
     (REVIVE,),
 )
 """Statements that change tasks, in the order in which one task passes them: the stages of a wave."""
-UPDATES = frozenset({DUE, START, END, RETRY, RELEASE, CLOSE, REVIVE})
+UPDATES = frozenset({DUE, BLOCK, MOVE, PRIORITIZE, START, END, END_DETAILED, RETRY, RELEASE, CLOSE, REVIVE})

@@ -42,8 +42,9 @@ class Store:
             recovered = recover(connection, clock.wall_ms())
             counts = {(row[0], row[1]): row[2] for row in connection.execute("SELECT queue, state, n FROM counters")}
             levels = dict(connection.execute("SELECT level, n FROM event_counters").fetchall())
+            records = dict(connection.execute("SELECT state, n FROM record_counters").fetchall())
             writer = Writer(connection, recovered.epoch, recovered.event_seq)
-            journal = Journal(writer, recovered.task_seq, counts, levels)
+            journal = Journal(writer, recovered.task_seq, counts, levels, records)
             return cls(path, writer, journal, recovered, backup)
         except (sqlite3.Error, OSError) as error:
             connection.close()

@@ -1,4 +1,4 @@
-"""Windows on the tables `tasks` and `events`, read by aiosqlite on connections and threads of their own.
+"""Windows on the tables `tasks`, `events` and `records`, read by aiosqlite on connections and threads of their own.
 
 Opening or moving a window costs about the same in a table of a million rows as in one of a thousand: numbers without gaps are indexes
 already, groups are counted before anybody asks, and what must be skipped is skipped inside an index."""
@@ -6,7 +6,7 @@ already, groups are counted before anybody asks, and what must be skipped is ski
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ import msgspec
 from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_seq
 from engine.contract.query import Location, sort_records
-from engine.contract.records import EventRow, TaskRow
-from engine.store import plan, rows, schema
-from engine.store.compile import EVENTS, Table
+from engine.contract.records import EventRow, RecordRow, TaskRow
+from engine.store import plan, schema
+from engine.store.compile import Table
 from engine.store.journal import Journal
 from engine.store.plan import COUNT_LIMIT, Filter, Order, Query
 
@@ -33,7 +33,7 @@ class Window(msgspec.Struct, frozen=True):
     """A window's rows in order from index `top`. `matched` rows pass the filter (`exact` False: at least so many), `total` there are;
     `faults` of the matching ones are broken, None when that is not known."""
 
-    rows: list[TaskRow] | list[EventRow]
+    rows: list[TaskRow] | list[EventRow] | list[RecordRow]
     top: int
     matched: int
     exact: bool
@@ -90,6 +90,8 @@ class Windows:
         table_counts: Mapping[Any, int] = self._journal.counts()
         if location.table == "events":
             table_counts = {(level,): n for level, n in self._journal.event_counts().items()}
+        elif location.table == "records":
+            table_counts = {(state,): n for state, n in self._journal.record_counts().items()}
         return plan.filter_of(location, table_counts, now_ms)
 
     # A filter that the counters can count ----------------------------------------
@@ -199,8 +201,7 @@ class Windows:
         """The rows with these numbers, in this order; ones that are gone by now are left out."""
         if not seqs:
             return []
-        make: Callable[[Any], Any] = rows.event_row if table is EVENTS else rows.task_row
-        found = {row[0]: make(row) for row in await self._rows(plan.rows_among(table, _json(seqs)))}
+        found = {row[0]: table.make(row) for row in await self._rows(plan.rows_among(table, _json(seqs)))}
         return [found[seq] for seq in seqs if seq in found]
 
     # Where a row is ------------------------------------------------------------------

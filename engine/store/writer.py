@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.states import Durability
-from engine.store.batch import Batch, Known, Memory
+from engine.store.batch import Batch, Known, Memory, count_records, count_tasks
 from engine.store.commit import CommittedBatch, Entry, Outcome
 from engine.store.ops import ChangedTask, Receipt
 from engine.store.statements import Row
@@ -80,7 +80,7 @@ class Writer:
         batch.write()
         self._connection.execute("COMMIT")
         self._accept(batch.event_seq, batch.tasks, batch.fenced)
-        return _committed(batch.changed, batch.events), outcomes
+        return _committed(batch.changed, batch.events, batch.rated), outcomes
 
     def _one_by_one(self, entries: Sequence[Entry], probe: bool) -> tuple[CommittedBatch, list[Outcome]]:
         """The careful way: a savepoint an entry, so that a conflict or an unwritable value costs its own entry only."""
@@ -89,7 +89,7 @@ class Writer:
         changed: list[ChangedTask] = []
         events: list[Row] = []
         tasks: dict[int, Known] = {}
-        event_seq, fenced = self._event_seq, 0
+        event_seq, fenced, rated = self._event_seq, 0, False
         for entry in entries:
             # What earlier entries of this transaction wrote must be read, not remembered.
             batch = Batch(self._connection, Memory(), self._epoch, event_seq)
@@ -107,11 +107,12 @@ class Writer:
                 changed += batch.changed
                 events += batch.events
                 tasks |= batch.tasks
+                rated = rated or batch.rated
                 event_seq, fenced = batch.event_seq, fenced + batch.fenced
             self._connection.execute("RELEASE entry")
         self._connection.execute("COMMIT")
         self._accept(event_seq, tasks, fenced)
-        return _committed(changed, events), outcomes
+        return _committed(changed, events, rated), outcomes
 
     def _accept(self, event_seq: int, tasks: dict[int, Known], fenced: int) -> None:
         self._event_seq = event_seq
@@ -128,13 +129,9 @@ class Writer:
         self._connection.close()
 
 
-def _committed(changed: list[ChangedTask], events: list[Row]) -> CommittedBatch:
-    counts: Counter[tuple[str, str]] = Counter()
-    for change in changed:
-        if change.before is not None:
-            counts[change.queue, change.before] -= 1
-        counts[change.queue, change.after] += 1
-    return CommittedBatch(changed, events, counts, Counter(row[2] for row in events))
+def _committed(changed: list[ChangedTask], events: list[Row], rated: bool) -> CommittedBatch:
+    levels = Counter(row[2] for row in events)
+    return CommittedBatch(changed, events, count_tasks(changed), levels, count_records(changed), rated=rated)
 
 
 def _refusal(error: Exception) -> AiwmError:

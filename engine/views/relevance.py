@@ -1,4 +1,4 @@
-"""What a committed batch means for an open window on tasks or events: nothing, other counts, or other rows. Pure.
+"""What a committed batch means for an open window on tasks, events or performance records: nothing, other counts, or other rows. Pure.
 
 This is what keeps a window on a million tasks quiet while old ones are worked off: rows behind the window's end change its counts,
 which are known, and nothing must be read."""
@@ -68,7 +68,7 @@ def tasks_stale(interest: Interest, shown: Frame, changed: Iterable[ChangedTask]
     """How stale a batch makes a window on tasks."""
     stale = Stale.fresh
     for change in changed:
-        before = change.before is not None and interest.picks((change.queue, change.before))
+        before = change.before is not None and interest.picks((change.came_from or change.queue, change.before))
         after = interest.picks((change.queue, change.after))
         if change.before is None or before or after:
             stale = Stale.counts
@@ -86,13 +86,13 @@ def _reaches(interest: Interest, shown: Frame, seq: int, *, moves: bool) -> bool
     return seq > shown.last if interest.order.descending else seq < shown.last
 
 
-def events_stale(interest: Interest, shown: Frame, levels: Iterable[str]) -> Stale:
-    """How stale new events of these levels make a window on events."""
+def appended_stale(interest: Interest, shown: Frame, groups: Iterable[str]) -> Stale:
+    """How stale new rows of these groups make a window on a table that only grows: events by level, records by state."""
     stale = Stale.fresh
-    for level in levels:
+    for group in groups:
         stale = Stale.counts
-        if interest.picks((level,)):
-            # New events have the highest numbers: at the end of a rising order they are behind a full window.
+        if interest.picks((group,)):
+            # New rows have the highest numbers: at the end of a rising order they are behind a full window.
             behind = interest.order.key == "seq" and not interest.order.descending and shown.full
             if interest.searches or not behind:
                 return Stale.rows

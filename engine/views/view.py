@@ -15,7 +15,7 @@ from engine.store.commit import CommittedBatch
 from engine.store.plan import COUNT_LIMIT
 from engine.views.diff import Shown, difference
 from engine.views.pace import SHORTEST_S, Pace
-from engine.views.relevance import Frame, Interest, Stale, depends_on_time, events_stale, frame, tasks_stale
+from engine.views.relevance import Frame, Interest, Stale, appended_stale, depends_on_time, frame, tasks_stale
 from engine.views.sources import Sources
 
 Send = Callable[[ViewChanged], bool]
@@ -109,8 +109,12 @@ class View:
             return
         if self._interest.table == "tasks":
             self.mark(tasks_stale(self._interest, self._frame, batch.changed))
+        elif self._interest.table == "events":
+            self.mark(appended_stale(self._interest, self._frame, batch.event_counts))
+        elif batch.rated:
+            self.mark(Stale.rows)
         else:
-            self.mark(events_stale(self._interest, self._frame, batch.event_counts))
+            self.mark(appended_stale(self._interest, self._frame, batch.record_counts))
 
     def mark(self, stale: Stale) -> None:
         """Something may look different; it is looked at as soon as the pace allows."""

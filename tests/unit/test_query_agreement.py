@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from engine.contract.errors import AiwmError
 from engine.contract.ids import task_id
 from engine.contract.query import matches, parse, sort_records
-from engine.contract.records import EventRow, TaskRow
+from engine.contract.records import EventRow
 from engine.store import plan, schema, window
 from engine.store.journal import Journal
-from engine.store.rows import EVENT_COLUMNS, TASK_ROW_COLUMNS, event_row, task_row
+from engine.store.rows import EVENT_COLUMNS, RECORD_COLUMNS, TASK_ROW_COLUMNS, event_row, record_row, task_row
 from engine.store.window import Windows
 
 NOW = 1_790_000_000_000
@@ -34,9 +34,10 @@ TIMES = [None, NOW, NOW - 1, NOW - 60_000, NOW - 300_000, NOW - 3_600_000, NOW +
 class Counts:
     """The journal's counters, counted by hand."""
 
-    def __init__(self, tasks: list[TaskRow], events: list[EventRow]) -> None:
-        self._tasks = dict(Counter((row.queue, row.state) for row in tasks))
-        self._events = dict(Counter(row.level for row in events))
+    def __init__(self, rows: dict[str, list[Any]]) -> None:
+        self._tasks = dict(Counter((row.queue, row.state) for row in rows["tasks"]))
+        self._events = dict(Counter(row.level for row in rows["events"]))
+        self._records = dict(Counter(row.state for row in rows["records"]))
 
     def counts(self) -> dict[tuple[str, str], int]:
         return self._tasks
@@ -44,8 +45,11 @@ class Counts:
     def event_counts(self) -> dict[str, int]:
         return self._events
 
+    def record_counts(self) -> dict[str, int]:
+        return self._records
 
-def _fill(path: Path, rng: random.Random, gaps: bool) -> tuple[list[TaskRow], list[EventRow]]:
+
+def _fill(path: Path, rng: random.Random, gaps: bool) -> dict[str, list[Any]]:
     connection = schema.connect(path)
     schema.use_wal(connection)
     schema.create(connection)
@@ -59,6 +63,7 @@ def _fill(path: Path, rng: random.Random, gaps: bool) -> tuple[list[TaskRow], li
             number, pick(QUEUES), pick(STATES), pick([0, 1, 5]), pick([0, 1, 2]), pick([1, 3]), pick(TEXTS), NOW - 600_000 + seq,
             pick(TIMES), pick(TIMES), pick(TIMES), pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, *TEXTS]),
             pick([None, *TEXTS]), pick(TEXTS), pick(NUMBERS), pick(NUMBERS), pick([None, "timeout", "x"]), pick(TEXTS),
+            pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, 0.0, 0.5, 2.0]), pick([None, "F-7c1"]), pick([0, 0, 1, 2]),
         )  # fmt: skip
         marks = ",".join("?" * len(values))
         connection.execute(
@@ -82,23 +87,36 @@ def _fill(path: Path, rng: random.Random, gaps: bool) -> tuple[list[TaskRow], li
             pick(TEXTS),
         )
         connection.execute(f"INSERT INTO events ({EVENT_COLUMNS}) VALUES ({','.join('?' * len(event))})", event)
+    for number in range(1, 51):
+        record = (
+            number * (5 if gaps else 1), pick([1, 3, 14]), pick(["completed", "completed", "failed", "cancelled"]), NOW - 1000 + number,
+            pick([None, NOW - 2000, NOW - 61_000]), pick([None, 0, 5_000]), pick([1, 2]), pick(QUEUES), pick([None, *TEXTS]),
+            pick([None, *TEXTS]), pick([None, *TEXTS]), pick(TEXTS), pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, "nano"]),
+            pick([None, *TEXTS]), pick(NUMBERS), pick(NUMBERS), pick([None, 0.0, 0.5, 2.0]), pick(NUMBERS), pick(NUMBERS),
+            pick([None, "stop", "length"]), pick([None, "timeout"]), pick([None, "F-7c1"]), pick([None, 0.0, 0.5, 1.0]),
+            pick([None, *TEXTS]), pick(TEXTS),
+        )  # fmt: skip
+        columns = RECORD_COLUMNS.replace(" duration_ms,", "")
+        connection.execute(f"INSERT INTO records ({columns}) VALUES ({','.join('?' * len(record))})", record)
+    connection.execute("INSERT INTO record_counters SELECT state, count(*) FROM records GROUP BY 1")
     connection.execute("INSERT INTO counters SELECT queue, state, count(*) FROM tasks GROUP BY 1, 2")
     connection.execute("INSERT INTO event_counters SELECT level, count(*) FROM events GROUP BY 1")
     tasks = [task_row(row) for row in connection.execute(f"SELECT {TASK_ROW_COLUMNS} FROM tasks")]
     events = [event_row(row) for row in connection.execute(f"SELECT {EVENT_COLUMNS} FROM events")]
+    records = [record_row(row) for row in connection.execute(f"SELECT {RECORD_COLUMNS} FROM records")]
     connection.close()
-    return tasks, events
+    return {"tasks": tasks, "events": events, "records": records}
 
 
 class Case:
     def __init__(self, path: Path, gaps: bool) -> None:
-        self.tasks, self.events = _fill(path, random.Random(7), gaps)
+        self.rows = _fill(path, random.Random(7), gaps)
         self.loop = asyncio.new_event_loop()
-        self.windows = Windows(path, cast(Journal, Counts(self.tasks, self.events)))
+        self.windows = Windows(path, cast(Journal, Counts(self.rows)))
 
     def expected(self, text: str) -> list[Any]:
         location = parse(text)
-        records: list[Any] = list(self.tasks) if location.table == "tasks" else list(self.events)
+        records = self.rows[location.table]
         return sort_records(location, [record for record in records if matches(location, record, NOW)])
 
     def window(self, text: str, top: int, size: int) -> window.Window:
@@ -125,16 +143,29 @@ def quoted(value: str) -> str:
 
 PATTERNS = st.one_of(
     st.sampled_from(
-        TEXTS + STATES + QUEUES + ["*", "?", "i-*", "*ll*", "t-10*", "t-1*", "t-v*", "T-10003", "ETL", "*[*", "t-"]
+        TEXTS
+        + STATES
+        + QUEUES
+        + ["true", "False", "F-7c1", "*", "?", "i-*", "*ll*", "t-10*", "t-1*", "t-v*", "T-10003", "ETL", "*[*", "t-"]
     ),
     st.sampled_from(["et?", "*ing", "i-?", "k", "ok*", "*%", "3", "42", "t-10014", "t-010003", "0*"]),
 )
 TASK_TEXT = st.sampled_from(
-    ["id", "queue", "state", "by", "definition", "pool", "instance", "batch", "tenant", "error", "reason"]
+    ["id", "queue", "state", "by", "definition", "pool", "instance", "batch", "tenant", "error", "reason",
+     "template", "adapter", "fail"]
+)  # fmt: skip
+RECORD_TEXT = st.sampled_from(
+    ["id", "task", "state", "success", "queue", "pool", "definition", "instance", "by", "template", "batch", "model", "adapter",
+     "finish_reason", "error", "fail", "comments", "summary"]
+)  # fmt: skip
+RECORD_NUMBER = st.sampled_from(
+    ["attempt", "tokens_in", "tokens_out", "cost_usd", "cost", "calls", "input_chars", "rating"]
 )
 EVENT_TEXT = st.sampled_from(["id", "level", "type", "who", "about", "text", "task", "causation", "correlation"])
 SIGNS = st.sampled_from([":", ">", "<", ">=", "<="])
-TASK_NUMBER = st.sampled_from(["priority", "attempt", "max_attempts", "tokens_in", "tokens_out", "try", "prio"])
+TASK_NUMBER = st.sampled_from(
+    ["priority", "attempt", "max_attempts", "tokens_in", "tokens_out", "try", "prio", "cost_usd", "after"]
+)
 TASK_TIME = st.sampled_from(["submitted", "due", "started", "ended"])
 BANG = st.sampled_from(["", "", "!"])
 
@@ -180,18 +211,27 @@ TASK_SORT = st.sampled_from(
         "instance",
         "due",
         "reason",
+        "cost_usd",
+        "template",
     ]
 )
 EVENT_SORT = st.sampled_from(["id", "at", "age", "level", "who", "text", "task"])
+RECORD_SORT = st.sampled_from(
+    ["id", "ended", "age", "task", "duration", "rating", "cost", "success", "definition", "summary"]
+)
 
 
 @st.composite
 def locations(draw: st.DrawFn) -> str:
-    table = draw(st.sampled_from(["tasks", "tasks", "events"]))
+    table = draw(st.sampled_from(["tasks", "tasks", "events", "records"]))
     if table == "tasks":
         terms, keys = _terms(TASK_TEXT, TASK_TIME, TASK_NUMBER), TASK_SORT
-    else:
+    elif table == "events":
         terms, keys = _terms(EVENT_TEXT, st.just("at"), None), EVENT_SORT
+    else:
+        spans = _joined(BANG, st.just("duration"), SIGNS, st.sampled_from(["0s", "1ms", "1s", "59s", "5m"]))
+        terms = st.one_of(_terms(RECORD_TEXT, st.sampled_from(["ended", "started"]), RECORD_NUMBER), spans)
+        keys = RECORD_SORT
     parts = [f":{table}", *draw(st.lists(terms, max_size=3))]
     sort = draw(st.lists(_joined(st.sampled_from(["", "-"]), keys), max_size=2))
     return " ".join([*parts, "sort:" + ",".join(sort)] if sort else parts)
@@ -222,9 +262,8 @@ def test_a_window_is_a_slice_of_what_the_evaluator_says(case: Case, text: str, t
     assert [row.id for row in found.rows] == [row.id for row in expected[start : start + size]]
     assert list(found.rows) == expected[start : start + size]
     assert (found.matched, found.exact, found.top) == (len(expected), True, start)
-    table = case.tasks if text.startswith(":tasks") else case.events
-    assert found.total == len(table)
-    broken = [row for row in expected if (row.state == "failed" if isinstance(row, TaskRow) else row.level == "error")]
+    assert found.total == len(case.rows[parse(text).table])
+    broken = [row for row in expected if (row.level == "error" if isinstance(row, EventRow) else row.state == "failed")]
     assert found.faults == len(broken)
 
 
@@ -254,7 +293,7 @@ def test_beyond_the_count_limit_rows_are_right_or_refused(case: Case, text: str,
 @COMMON
 @given(text=locations().filter(_valid), number=st.integers(0, 59))
 def test_index_of_finds_the_row(case: Case, text: str, number: int) -> None:
-    records: list[Any] = list(case.tasks if text.startswith(":tasks") else case.events)
+    records = case.rows[parse(text).table]
     row = records[number % len(records)]
     expected = case.expected(text)
     assert case.index_of(text, row.id) == (expected.index(row) if row in expected else None)

@@ -18,7 +18,7 @@ from engine.contract.states import Durability, TaskState
 from engine.store import ops
 from engine.store.commit import CommittedBatch
 from engine.store.store import Store
-from tests.support.stored import T0, check_file, end, event, insert, open_store, recount, run, start, submit
+from tests.support.stored import T0, check_file, end, event, insert, open_store, run, start, submit
 
 DISK, OS, MEMORY = Durability.disk, Durability.os, Durability.memory
 
@@ -414,21 +414,3 @@ async def test_definitions_are_put_replaced_and_deleted(store: Store) -> None:
     )
     await store.journal.write((ops.DeleteDefinition("pool", "none"),), DISK)
     assert [(it.name, it.json, it.digest) for it in store.readers.definitions("queue")] == [("a", b"{}", "d2")]
-
-
-async def test_a_record_is_kept_of_every_attempt(store: Store, tmp_path: Path) -> None:
-    seq = await submit(store)
-    await store.journal.write((start(seq),), OS)
-    error = msgspec.json.encode(ErrorInfo(code="timeout", message="m"))
-    await store.journal.write(
-        (ops.RetryTask(seq=seq, attempt=1, due_ms=T0, at_ms=T0 + 1, error=error, tokens_in=2),), OS
-    )
-    await run(store, seq, 2)
-    rows = store.readers._connection.execute(
-        "SELECT task, attempt, definition, instance, started_ms, ended_ms, success, tokens_in, error FROM records ORDER BY seq"
-    ).fetchall()
-    assert rows == [
-        (seq, 1, "nano", "i-01", T0, T0 + 1, 0, 2, "timeout"),
-        (seq, 2, "nano", "i-01", T0, T0, 1, None, None),
-    ]
-    assert store.counters() == recount(store.readers._connection)

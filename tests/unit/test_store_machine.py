@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -25,6 +26,10 @@ QUEUES = ("a", "b")
 class Task:
     queue: str
     state: str
+    key: str | None = None
+    priority: int = 0
+    blocked: int = 0
+    tokens: int | None = None
     attempt: int = 0
     epoch: int = 0
     crashes: int = 0
@@ -39,15 +44,16 @@ class Model:
         self.keys: dict[tuple[str, str], int] = {}
         self.epoch = 1
         self.events = 0
+        self.records: Counter[str] = Counter()
 
     def entry(self, entry: tuple[ops.Op, ...]) -> str:
         """done, fenced or conflict; an entry that is both is fenced, for fences are tested before anything is written."""
         saved = {seq: Task(**vars(task)) for seq, task in self.tasks.items()}
-        keys, events = dict(self.keys), self.events
+        keys, events, records = dict(self.keys), self.events, self.records.copy()
         outcomes = [self._op(op) for op in entry]
         if set(outcomes) == {"done"}:
             return "done"
-        self.tasks, self.keys, self.events = saved, keys, events
+        self.tasks, self.keys, self.events, self.records = saved, keys, events, records
         return "fenced" if "fenced" in outcomes else "conflict"
 
     def _op(self, op: ops.Op) -> str:
@@ -55,10 +61,8 @@ class Model:
             self.events += 1
             return "done"
         if isinstance(op, ops.InsertTask):
-            self.tasks[op.seq] = Task(op.queue, op.state.value)
-            if op.idempotency_key is None:
-                return "done"
-            return "done" if self.keys.setdefault((op.queue, op.idempotency_key), op.seq) == op.seq else "conflict"
+            self.tasks[op.seq] = Task(op.queue, op.state.value, op.idempotency_key, blocked=op.blocked)
+            return "done" if self._take_key(op.queue, op.idempotency_key, op.seq) else "conflict"
         assert isinstance(
             op,
             ops.StartTask
@@ -67,39 +71,64 @@ class Model:
             | ops.ReleaseTask
             | ops.CancelTask
             | ops.ReviveTask
-            | ops.DueTask,
+            | ops.DueTask
+            | ops.SetBlocked
+            | ops.SetPriority
+            | ops.MoveTask,
         )
         task = self.tasks.get(op.seq)
-        return "done" if task is not None and self._step(task, op) else "fenced"
+        if task is None or not self._step(task, op):
+            return "fenced"
+        if isinstance(op, ops.MoveTask):
+            was, task.queue = task.queue, op.queue
+            if was != op.queue and not self._take_key(op.queue, task.key, op.seq):
+                return "conflict"
+            self.keys = {slot: seq for slot, seq in self.keys.items() if slot != (was, task.key) or was == op.queue}
+        return "done"
+
+    def _take_key(self, queue: str, key: str | None, seq: int) -> bool:
+        return key is None or self.keys.setdefault((queue, key), seq) == seq
 
     def _step(self, task: Task, op: ops.Op) -> bool:
-        if isinstance(op, ops.StartTask):
-            if task.state not in WAITING or op.attempt <= task.attempt:
-                return False
-            task.state, task.attempt, task.epoch = "processing", op.attempt, self.epoch
-        elif isinstance(op, ops.EndTask | ops.RetryTask | ops.ReleaseTask):
-            if (task.state, task.attempt, task.epoch) != ("processing", op.attempt, self.epoch):
-                return False
-            task.state = (
-                op.state.value
-                if isinstance(op, ops.EndTask)
-                else "retrying"
-                if isinstance(op, ops.RetryTask)
-                else "pending"
-            )
-            task.max_attempts += isinstance(op, ops.ReleaseTask)
-        elif isinstance(op, ops.CancelTask):
-            if task.state not in WAITING:
-                return False
-            task.state = "cancelled"
-        elif isinstance(op, ops.DueTask):
-            if task.state not in ("scheduled", "retrying"):
-                return False
-            task.state = "pending"
-        elif isinstance(op, ops.ReviveTask):
+        if isinstance(op, ops.EndTask | ops.RetryTask | ops.ReleaseTask):
+            return self._run_step(task, op)
+        if isinstance(op, ops.ReviveTask):
             if task.state not in ("failed", "cancelled"):
                 return False
             task.state, task.max_attempts, task.crashes = "pending", task.attempt + op.attempts, 0
+            task.blocked, task.tokens = op.blocked, None
+            task.priority = task.priority if op.priority is None else op.priority
+            return True
+        return task.state in WAITING and self._waiting_step(task, op)
+
+    def _run_step(self, task: Task, op: ops.EndTask | ops.RetryTask | ops.ReleaseTask) -> bool:
+        if (task.state, task.attempt, task.epoch) != ("processing", op.attempt, self.epoch):
+            return False
+        if isinstance(op, ops.ReleaseTask):
+            task.state = "pending"
+            task.max_attempts += 1
+            return True
+        if op.tokens_in is not None:
+            task.tokens = (task.tokens or 0) + op.tokens_in
+        task.state = op.state.value if isinstance(op, ops.EndTask) else "retrying"
+        self.records[task.state] += isinstance(op, ops.EndTask)
+        return True
+
+    def _waiting_step(self, task: Task, op: ops.Op) -> bool:
+        if isinstance(op, ops.StartTask):
+            if op.attempt <= task.attempt:
+                return False
+            task.state, task.attempt, task.epoch = "processing", op.attempt, self.epoch
+        elif isinstance(op, ops.CancelTask):
+            task.state = "cancelled"
+        elif isinstance(op, ops.DueTask):
+            if task.state == "pending":
+                return False
+            task.state = "pending"
+        elif isinstance(op, ops.SetBlocked):
+            task.blocked = op.blocked
+        elif isinstance(op, ops.SetPriority):
+            task.priority = op.priority
         return True
 
     def restart(self) -> None:
@@ -109,6 +138,7 @@ class Model:
                 task.crashes += 1
                 task.state = "failed" if task.crashes >= 2 else "pending"
                 task.max_attempts += task.state == "pending"
+                self.records["failed"] += task.state == "failed"
                 self.events += 1
 
     def counts(self) -> dict[tuple[str, str], int]:
@@ -121,13 +151,30 @@ def operations(draw: st.DrawFn) -> tuple[ops.Op, ...]:
     seq, attempt = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     match draw(
         st.sampled_from(
-            ["insert", "insert", "start", "start", "end", "end", "retry", "release", "cancel", "revive", "due"]
+            [
+                "insert",
+                "insert",
+                "start",
+                "start",
+                "end",
+                "end",
+                "retry",
+                "release",
+                "cancel",
+                "revive",
+                "due",
+                "block",
+                "move",
+                "priority",
+            ]
         )
     ):
         case "insert":
             key = draw(st.sampled_from([None, None, "k"]))
             state = draw(st.sampled_from([TaskState.pending, TaskState.scheduled]))
-            op: ops.Op = insert(0, draw(st.sampled_from(QUEUES)), idempotency_key=key, state=state, due_ms=T0)
+            blocked = draw(st.sampled_from([0, 0, 2]))
+            queue = draw(st.sampled_from(QUEUES))
+            op: ops.Op = insert(0, queue, idempotency_key=key, state=state, due_ms=T0, blocked=blocked)
         case "start":
             op = start(seq, attempt)
         case "end":
@@ -136,17 +183,27 @@ def operations(draw: st.DrawFn) -> tuple[ops.Op, ...]:
                 attempt,
                 draw(st.sampled_from([TaskState.completed, TaskState.failed, TaskState.cancelled])),
                 result=b"1",
+                tokens_in=draw(st.sampled_from([None, None, 3])),
+                fail=draw(st.sampled_from([None, None, "F-1"])),
             )
         case "retry":
-            op = ops.RetryTask(seq=seq, attempt=attempt, due_ms=T0, at_ms=T0)
+            op = ops.RetryTask(
+                seq=seq, attempt=attempt, due_ms=T0, at_ms=T0, tokens_in=draw(st.sampled_from([None, 2]))
+            )
         case "release":
             op = ops.ReleaseTask(seq=seq, attempt=attempt, at_ms=T0)
         case "cancel":
             op = ops.CancelTask(seq, T0)
         case "due":
             op = ops.DueTask(seq, T0)
+        case "block":
+            op = ops.SetBlocked(seq, draw(st.integers(0, 2)), T0)
+        case "move":
+            op = ops.MoveTask(seq, draw(st.sampled_from(QUEUES)), 1)
+        case "priority":
+            op = ops.SetPriority(seq, draw(st.integers(0, 2)), 1)
         case _:
-            op = ops.ReviveTask(seq, T0, 0, 2)
+            op = ops.ReviveTask(seq, T0, 0, 2, priority=draw(st.sampled_from([None, 7])))
     return (event("before"), op) if draw(st.booleans()) else (op,)
 
 
@@ -163,7 +220,7 @@ async def _play(path: Path, script: list[tuple[ops.Op, ...] | str]) -> None:
     def committed(batch: CommittedBatch) -> None:
         for change in batch.changed:
             if change.before is not None:
-                told[change.queue, change.before] -= 1
+                told[change.came_from or change.queue, change.before] -= 1
             told[change.queue, change.after] += 1
 
     async def settle() -> None:
@@ -176,25 +233,19 @@ async def _play(path: Path, script: list[tuple[ops.Op, ...] | str]) -> None:
         open_futures.clear()
         assert store.counters() == model.counts()
         assert sum(store.journal.event_counts().values()) == model.events
+        assert store.journal.record_counts() == +model.records
         for seq, task in model.tasks.items():
             row = store.readers.task(seq)
             assert row is not None
             assert (row.queue, row.state, row.attempt, row.epoch) == (task.queue, task.state, task.attempt, task.epoch)
             assert (row.max_attempts, row.crashes) == (task.max_attempts, task.crashes)
+            assert (row.priority, row.blocked, row.tokens_in) == (task.priority, task.blocked, task.tokens)
 
     store.journal.on_commit(committed)
     for step in script:
         if isinstance(step, tuple):
             entry = tuple(
-                insert(
-                    store.journal.next_seq(),
-                    op.queue,
-                    idempotency_key=op.idempotency_key,
-                    state=op.state,
-                    due_ms=op.due_ms,
-                )
-                if isinstance(op, ops.InsertTask)
-                else op
+                msgspec.structs.replace(op, seq=store.journal.next_seq()) if isinstance(op, ops.InsertTask) else op
                 for op in step
             )
             open_futures.append((model.entry(entry), store.journal.write(entry, Durability.os)))

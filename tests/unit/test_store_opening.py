@@ -65,13 +65,11 @@ async def test_running_tasks_of_a_dead_engine_wait_again_then_are_given_up(tmp_p
     await third.close()
     check_file(path)
     connection = sqlite3.connect(path)
-    records = connection.execute("SELECT task, attempt, success, error FROM records ORDER BY seq").fetchall()
+    records = connection.execute("SELECT task, attempt, state, error, summary FROM records ORDER BY seq").fetchall()
     assert records == [
-        (1, 1, 0, "engine_crashed"),
-        (2, 1, 0, "engine_crashed"),
-        (3, 1, 0, "engine_crashed"),
-        (2, 2, 1, None),
-        (1, 2, 0, "engine_crashed"),
+        (3, 1, "failed", "engine_crashed", "the engine ended while it ran once, and it may not run twice"),
+        (2, 2, "completed", None, ""),
+        (1, 2, "failed", "engine_crashed", "the engine ended while it ran 2 times"),
     ]
     connection.close()
 

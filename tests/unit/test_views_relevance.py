@@ -14,7 +14,7 @@ from engine.contract.records import TaskRow
 from engine.store.ops import ChangedTask
 from engine.views.diff import Shown
 from engine.views.memory import memory_window
-from engine.views.relevance import Interest, Stale, depends_on_time, events_stale, frame, tasks_stale
+from engine.views.relevance import Interest, Stale, depends_on_time, appended_stale, frame, tasks_stale
 
 NOW = 1_790_000_000_000
 STATES = ("pending", "processing", "completed", "failed")
@@ -105,7 +105,7 @@ def test_what_is_out_of_sight_is_not_read(
     ],
 )
 def test_new_events(location: str, seqs: list[str], levels: list[str], expected: Stale) -> None:
-    assert events_stale(Interest.of(parse(location)), frame(seqs, "events", 2), levels) is expected
+    assert appended_stale(Interest.of(parse(location)), frame(seqs, "events", 2), levels) is expected
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import core
+from engine.contract.records import core, instances, performance
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
@@ -22,22 +22,29 @@ from engine.contract.records.core import (
     WorkerDetail,
     WorkerRow,
 )
+from engine.contract.records.instances import ChatTurn, InstanceDetail, Overrides, RetiredRow
+from engine.contract.records.performance import RecordRow
 
-TABLES: dict[str, type[Record]] = {**core.ROWS}
+TABLES: dict[str, type[Record]] = {**core.ROWS, **instances.ROWS, **performance.ROWS}
 """Every table that a location may name, and the record its rows are."""
 
 __all__ = [
     "TABLES",
+    "ChatTurn",
     "EventRow",
+    "InstanceDetail",
     "InstanceRow",
     "MachineRow",
     "ModelRow",
     "NeedRow",
+    "Overrides",
     "PoolDetail",
     "PoolRow",
     "QueueDetail",
     "QueueRow",
     "Record",
+    "RecordRow",
+    "RetiredRow",
     "TaskDetail",
     "TaskRow",
     "TimelineStep",
