@@ -27,6 +27,10 @@ _OF = {
         Code.definition_invalid,
         Code.payload_invalid,
         Code.payload_too_large,
+        Code.file_not_found,
+        Code.tool_unknown,
+        Code.tool_arguments,
+        Code.key_not_found,
     ),
     ExitCode.unreachable: (
         Code.engine_unreachable,
@@ -35,7 +39,19 @@ _OF = {
         Code.protocol_mismatch,
     ),
     ExitCode.timeout: (Code.timeout,),
-    ExitCode.refused: (Code.read_only, Code.needs_confirmation, Code.denied, Code.too_many_rows),
+    ExitCode.refused: (
+        Code.read_only,
+        Code.needs_confirmation,
+        Code.denied,
+        Code.too_many_rows,
+        Code.path_violation,
+        Code.quota_exceeded,
+        Code.source_unusable,
+        Code.tool_denied,
+        Code.tool_not_allowed,
+        Code.tool_blocked,
+        Code.key_refused,
+    ),
 }
 _BY_CODE = {str(code): exit_code for exit_code, codes in _OF.items() for code in codes}
 

@@ -23,8 +23,24 @@ class Code(StrEnum):
     # refused: understood, and not allowed or not now
     read_only = "read_only"
     needs_confirmation = "needs_confirmation"
+    rate_limited = "rate_limited"
+    not_active = "not_active"
+    busy = "busy"
     denied = "denied"
     too_many_rows = "too_many_rows"
+    path_violation = "path_violation"
+    file_not_found = "file_not_found"
+    file_unreadable = "file_unreadable"
+    file_too_large = "file_too_large"
+    quota_exceeded = "quota_exceeded"
+    source_unusable = "source_unusable"
+    tool_denied = "tool_denied"
+    tool_not_allowed = "tool_not_allowed"
+    tool_blocked = "tool_blocked"
+    tool_unknown = "tool_unknown"
+    tool_arguments = "tool_arguments"
+    key_not_found = "key_not_found"
+    key_refused = "key_refused"
     # the engine and its pipe
     engine_unreachable = "engine_unreachable"
     engine_running = "engine_running"
@@ -56,6 +72,7 @@ class Code(StrEnum):
     worker_crashed = "worker_crashed"
     engine_crashed = "engine_crashed"
     payload_invalid = "payload_invalid"
+    dependency_failed = "dependency_failed"
 
 
 class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
