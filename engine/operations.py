@@ -78,6 +78,7 @@ class EngineOperations:
             running=running,
             waiting=waiting,
             commits=self._manager.commits,
+            fenced=self._store.journal.fenced,
             text="\n".join(lines),
         )
 

@@ -20,8 +20,8 @@ from engine.store.statements import (
     Row,
 )
 
-CRASHES = 2
-"""A task that was running at this many ends of an engine is not tried again."""
+MAX_CRASHES = 2
+"""A task that was running at this many ends of an engine is not tried again, unless the caller says otherwise."""
 
 
 class Recovery(msgspec.Struct, frozen=True):
@@ -53,8 +53,9 @@ class _Start:
         self.events.append((self.event_seq, self.now_ms, level, type_, "engine", about, text, task, None, None))
 
 
-def recover(connection: sqlite3.Connection, now_ms: int) -> Recovery:
-    """Begin a new epoch: unfinished tasks of `memory` queues are dropped, running ones of older epochs wait again or are dead-lettered."""
+def recover(connection: sqlite3.Connection, now_ms: int, max_crashes: int = MAX_CRASHES) -> Recovery:
+    """Begin a new epoch: unfinished tasks of `memory` queues are dropped, running ones of older epochs wait again or are dead-lettered
+    (at the `max_crashes`th engine that they were running in when it ended)."""
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute("BEGIN IMMEDIATE")
     try:
@@ -66,7 +67,7 @@ def recover(connection: sqlite3.Connection, now_ms: int) -> Recovery:
         )
         connection.execute("UPDATE meta SET value = ? WHERE key = 'task_high'", (high,))
         dropped = _drop_memory(start)
-        requeued, dead = _take_back(start)
+        requeued, dead = _take_back(start, max_crashes)
         _write(start)
         connection.execute("COMMIT")
     except BaseException:
@@ -94,7 +95,7 @@ def _drop_memory(start: _Start) -> int:
     return len(rows)
 
 
-def _take_back(start: _Start) -> tuple[int, int]:
+def _take_back(start: _Start, max_crashes: int) -> tuple[int, int]:
     running = []
     for (queue,) in start.connection.execute("SELECT DISTINCT queue FROM counters").fetchall():
         running += start.connection.execute(
@@ -104,7 +105,7 @@ def _take_back(start: _Start) -> tuple[int, int]:
     dead: list[Row] = []
     for seq, queue, attempt, crashes, on_crash in running:
         start.counts[queue, "processing"] -= 1
-        if crashes + 1 >= CRASHES or on_crash == "dead-letter":
+        if crashes + 1 >= max_crashes or on_crash == "dead-letter":
             dead.append((seq,))
             _dead_letter(start, seq, queue, attempt, crashes + 1)
         else:

@@ -11,7 +11,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.store import migrations, schema
 from engine.store.journal import Journal
 from engine.store.readers import Readers
-from engine.store.recovery import Recovery, recover
+from engine.store.recovery import MAX_CRASHES, Recovery, recover
 from engine.store.window import Windows
 from engine.store.writer import Writer
 
@@ -29,7 +29,7 @@ class Store:
         self.backup = backup
 
     @classmethod
-    def open(cls, path: Path, *, clock: Clock) -> Store:
+    def open(cls, path: Path, *, clock: Clock, max_crashes: int = MAX_CRASHES) -> Store:
         """Open or create the database at `path`; an older schema is backed up (`backup`) and migrated, a new epoch begins.
 
         Raises `schema_newer`, `config_invalid` (not our database) or `storage_failed`."""
@@ -39,7 +39,7 @@ class Store:
             raise _cannot_open(path, error) from error
         try:
             backup = migrations.prepare(connection, path)
-            recovered = recover(connection, clock.wall_ms())
+            recovered = recover(connection, clock.wall_ms(), max_crashes)
             counts = {(row[0], row[1]): row[2] for row in connection.execute("SELECT queue, state, n FROM counters")}
             levels = dict(connection.execute("SELECT level, n FROM event_counters").fetchall())
             records = dict(connection.execute("SELECT state, n FROM record_counters").fetchall())

@@ -1,15 +1,21 @@
-"""The disk is full under a running engine: clear errors, nothing promised that is not kept, and it goes on by itself."""
+"""The disk is full, or broken, under a running engine: clear errors, nothing promised that is not kept, and it goes on by itself."""
 
 from __future__ import annotations
 
 import resource
+import signal
+import sqlite3
+import sys
 from pathlib import Path
+
+import pytest
 
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError
 from engine.contract.requests.session import EngineStatus, EngineWhy, ViewRead
-from engine.contract.requests.tasks import TaskRun, TaskSubmit, TaskWait
-from tests.support.engines import engine, wait_until
+from engine.contract.requests.tasks import TaskRun, TaskShow, TaskSubmit, TaskWait
+from engine.home import database_path
+from tests.support.engines import FAULTY, engine, wait_until
 
 
 def _limit_file_size(pid: int, size: int) -> None:
@@ -61,3 +67,33 @@ def test_tasks_that_run_while_the_disk_fills_end_when_it_has_room(home: Path) ->
         outcomes = client.call(TaskWait(ids=ids, timeout_ms=60_000))
         assert {outcome.state for outcome in outcomes} == {"completed"}
         assert {outcome.attempt for outcome in outcomes} == {1}, "nothing was run again: its end was kept and written"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the EIO comes from /proc/self/mem")
+def test_a_disk_that_gives_io_errors_is_said_and_survived(home: Path) -> None:
+    """Reads and writes of the log fail with EIO, in the middle of running tasks and three times over. See faulty_engine.py for how."""
+    with engine(home, program=FAULTY) as running, running.client() as client:
+        acknowledged = [client.call(TaskSubmit(queue="echo", payload={"n": n})).id for n in range(20)]
+        client.call(TaskRun(queue="demo", payload={"prompt": "What is 1+1?"}, timeout_ms=30_000))
+        long = {"prompt": "Repeat 'ba de fi go hu'.", "temperature": 1.5, "max_tokens": 200}
+        for _ in range(3):
+            acknowledged += [client.call(TaskSubmit(queue="demo", payload=long)).id for _ in range(6)]
+            wait_until(lambda: client.call(EngineStatus()).running > 0, "a task to run")
+            running.process.send_signal(signal.SIGUSR1)
+            refused = _submit_until_refused(client, acknowledged)
+            assert refused.code == "storage_failed"
+            assert "disk I/O error" in refused.info.message
+            assert client.call(EngineStatus()).storage == "failed"
+            # Looking may fail as well, but in words, and nothing else does.
+            with pytest.raises(AiwmError):
+                client.call(TaskShow(id=acknowledged[0]))
+            running.process.send_signal(signal.SIGUSR2)
+            wait_until(lambda: client.call(EngineStatus()).storage == "working", "storage to work again")
+        outcomes = client.call(TaskWait(ids=tuple(acknowledged), timeout_ms=60_000))
+        assert {outcome.state for outcome in outcomes} == {"completed"}
+        assert running.stop() == 0
+    with sqlite3.connect(database_path(home)) as database:
+        assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        query = "SELECT count(*), count(DISTINCT about) FROM events WHERE type = 'task.completed'"
+        ends, tasks = database.execute(query).fetchone()
+        assert ends == tasks >= len(acknowledged), "each ended once"

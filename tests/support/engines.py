@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,15 +25,26 @@ def wait_until(condition: Callable[[], bool], what: str, timeout_s: float = 30.0
         time.sleep(0.01)
 
 
+ENGINE = (sys.executable, "-P", "-m", "engine")
+FAULTY = (sys.executable, "-P", str(Path(__file__).with_name("faulty_engine.py")))
+"""An engine whose disk and clock fail on signals; see its docstring."""
+
+
 class Engine:
     """A headless engine process on a home."""
 
-    def __init__(self, home: Path, *arguments: str, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        *arguments: str,
+        environment: dict[str, str] | None = None,
+        program: Sequence[str] = ENGINE,
+    ) -> None:
         self.home = home
         self.log = home.parent / "engine-test.log"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "engine", "run", "--home", str(home), *arguments],
+                [*program, "run", "--home", str(home), *arguments],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **(environment or {})},
@@ -65,9 +76,11 @@ class Engine:
 
 
 @contextmanager
-def engine(home: Path, *arguments: str, environment: dict[str, str] | None = None) -> Iterator[Engine]:
+def engine(
+    home: Path, *arguments: str, environment: dict[str, str] | None = None, program: Sequence[str] = ENGINE
+) -> Iterator[Engine]:
     """An engine that is gone when the test is."""
-    running = Engine(home, *arguments, environment=environment)
+    running = Engine(home, *arguments, environment=environment, program=program)
     try:
         yield running
     finally:

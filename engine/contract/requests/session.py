@@ -39,7 +39,8 @@ class EngineHello(Request[Welcome], frozen=True, kw_only=True):
 
 
 class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine in one look. `commits` counts transactions since its start (one fsync each where a queue promises `disk`);
+    """The engine in one look. `commits` counts transactions since its start (one fsync each where a queue promises `disk`), `fenced`
+    answers that came too late and were dropped (of attempts that had been taken away: cancelled, timed out, given to another);
     `text` is the same for people, rendered by the engine so that the shell need not."""
 
     version: str
@@ -54,6 +55,7 @@ class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     commits: int
     text: str
+    fenced: int = 0
 
 
 class EngineStatus(Request[EngineStatusResult], frozen=True, kw_only=True):
