@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -42,21 +43,41 @@ def main() -> int:
     if any(os.environ.get(key) != value for key, value in ALLOCATOR.items()):
         os.execve(sys.executable, [sys.executable, "-m", "training", *sys.argv[1:]], {**os.environ, **ALLOCATOR})
     runs: Path = arguments.runs
-    for stage in arguments.stages or STAGES:
-        if stage == "base":
-            _train(replace(BASE, seed=arguments.seed), runs / "base", None)
-        elif stage == "polish":
-            _train(replace(POLISH, seed=arguments.seed), runs / "model", runs / "base")
-        elif stage == "measure":
-            _measure(runs)
-        elif stage == "adapters":
-            _train_adapters(runs)
-        else:
-            _card(runs)
+    if arguments.stages:
+        for stage in arguments.stages:
+            _run(stage, runs, arguments.seed)
+        # A stage alone has nothing to compare: the card is the last one's.
+        if "card" not in arguments.stages:
+            return 0
+    else:
+        _run("base", runs, arguments.seed)
+        _run("polish", runs, arguments.seed)
+        # Both need the finished model and nothing of each other; each keeps to one thread.
+        measuring = subprocess.Popen([sys.executable, "-m", "training", "measure", "--runs", str(runs)])
+        try:
+            _run("adapters", runs, arguments.seed)
+        finally:
+            measured = measuring.wait()
+        if measured:
+            return measured
+        _run("card", runs, arguments.seed)
     if arguments.install:
         install(runs)
         return 0
     return 0 if card.agrees(SHIPPED_AT / "aiwm-nano/card.json", runs / "card.json") else 1
+
+
+def _run(stage: str, runs: Path, seed: int) -> None:
+    if stage == "base":
+        _train(replace(BASE, seed=seed), runs / "base", None)
+    elif stage == "polish":
+        _train(replace(POLISH, seed=seed), runs / "model", runs / "base")
+    elif stage == "measure":
+        _measure(runs)
+    elif stage == "adapters":
+        _train_adapters(runs)
+    else:
+        _card(runs)
 
 
 def _train(run: BaseRun, out: Path, begin: Path | None) -> None:
