@@ -87,6 +87,8 @@ class ConsoleApp(App[None]):
         self._lost_ms = 0
         self._ticker: Timer | None = None
         self._linking: asyncio.Task[None] | None = None
+        self._typed_ahead: list[events.InputEvent] | None = []
+        self.leaving = False
 
     def get_default_screen(self) -> Screen[None]:
         place = self.history.here or Place(HOME)
@@ -103,6 +105,23 @@ class ConsoleApp(App[None]):
         gc.freeze()
         self._machine = self.hub.open(":machine", 1, self.note_change)
         self._linking = asyncio.create_task(self.link.run())
+
+    async def on_event(self, event: events.Event) -> None:
+        """What is typed before the first screen stands waits for it: there is nothing yet that it could work on."""
+        if self._typed_ahead is not None and isinstance(event, events.InputEvent):
+            self._typed_ahead.append(event)
+            return
+        await super().on_event(event)
+
+    async def on_shell_ready(self) -> None:
+        early, self._typed_ahead = self._typed_ahead or [], None
+        for event in early:
+            await self.on_event(event)
+
+    def leave(self) -> None:
+        """End the console after what is being handled now: parts that are being put up must not lose the app under them."""
+        self.leaving = True
+        self.call_later(self.exit)
 
     async def on_unmount(self) -> None:
         if self._linking is not None:
@@ -245,7 +264,7 @@ class ConsoleApp(App[None]):
         """Keys of the table work on the screen with the five parts; dialogs and the prompt have their own."""
         if action != "do":
             return True
-        return len(self.screen_stack) == 1 and not self.shell.prompted
+        return len(self.screen_stack) == 1 and not self.shell.prompted and not self.leaving
 
     async def action_quit(self) -> None:
         await self.action_do("quit")
@@ -274,18 +293,17 @@ class ConsoleApp(App[None]):
             widget.refresh()
 
 
-def run_console(home: Path, *, location: str | None = None, read_only: bool = False, theme: str = "") -> int:
-    """Open the console on a home until it is left; the exit code. The engine is started behind the first frame if none runs."""
+def run_console(
+    home: Path, *, location: str | None = None, read_only: bool = False, theme: str = "dark", spawn: bool = True
+) -> int:
+    """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
+    runs, and again when it is gone; without, the console waits for one."""
 
     async def connect() -> Any:
         from engine.client import connect as dial
 
-        return await dial(home, spawn=True, work=True, read_only=read_only, name="console")
+        return await dial(home, spawn=spawn, work=True, read_only=read_only, name="console")
 
-    name = theme or os.environ.get("AIWM_CONSOLE__THEME") or "dark"
-    app = ConsoleApp(connect, location=location or HOME, theme=name, read_only=read_only)
+    app = ConsoleApp(connect, location=location or HOME, theme=theme, read_only=read_only)
     app.run()
     return app.return_code or 0
-
-
-main = run_console

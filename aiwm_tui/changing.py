@@ -31,6 +31,9 @@ def in_background(app: ConsoleApp, work: Coroutine[Any, Any, None]) -> None:
 def ask_in_dialog(app: ConsoleApp, dialog: Any, then: Callable[[Any], Awaitable[None]]) -> None:
     """Show a dialog; what was decided goes to `then`, after the dialog is closed."""
 
+    if app.leaving:
+        return
+
     async def go_on(answer: Any) -> None:
         await then(answer)
 

@@ -19,7 +19,7 @@ async def leave(app: ConsoleApp) -> None:
     row = app.machine
     working = row is not None and (row.running or row.waiting) and app.link.phase is Phase.live
     if row is None or not working or app.read_only:
-        app.exit()
+        app.leave()
         return
     from aiwm_tui.changing import ask_in_dialog
     from aiwm_tui.screens.dialogs.quit import QuitDialog
@@ -31,9 +31,11 @@ async def _go(app: ConsoleApp, choice: str | None) -> None:
     if choice is None:
         return
     if choice != LEAVE:
+        app.leaving = True
         try:
             await app.link.call(EngineStop(mode=choice), timeout_s=5.0)
         except AiwmError as error:
+            app.leaving = False
             app.fail(error)
             return
-    app.exit()
+    app.leave()

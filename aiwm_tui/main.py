@@ -42,6 +42,12 @@ def _answer(arguments: list[str]) -> int:
             from aiwm_tui.cli.quick import engine_status
 
             return engine_status(options)
+    if all(argument.startswith("-") for argument in arguments[:1]):
+        from aiwm_tui.cli.console import bare
+
+        code = bare(arguments)
+        if code is not None:
+            return code
     from aiwm_tui.cli.app import run
 
     return run(arguments)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Container
+from textual.message import Message
 from textual.screen import Screen
 
 from aiwm_tui.live.text import Line
@@ -25,6 +26,9 @@ class Shell(Screen[None], inherit_bindings=False):
     Shell { layout: vertical; overflow: hidden; }
     Shell #body { height: 1fr; }
     """
+
+    class Ready(Message):
+        """All its parts are there."""
 
     def __init__(self, page: Page) -> None:
         super().__init__(id="_default")
@@ -46,6 +50,7 @@ class Shell(Screen[None], inherit_bindings=False):
 
     def on_mount(self) -> None:
         self.page.begin()
+        self.post_message(self.Ready())
 
     async def show_page(self, page: Page) -> None:
         """Another page in place of this one."""

@@ -1,16 +1,61 @@
-"""When the console is opened, and what happens instead where there is no terminal."""
+"""When the console is opened, and what happens instead where there is no terminal.
+
+Bare `aiwm` comes here without typer: the first frame does not pay for a command line that nobody typed."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aiwm_tui.cli.command import Cli
 from engine.contract.errors import AiwmError, Code
+
+if TYPE_CHECKING:
+    from aiwm_tui.cli.command import Cli
+
+
+def terminal_on_both_ends() -> bool:
+    return sys.stdin.isatty() and sys.stdout.isatty()
 
 
 def on_terminal(cli: Cli) -> bool:
     """Whether a person sits in front: a terminal on both ends, and no JSON asked for."""
-    return cli.output.for_people and sys.stdin.isatty() and sys.stdout.isatty()
+    return cli.output.for_people and terminal_on_both_ends()
+
+
+def console_on(home: Path, *, read_only: bool = False, spawn: bool = True) -> int:
+    """The console on a home until it is left, in the configured theme; the exit code. `config_invalid` before anything is drawn."""
+    from aiwm_tui.app import run_console
+    from engine.config import load_config
+
+    return run_console(home, read_only=read_only, theme=load_config().config.console.theme, spawn=spawn)
+
+
+def bare(arguments: list[str]) -> int | None:
+    """`aiwm` with nothing but --home and --read-only, on a terminal: the console; its exit code. None leaves it to typer."""
+    from aiwm_tui.cli.quick import home_path
+
+    given, read_only = None, False
+    rest = iter(arguments)
+    for argument in rest:
+        if argument == "--home":
+            given = next(rest, None)
+            if given is None:
+                return None
+        elif argument.startswith("--home="):
+            given = argument.removeprefix("--home=")
+        elif argument == "--read-only":
+            read_only = True
+        else:
+            return None
+    if not terminal_on_both_ends():
+        return None
+    try:
+        return console_on(Path(home_path(given)), read_only=read_only)
+    except AiwmError as error:
+        from aiwm_tui.cli.output import Format, Output
+
+        return Output(Format.people).error(error)
 
 
 def open_console(cli: Cli) -> int:
@@ -19,19 +64,15 @@ def open_console(cli: Cli) -> int:
         from aiwm_tui.cli.demo import headless_demo
 
         return headless_demo(cli)
-    from aiwm_tui.app import run_console
-
-    return run_console(cli.home, read_only=cli.read_only)
+    return console_on(cli.home, read_only=cli.read_only)
 
 
 def attach_console(cli: Cli) -> int:
-    """The console on an engine that runs already; none is started."""
+    """The console on an engine that runs already; none is started, also not when that one goes."""
     if not on_terminal(cli):
         raise AiwmError(
             Code.bad_request, "the console needs a terminal", field="stdio", fix="aiwm engine attach --stdio"
         )
     with cli.connected(spawn=False):
         pass
-    from aiwm_tui.app import run_console
-
-    return run_console(cli.home, read_only=cli.read_only)
+    return console_on(cli.home, read_only=cli.read_only, spawn=False)

@@ -15,7 +15,7 @@ from typing import Annotated
 import typer
 
 from aiwm_tui.cli.command import Cli, command
-from aiwm_tui.cli.console import on_terminal
+from aiwm_tui.cli.console import console_on, on_terminal
 from aiwm_tui.cli.demo_result import Message, is_right, judge, read_inbox, result_text, sample
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.leaving import wait_until_gone
@@ -137,13 +137,11 @@ def _stop(client: BlockingClient) -> None:
 
 def _console_demo(cli: Cli, count: int, *, keep: bool) -> int:
     """The console on the demo's home, while a thread submits the messages to the engine that the console started."""
-    from aiwm_tui.app import run_console
-
     with DemoHome(cli, keep=keep) as home:
         feeder = _Feeder(home.path, sample(read_inbox(inbox()), count))
         feeder.start()
         try:
-            code = run_console(home.path, read_only=cli.read_only)
+            code = console_on(home.path, read_only=cli.read_only)
         finally:
             client = feeder.finish()
         if client is not None:
