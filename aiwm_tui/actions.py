@@ -68,7 +68,9 @@ def _pause_or_resume(rows: list[Any]) -> Request[Any]:
     return QueueResume(name=row.id) if row.state == "paused" else QueuePause(name=row.id)
 
 
-TABLES = frozenset({"tasks", "queues", "pools", "instances", "models", "workers", "events", "needs"})
+TABLES = frozenset(
+    {"tasks", "queues", "pools", "instances", "models", "workers", "events", "needs", "records", "retired"}
+)
 _TASKS = frozenset({"tasks"})
 _QUEUES = frozenset({"queues"})
 

@@ -32,6 +32,7 @@ Result = TypeVar("Result")
 Note = TypeVar("Note", bound=msgspec.Struct)
 
 START_TIMEOUT_S = 30.0
+_KINDS: dict[str, type[Any]] = {kind.method: kind for kind in NOTIFICATIONS}
 
 
 def engine_command(home: Path, *arguments: str) -> list[str]:
@@ -170,10 +171,9 @@ async def _start(home: Path, read_only: bool) -> Client:
 
 
 def _listener(heard: dict[str, list[Callable[[Any], None]]]) -> Any:
-    kinds = {kind.method: kind for kind in NOTIFICATIONS}
 
     def listen(_: object, message: rpc.Incoming) -> None:
-        kind = kinds.get(message.method or "")
+        kind = _KINDS.get(message.method or "")
         if kind is None:
             return
         callbacks = heard.get(kind.method)
@@ -257,8 +257,15 @@ class BlockingClient:
         self._next_id = 0
         self.welcome: Welcome | None = None
 
-    def call(self, request: Request[Result], *, timeout_s: float | None = None) -> Result:
-        """Ask the engine; raises what the engine raised, `timeout` or `connection_lost`."""
+    def call(
+        self,
+        request: Request[Result],
+        *,
+        timeout_s: float | None = None,
+        heard: Callable[[Any], None] | None = None,
+    ) -> Result:
+        """Ask the engine; raises what the engine raised, `timeout` or `connection_lost`. `heard` is given the notifications that come
+        before the answer; without it they are kept for `notifications`."""
         self._next_id += 1
         line = rpc.request_line(self._next_id, request.method, rpc.encode(request))
         if len(line) > MAX_LINE_BYTES:
@@ -276,7 +283,11 @@ class BlockingClient:
             if message is None:
                 raise AiwmError(Code.timeout, f"{request.method} took longer than {timeout_s:g} s", retryable=True)
             if message.method is not None:
-                self._notes.append(message)
+                kind = _KINDS.get(message.method)
+                if heard is None:
+                    self._notes.append(message)
+                elif kind is not None:
+                    heard(rpc.params_of(message, kind))
             elif message.id == self._next_id:
                 if message.error is not None:
                     raise rpc.error_of(message.error)
@@ -285,7 +296,6 @@ class BlockingClient:
 
     def notifications(self, timeout_s: float | None = None) -> Iterator[Any]:
         """Notifications as they come, until none came for `timeout_s` seconds (None: wait for ever) or the connection is gone."""
-        kinds: dict[str | None, type[Any]] = {kind.method: kind for kind in NOTIFICATIONS}
         while True:
             if self._notes:
                 message: rpc.Incoming | None = self._notes.pop(0)
@@ -293,8 +303,9 @@ class BlockingClient:
                 message = self._receive(None if timeout_s is None else time.monotonic() + timeout_s)
             if message is None:
                 return
-            if message.method in kinds:
-                yield rpc.params_of(message, kinds[message.method])
+            kind = _KINDS.get(message.method or "")
+            if kind is not None:
+                yield rpc.params_of(message, kind)
 
     def _receive(self, deadline: float | None) -> rpc.Incoming | None:
         while not self._ready:

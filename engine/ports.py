@@ -27,13 +27,17 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
-    """The scheduler's leave to use a model once: the slot it keeps free, and for whom. Nothing generates without one."""
+    """Leave to call a model once: the slot that is kept free, for whom, and the budget's grant. Nothing generates without one.
+
+    `task` and `attempt` name the call in logs. `grant` is the budget's number for it (0: its definition has no limits), `tokens` what
+    was reserved: the prompt's estimate and the answer's bound."""
 
     task: str
-    seq: int
     attempt: int
     definition: str
     model: str
+    grant: int = 0
+    tokens: int = 0
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -78,6 +82,10 @@ class Generation(Protocol):
 
 class ModelHandle(Protocol):
     """A model by name, wherever it runs."""
+
+    @property
+    def context(self) -> int | None:
+        """How many tokens a conversation may have, the answer included; None while that is not known (it is not loaded)."""
 
     async def generate(self, request: GenerateRequest, reservation: Reservation) -> Generation:
         """Start a generation. Raises AiwmError (model_not_found, prompt_too_long, model_crashed, …)."""

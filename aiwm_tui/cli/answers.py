@@ -20,6 +20,7 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     records.QueueRow: ("queue", "queues", "no queues (aiwm queue create NAME --pools POOL)"),
     records.PoolRow: ("pool", "pools", "no pools (aiwm pool create NAME WORKER)"),
     records.InstanceRow: ("instance", "instances", "no instances: pools start them when there is work"),
+    records.RetiredRow: ("retired", "retired", "no instance was retired yet"),
     records.ModelRow: ("model", "models", "no model processes: they start with the first task that needs one"),
     records.WorkerRow: ("worker", "workers", "no worker definitions (ai_worker_definitions.json in the home)"),
     session.Finding: ("finding", "findings", "nothing to say"),

@@ -59,6 +59,30 @@ def _try(row: Mapping[str, Any]) -> str:
     return f"{row.get('attempt', 0)}/{row.get('max_attempts', 0)}"
 
 
+def _done(row: Mapping[str, Any]) -> str:
+    """`212/500`: tasks done, and after how many it retires; turns of a chat."""
+    most = row.get("max_tasks")
+    return (
+        f"{row.get('done', 0)}/{most}"
+        if most
+        else f"turn {row.get('done', 0)}"
+        if not row.get("pool")
+        else str(row.get("done", 0))
+    )
+
+
+def _context(row: Mapping[str, Any]) -> str:
+    return f"{row.get('context', 0)}/{row['context_max']}" if row.get("context_max") else written.NONE
+
+
+def _trouble(row: Mapping[str, Any]) -> str:
+    """What comes next or went wrong last; for one that a limit holds, when it opens."""
+    note, until = clean(str(row.get("note") or "")), row.get("until_ms")
+    if until is None:
+        return note or written.NONE
+    return f"{note}; opens {written.moment(until, time.time_ns() // 1_000_000)}"
+
+
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "tasks": (
         _text("ID", "id"),
@@ -105,13 +129,26 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _state("instances"),
         _text("POOL", "pool"),
         _text("WORKER", "definition"),
-        _text("KIND", "kind"),
         _text("TASK", "task"),
-        _age("SINCE", "since_ms"),
+        _age("FOR", "since_ms"),
+        Column("DONE", _done, True),
+        _number("FAIL", "failed"),
+        Column("CONTEXT", _context, True),
+        _number("TOKENS", "tokens"),
+        _age("AGE", "spawned_ms"),
+        Column("NEXT OR LAST ERROR", _trouble),
+    ),
+    "retired": (
+        _text("ID", "id"),
+        _state("retired"),
+        _text("POOL", "pool"),
+        _text("WORKER", "definition"),
         _number("DONE", "done"),
         _number("FAIL", "failed"),
-        _number("TOKENS", "tokens"),
-        _text("NOTE", "note"),
+        _number("IN", "tokens_in"),
+        _number("OUT", "tokens_out"),
+        _age("GONE", "retired_ms"),
+        _text("REASON", "reason"),
     ),
     "models": (
         _text("ID", "id"),

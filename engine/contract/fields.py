@@ -40,6 +40,7 @@ FAULT_STATES: dict[str, frozenset[str]] = {
     "pools": frozenset({"broken", "at max"}),
     "models": frozenset({"backoff", "failed"}),
     "instances": frozenset({"broken"}),
+    "retired": frozenset({"failed"}),
     "events": frozenset({"error"}),
     "records": frozenset({"failed"}),
     "needs": frozenset({"broken", "wrong", "asks"}),
@@ -51,6 +52,7 @@ SEARCHED: dict[str, tuple[str, ...]] = {
     "events": ("type", "who", "about", "text"),
     "records": ("task", "queue", "definition", "instance", "summary"),
     "instances": ("id", "pool", "definition", "task"),
+    "retired": ("id", "pool", "definition", "reason"),
     "needs": ("what", "why"),
 }
 """Attributes that a bare word searches; tables not named here search their id."""
@@ -59,6 +61,7 @@ AGE_OF = {
     "tasks": "submitted_ms",
     "queues": "head_ms",
     "instances": "since_ms",
+    "retired": "retired_ms",
     "models": "since_ms",
     "events": "at_ms",
     "records": "ended_ms",

@@ -43,6 +43,20 @@ class StreamChunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     state: str | None = None
 
 
+class InstanceChunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A piece of an instance's answer as it is made; `offset` counts characters from the turn's start. With `until_ms` and no text: the
+    turn waits until a rate limit's window opens, `why` says which."""
+
+    method: ClassVar[str] = "instance.chunk"
+
+    instance: str
+    turn: int
+    offset: int
+    text: str
+    until_ms: int | None = None
+    why: str = ""
+
+
 class EngineNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The engine's own news for every client: it is stopping, storage failed or works again."""
 
@@ -52,8 +66,9 @@ class EngineNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     text: str
 
 
-NOTIFICATIONS: tuple[type[ViewChanged] | type[StreamChunk] | type[EngineNotice], ...] = (
+NOTIFICATIONS: tuple[type[ViewChanged] | type[StreamChunk] | type[InstanceChunk] | type[EngineNotice], ...] = (
     ViewChanged,
     StreamChunk,
+    InstanceChunk,
     EngineNotice,
 )

@@ -21,6 +21,7 @@ DEFAULT_SORT: dict[str, tuple[str, ...]] = {
     "tasks": ("-submitted",),
     "events": ("-id",),
     "records": ("-id",),
+    "retired": ("-retired",),
     "needs": ("since",),
 }
 

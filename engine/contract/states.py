@@ -23,10 +23,36 @@ _ENDED = frozenset({TaskState.completed, TaskState.failed, TaskState.cancelled})
 
 
 class InstanceState(StrEnum):
+    """What a live instance does, and how a retired one ended.
+
+    `limited` waits until a window of its definition opens, `spent` until the next day; `full`: its context has no room for another
+    turn; `broken`: its last call failed, the next may work. Retired ones were `completed`, `exhausted` (served enough, or their
+    definition changed), `failed`, `full` or `spent`."""
+
     starting = "starting"
     idle = "idle"
     busy = "busy"
+    limited = "limited"
+    spent = "spent"
+    full = "full"
+    broken = "broken"
     retiring = "retiring"
+    completed = "completed"
+    exhausted = "exhausted"
+    failed = "failed"
+
+
+SEED_INSTANCE_STATES: dict[str, InstanceState] = {
+    "initializing": InstanceState.starting,
+    "context_full": InstanceState.full,
+    "rate_limited": InstanceState.limited,
+    "token_limit_reached": InstanceState.spent,
+    "error": InstanceState.broken,
+    "retired_completed": InstanceState.completed,
+    "retired_exhausted": InstanceState.exhausted,
+    "retired_error": InstanceState.failed,
+}
+"""The seeds' words for the same states, understood wherever a state is given."""
 
 
 class ModelState(StrEnum):

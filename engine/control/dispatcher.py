@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from engine.clock import Clock
 from engine.contract.why import Why
+from engine.scheduling.budget import BudgetState
 from engine.scheduling.decisions import Decision, WakeAt
 from engine.scheduling.inputs import Input, Now, Outcome, TaskRef, Tick
 from engine.scheduling.retry import Verdict
@@ -75,6 +76,14 @@ class Dispatcher:
     def gate(self, seq: int) -> str | None:
         """The first closed gate of a waiting task in one word, if the scheduler has it in memory."""
         return self._scheduler.task_gate(seq, self.now())
+
+    def budget(self, definition: str) -> BudgetState:
+        """What a definition's calls use of its limits."""
+        return self._scheduler.budget(definition, self.now())
+
+    def budget_buckets(self, definition: str) -> tuple[tuple[int, int, int], ...]:
+        """What to store of a definition's use, for BudgetRestored."""
+        return self._scheduler.budget_buckets(definition)
 
     def why_task(self, task: TaskRef) -> Why:
         return self._scheduler.explain_task(task, self.now())

@@ -5,14 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
+from engine.contract.definitions import Cost, WorkerDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.states import TaskState
+from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
-from engine.ports import GenerateRequest, Generation, Models, Reservation
+from engine.control.metering import Meter, MeteredGeneration
+from engine.ports import GenerateRequest, Models, Outcome, Reservation
 from engine.workers.template import TaskInput, TaskOutput
 
 _log = logging.getLogger(__name__)
@@ -22,7 +26,8 @@ CRASHES = frozenset({Code.worker_crashed, Code.engine_crashed})
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
-    """How an attempt ended. `result` is encoded JSON; `outcome` is the scheduler's word for it."""
+    """How an attempt ended. `result` is encoded JSON; `outcome` is the scheduler's word for it. What it took from models is None for
+    one that called none; tokens of failed attempts count too."""
 
     outcome: str
     state: TaskState
@@ -31,41 +36,121 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     tokens_in: int | None = None
     tokens_out: int | None = None
+    cost_usd: float | None = None
+    adapter: str | None = None
+    model: str | None = None
+    finish_reason: str | None = None
+    calls: int | None = None
+    input_chars: int | None = None
+    summary: str = ""
 
 
 class TaskContext:
-    """What a running task's worker may use. One for each attempt."""
+    """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget."""
 
-    def __init__(self, models: Models, reservation: Reservation, write: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        models: Models,
+        budget: Budget,
+        definition: WorkerDefinition,
+        task: TaskInput,
+        write: Callable[[str], None],
+        waiting: Waiting,
+    ) -> None:
         self._models = models
-        self._reservation = reservation
+        self._budget = budget
+        self._definition = definition
+        self._task = task
         self._write = write
-        self._generations: list[Generation] = []
+        self._waiting = waiting
+        self._generations: list[MeteredGeneration] = []
+        self.meter = Meter()
 
-    async def generate(self, request: GenerateRequest) -> Generation:
-        generation = await self._models.handle(self._reservation.model).generate(request, self._reservation)
-        self._generations.append(generation)
-        return generation
+    async def generate(self, request: GenerateRequest) -> MeteredGeneration:
+        definition = self._definition
+        call = Call(
+            task=self._task.id,
+            attempt=self._task.attempt,
+            definition=definition.name,
+            model=definition.model,
+            tokens=estimate(request),
+        )
+        reservation = await self._budget.reserve(call, self._waiting)
+        try:
+            generation = await self._models.handle(definition.model).generate(request, reservation)
+        except BaseException:
+            self._budget.release(reservation)
+            raise
+        self.meter.asked(request)
+        metered = MeteredGeneration(generation, partial(self._settle, request, reservation))
+        self._generations.append(metered)
+        return metered
 
     def write(self, text: str) -> None:
         self._write(text)
 
     async def stop(self) -> None:
-        """Stop whatever the worker left running at a model."""
+        """Stop whatever still runs at a model; it ends with reason `cancelled`."""
         for generation in self._generations:
             await generation.cancel()
+
+    async def close(self) -> None:
+        """The worker is done: nothing of it may still run at a model, and every call is settled."""
+        for generation in self._generations:
+            await generation.close()
+
+    def _settle(
+        self, request: GenerateRequest, reservation: Reservation, outcome: Outcome | None, written: int
+    ) -> None:
+        if outcome is not None:
+            self.meter.ended(outcome)
+            self._budget.settle(reservation, outcome.tokens_in + outcome.tokens_out)
+        else:
+            read = prompt_tokens(request)
+            self.meter.broke_off(read, written)
+            self._budget.settle(reservation, read + written)
+
+    def note(self, instance: Instance) -> None:
+        """Write into the instance how full its context is."""
+        if self.meter.calls:
+            instance.context = self.meter.context
+            limit = self._models.handle(self._definition.model).context
+            instance.context_max = self._definition.context_tokens or limit or instance.context_max
+
+    def spent(self, ended: Ended) -> Ended:
+        """The end with what it took from models."""
+        meter, definition = self.meter, self._definition
+        if not meter.calls:
+            return ended
+        return msgspec.structs.replace(
+            ended,
+            tokens_in=_count(meter.tokens_in),
+            tokens_out=_count(meter.tokens_out),
+            cost_usd=meter.cost_usd(definition.cost) if definition.cost != Cost() else None,
+            adapter=",".join(meter.adapters)[:200] or None,
+            model=definition.model,
+            finish_reason=meter.finish_reason,
+            calls=meter.calls,
+            input_chars=meter.input_chars,
+        )
 
 
 async def execute(instance: Instance, task: TaskInput, context: TaskContext, max_result_bytes: int) -> Ended:
     """Process the task. Every way it can end is in the answer; only the engine's own stop comes out as CancelledError."""
     try:
+        ended = await _processed(instance, task, context, max_result_bytes)
+    finally:
+        if context.meter.calls:
+            await asyncio.shield(context.close())
+    return context.spent(ended)
+
+
+async def _processed(instance: Instance, task: TaskInput, context: TaskContext, max_result_bytes: int) -> Ended:
+    try:
         output = await _within_deadline(instance, task, context)
         result = _encode_result(output, max_result_bytes)
     except AiwmError as error:
         return failure(error.info)
-    except asyncio.CancelledError:
-        await asyncio.shield(context.stop())
-        raise
     except Exception as error:
         _log.exception("task %s failed in its worker", task.id)
         return failure(
@@ -81,6 +166,7 @@ async def execute(instance: Instance, task: TaskInput, context: TaskContext, max
         state=TaskState.completed,
         result=result,
         reason=output.summary[:200],
+        summary=output.summary[:256],
         tokens_in=_count(output.tokens_in),
         tokens_out=_count(output.tokens_out),
     )
@@ -102,7 +188,6 @@ async def _within_deadline(instance: Instance, task: TaskInput, context: TaskCon
         async with asyncio.timeout(max(0.0, left_s)):
             return await instance.worker.process(task, context)
     except TimeoutError:
-        await context.stop()
         raise AiwmError(Code.deadline_passed, "the deadline passed while the task ran") from None
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from engine.contract.definitions import PoolDefinition, QueueDefinition
+import msgspec
+
+from engine.contract.definitions import PoolDefinition, QueueDefinition, Retirement
 from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
 from engine.contract.states import InstanceState, TaskState
 from engine.contract.why import Why
-from engine.control.catalogue import Catalogue, digest
+from engine.control.catalogue import Catalogue
+from engine.control.definitions import digest
 from engine.control.instances import Instances
 from engine.control.tally import Tally
 
@@ -100,8 +103,28 @@ def worker_rows(catalogue: Catalogue) -> list[WorkerRow]:
     ]
 
 
-def instance_rows(instances: Instances) -> list[InstanceRow]:
-    return [instance.row() for instance in instances.all()]
+def instance_rows(instances: Instances, catalogue: Catalogue, now_ms: int) -> list[InstanceRow]:
+    """Live instances. Those of pools with a retirement say how much they have before them."""
+    found = []
+    for instance in instances.all():
+        row = instance.row()
+        pool = catalogue.pools.get(instance.pool)
+        if pool is not None and pool.retirement != Retirement():
+            note = row.note or _retires(pool.retirement, row, now_ms)
+            row = msgspec.structs.replace(row, max_tasks=pool.retirement.max_tasks, note=note)
+        found.append(row)
+    return found
+
+
+def _retires(retirement: Retirement, row: InstanceRow, now_ms: int) -> str:
+    """When an instance has served enough, by whichever comes first, in words."""
+    words = []
+    if retirement.max_tasks:
+        words.append(f"in {max(0, retirement.max_tasks - row.done - row.failed)} tasks")
+    if retirement.max_age_ms and row.spawned_ms is not None:
+        left_s = max(0, row.spawned_ms + retirement.max_age_ms - now_ms) // 1000
+        words.append(f"in {left_s // 3600}h{left_s % 3600 // 60:02d}m" if left_s >= 3600 else f"in {left_s // 60}m{left_s % 60:02d}s")
+    return "retires " + " or ".join(words)
 
 
 def machine_row(

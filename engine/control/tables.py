@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.definitions import PoolDefinition, QueueDefinition
+from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition
 from engine.contract.ids import task_seq
 from engine.contract.records import (
     InstanceRow,
@@ -20,17 +20,22 @@ from engine.contract.records import (
     NeedRow,
     PoolRow,
     QueueRow,
+    RetiredRow,
     TaskRow,
     WorkerRow,
 )
+from engine.contract.records.definitions import SourceRow, TemplateRow
 from engine.contract.states import TaskState
 from engine.control import rows
 from engine.control.catalogue import Catalogue
+from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instances
+from engine.control.sessions.store import RETIRED, Retired
 from engine.control.tally import WAITING, Tally
 from engine.store.readers import Readers
 
+_MOST_RETIRED = 10_000
 _WAITING = frozenset(state.value for state in WAITING)
 
 
@@ -48,6 +53,7 @@ class Tables:
         clock: Clock,
         home: Path,
         mode: Callable[[], str],
+        around: Surroundings,
     ) -> None:
         self._catalogue = catalogue
         self._instances = instances
@@ -58,6 +64,7 @@ class Tables:
         self._clock = clock
         self._home = home
         self._mode = mode
+        self._around = around
         self._started_ms = clock.wall_ms()
         self._host = socket.gethostname()
         self._cpu = _CpuMeter()
@@ -86,10 +93,24 @@ class Tables:
         return [self.pool(pool) for pool in self._catalogue.pools.values()]
 
     def instances(self) -> list[InstanceRow]:
-        return rows.instance_rows(self._instances)
+        return rows.instance_rows(self._instances, self._catalogue, self._clock.wall_ms())
+
+    def retired(self) -> list[RetiredRow]:
+        """The latest instances that are no more."""
+        found = self._readers.documents(RETIRED, limit=_MOST_RETIRED)
+        return [msgspec.json.decode(document.json, type=Retired).row for document in found]
 
     def workers(self) -> list[WorkerRow]:
         return rows.worker_rows(self._catalogue)
+
+    def templates(self) -> list[TemplateRow]:
+        return [rows.template_row(template) for template in self._catalogue.templates.values()]
+
+    def sources(self) -> list[SourceRow]:
+        return [self.source(source) for source in self._catalogue.sources.values()]
+
+    def source(self, source: DataSource) -> SourceRow:
+        return rows.source_row(source, self._catalogue.now, self._around)
 
     def models(self) -> list[ModelRow]:
         return self._model_rows()

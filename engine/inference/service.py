@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from engine.clock import Clock
+from engine.contract.errors import AiwmError, Code
 from engine.contract.records import ModelRow
 from engine.home import log_path
 from engine.inference import protocol
@@ -30,7 +31,15 @@ class LocalHandle:
         self._service = service
         self._model = model
 
+    @property
+    def context(self) -> int | None:
+        return self._service.context(self._model)
+
     async def generate(self, request: GenerateRequest, reservation: Reservation) -> Generation:
+        if reservation.model != self._model:
+            raise AiwmError(
+                Code.internal, f"{reservation.task} has leave to call {reservation.model}, not {self._model}"
+            )
         process = self._service.process(self._model)
         files = []
         for use in request.adapters:
@@ -104,6 +113,11 @@ class InferenceService:
                 command=self._command,
             )
         return known
+
+    def context(self, model: str) -> int | None:
+        """How many tokens a slot of a loaded model holds; None while it is not loaded."""
+        process = self._processes.get(model)
+        return None if process is None or process.loaded is None else process.loaded.context
 
     def rows(self) -> list[ModelRow]:
         """One row a process, for the models view."""

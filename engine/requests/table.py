@@ -21,8 +21,8 @@ Handler = Callable[[Any, Caller], Awaitable[Any]]
 
 _log = logging.getLogger(__name__)
 
-# A task's own events say who submitted it; an audit line for each would only double them.
-_SPEAK_FOR_THEMSELVES = frozenset({"task.submit", "task.run"})
+# A task's or a turn's own events say who asked; an audit line for each would only double them, and repeat what was said in a chat.
+_SPEAK_FOR_THEMSELVES = frozenset({"task.submit", "task.run", "instance.chat"})
 
 
 class RequestTable:
@@ -94,4 +94,7 @@ def _about(request: Request[Any]) -> str:
 
 
 def _summary(request: Request[Any]) -> str:
+    if request.unlogged:
+        said = msgspec.structs.asdict(request)
+        return encode({name: value for name, value in said.items() if name not in request.unlogged}).decode()[:500]
     return encode(request).decode()[:500]

@@ -14,7 +14,8 @@ import pytest
 
 from engine.client import connect_blocking
 from engine.contract.errors import AiwmError
-from engine.contract.requests.fleet import InstanceList, ModelList, QueuePause, QueueResume, QueueShow
+from engine.contract.requests.fleet import ModelList, QueuePause, QueueResume, QueueShow
+from engine.contract.requests.instances import InstanceList
 from engine.contract.requests.session import EngineStatus, EngineStop
 from engine.contract.requests.tasks import TaskCancel, TaskExplain, TaskRetry, TaskRun, TaskShow, TaskSubmit, TaskWait
 from engine.home import socket_path

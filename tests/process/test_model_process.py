@@ -75,7 +75,7 @@ class House:
     async def ask(self, text: str = "hi", *, max_tokens: int = 8, model: str = "tiny", **request: Any) -> Generation:
         sampling = Sampling(temperature=0.7, seed=1, max_tokens=max_tokens)
         asked = GenerateRequest(messages=(Message(role="user", content=text),), sampling=sampling, **request)
-        reservation = Reservation(task="t-1", seq=1, attempt=1, definition="d", model=model)
+        reservation = Reservation(task="t-1", attempt=1, definition="d", model=model)
         return await self.service.handle(model).generate(asked, reservation)
 
     @property

@@ -5,12 +5,15 @@ from __future__ import annotations
 from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
-from aiwm_tui.live.text import Line
+from aiwm_tui.live.text import Line, Span, clean, clean_lines
 from aiwm_tui.screens.cells import alarming, number, since, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import facts, gates, para
 from engine.contract.records import InstanceRow
+from engine.contract.requests.instances import InstanceShow
 from engine.contract.requests.tasks import TaskExplain
+
+_TURNS = 20
 
 
 async def explain(link: Link, row: InstanceRow, now: int) -> Explained:
@@ -24,13 +27,43 @@ async def explain(link: Link, row: InstanceRow, now: int) -> Explained:
                 ("done", form.count(row.done)),
                 ("failed", form.count(row.failed)),
                 ("tokens", form.count(row.tokens)),
+                ("age", form.since(row.spawned_ms, now)),
             ]
         )
     )
+    if row.until_ms is not None:
+        lines.append(para(f"Its limit opens {form.moment(row.until_ms, now)}, in {form.age(row.until_ms - now)}."))
+    if not row.pool:
+        detail = await link.call(InstanceShow(id=row.id))
+        for turn in detail.turns[-_TURNS:]:
+            lines += [((" › " + said, "dim"),) for said in clean_lines(turn.message[:2000])]
+            lines += [((" " + said, "text"),) for said in clean_lines(turn.text[:2000])]
     if row.task:
         lines += gates(await link.call(TaskExplain(id=row.task)), now)
         lines.append(((" ↵", "key"), (f" {row.task}, its text as it is written", "dim")))
     return Explained("why", tuple(lines))
+
+
+def _done(row: InstanceRow, _: int) -> Span:
+    """`212/500`: after how many tasks it retires; of one that is talked to, its turns."""
+    if not row.pool:
+        return f"turn {row.done}", "text"
+    return f"{row.done}/{row.max_tasks or form.NONE}", "text" if row.done else "faint"
+
+
+def _context(row: InstanceRow, _: int) -> Span:
+    """`9.1k/16k`, and a warning when it is nearly full."""
+    if not row.context_max:
+        return form.NONE, "faint"
+    nearly = row.context * 10 >= row.context_max * 9
+    return f"{form.short(row.context)}/{form.short(row.context_max)}", "wrong" if nearly else "text"
+
+
+def _note(row: InstanceRow, now: int) -> Span:
+    """What comes next or went wrong last; of one that a limit holds, the time left until it opens."""
+    if row.until_ms is None:
+        return (clean(row.note, 240), "dim") if row.note else (form.NONE, "faint")
+    return f"opens in {form.age(row.until_ms - now)}: {clean(row.note, 200)}", "held"
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -38,13 +71,15 @@ COLUMNS: tuple[Column, ...] = (
     Column("id", "id", text("id", "strong"), most=10),
     Column("pool", "pool", text("pool"), most=20, priority=2),
     Column("definition", "definition", text("definition"), most=24, priority=3),
-    Column("kind", "kind", text("kind", "dim"), most=14, priority=6),
+    Column("kind", "kind", text("kind", "dim"), most=14, priority=8),
     Column("task", "task", text("task"), least=7, most=12),
     Column("age", "for", since("since_ms", "text"), right=True, least=5),
-    Column("done", "done", number("done"), right=True, most=9, priority=4),
+    Column("done", "done", _done, right=True, most=9, priority=4),
     Column("failed", "failed", alarming("failed"), right=True, most=8, priority=1),
+    Column("context", "context", _context, right=True, most=11, priority=6),
     Column("tokens", "tokens", number("tokens", form.short), right=True, most=7, priority=5),
-    Column("note", "next or last error", text("note", "dim"), flex=True),
+    Column("spawned", "age", since("spawned_ms"), right=True, most=6, priority=7),
+    Column("note", "next or last error", _note, flex=True),
 )
 
 SCREEN = TableScreen(

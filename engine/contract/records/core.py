@@ -103,6 +103,12 @@ class PoolRow(Record, frozen=True, kw_only=True):
 
 
 class InstanceRow(Record, frozen=True, kw_only=True):
+    """One live instance. `pool` is "" for one that was spawned directly; its `done` counts turns of its chat.
+
+    `max_tasks` is after how many tasks it retires (0: never), `spawned_ms` when it came; `context` the tokens in its context as of its
+    last call, of at most `context_max` (0: not known yet); `until_ms` when a window opens that it waits for; `note` its next or last
+    trouble."""
+
     state: str
     pool: str
     definition: str
@@ -113,6 +119,12 @@ class InstanceRow(Record, frozen=True, kw_only=True):
     failed: int
     tokens: int
     note: str
+    max_tasks: int = 0
+    spawned_ms: int | None = None
+    context: int = 0
+    context_max: int = 0
+    until_ms: int | None = None
+    by: str = ""
 
 
 class ModelRow(Record, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""The screen of instances that are no more."""

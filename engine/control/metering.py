@@ -1,0 +1,89 @@
+"""What a piece of work takes from models: its calls counted, and each settled with the budget however it ends."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+
+from engine.contract.definitions import Cost
+from engine.ports import Delta, GenerateRequest, Generation, Outcome
+
+
+class Meter:
+    """The calls of one attempt or chat turn, summed. `context` is how many tokens the last conversation had, its answer included;
+    `adapters` are those really applied, `input_chars` what the first call was given."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+        self.tokens_in = 0
+        self.tokens_out = 0
+        self.context = 0
+        self.input_chars = 0
+        self.finish_reason: str | None = None
+        self.adapters: dict[str, None] = {}
+
+    def asked(self, request: GenerateRequest) -> None:
+        if not self.calls:
+            self.input_chars = sum(len(message.content) for message in request.messages)
+        self.calls += 1
+
+    def ended(self, outcome: Outcome) -> None:
+        """A call that came to its end."""
+        self._count(outcome.tokens_in, outcome.tokens_out)
+        self.finish_reason = outcome.reason
+        self.adapters.update(dict.fromkeys(adapter.name for adapter in outcome.adapters))
+
+    def broke_off(self, tokens_in: int, tokens_out: int) -> None:
+        """A call that failed, or whose reader left: what it read is an estimate, what it wrote is counted."""
+        self._count(tokens_in, tokens_out)
+        self.finish_reason = "error"
+
+    def _count(self, tokens_in: int, tokens_out: int) -> None:
+        self.tokens_in += tokens_in
+        self.tokens_out += tokens_out
+        self.context = tokens_in + tokens_out
+
+    def cost_usd(self, cost: Cost) -> float:
+        return cost_usd(cost, self.tokens_in, self.tokens_out)
+
+
+def cost_usd(cost: Cost, tokens_in: int, tokens_out: int) -> float:
+    """What tokens cost, in US dollars."""
+    return (tokens_in * cost.input_usd_per_1k + tokens_out * cost.output_usd_per_1k) / 1000
+
+
+class MeteredGeneration:
+    """A generation (`ports.Generation`) that is settled once, when it ends, fails, or is given up. `settle` is told the outcome, or
+    None and how many tokens had been written."""
+
+    def __init__(self, generation: Generation, settle: Callable[[Outcome | None, int], None]) -> None:
+        self._generation = generation
+        self._settle: Callable[[Outcome | None, int], None] | None = settle
+        self._written = 0
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        ended = False
+        try:
+            async for delta in self._generation:
+                self._written += delta.tokens
+                yield delta
+            ended = True
+        finally:
+            self._end(self._generation.outcome if ended else None)
+
+    @property
+    def outcome(self) -> Outcome:
+        return self._generation.outcome
+
+    async def cancel(self) -> None:
+        await self._generation.cancel()
+
+    async def close(self) -> None:
+        """Whoever asked for it is done: stop it if it still runs, and settle it."""
+        if self._settle is not None:
+            await self._generation.cancel()
+            self._end(None)
+
+    def _end(self, outcome: Outcome | None) -> None:
+        settle, self._settle = self._settle, None
+        if settle is not None:
+            settle(outcome, self._written)

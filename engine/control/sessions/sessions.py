@@ -1,0 +1,409 @@
+"""Sessions: directly spawned instances from their spawn to their end, and the history of every instance."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Protocol
+
+import msgspec
+
+from engine.clock import Clock
+from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.records.instances import ChatTurn, InstanceDetail, RetiredRow
+from engine.contract.requests.instances import InstanceChat, InstanceSet, InstanceSpawn
+from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
+from engine.control.catalogue import Catalogue
+from engine.control.dispatcher import Dispatcher
+from engine.control.instances import Instance, Instances
+from engine.control.metering import Meter
+from engine.control.sessions.chat import MAX_MESSAGE_CHARS, Talk, Turn, full
+from engine.control.sessions.checks import check_room, check_talks
+from engine.control.sessions.session import Session, in_force, revision
+from engine.control.sessions.speech import Speech
+from engine.control.sessions.store import Retired, SessionStore
+from engine.control.slots import Slots
+from engine.requests.caller import Caller
+from engine.scheduling.inputs import InstancesOutside
+from engine.workers.registry import KindRegistry
+
+replace = msgspec.structs.replace
+
+
+class Loader(Protocol):
+    """What sessions ask of inference: to load a model before it is needed."""
+
+    def ensure(self, model: str) -> None: ...
+
+
+class Sessions:
+    """Owns every session. `max_instances` is the engine's bound over all pools and sessions (0: none)."""
+
+    def __init__(
+        self,
+        dispatcher: Dispatcher,
+        store: SessionStore,
+        catalogue: Catalogue,
+        kinds: KindRegistry,
+        instances: Instances,
+        talk: Talk,
+        slots: Slots,
+        loader: Loader,
+        clock: Clock,
+        max_instances: int,
+    ) -> None:
+        self._dispatcher = dispatcher
+        self.store = store
+        self._catalogue = catalogue
+        self._kinds = kinds
+        self._instances = instances
+        self._talk = talk
+        self._slots = slots
+        self._loader = loader
+        self._clock = clock
+        self._max_instances = max_instances
+        self._live: dict[str, Session] = {}
+        self._turns: dict[str, Turn] = {}
+        self._count: Counter[str] = Counter()
+        self._changing = asyncio.Lock()
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def restore(self) -> None:
+        """Bring back the sessions of the engine before this one."""
+        for session in self.store.sessions():
+            try:
+                self._adopt(session)
+            except AiwmError as error:
+                await self._bury(session, InstanceState.failed, str(error), "engine")
+        await self.definitions_changed()
+
+    async def definitions_changed(self) -> None:
+        """Retire sessions whose definition is another now; one in the middle of a turn goes when that has ended."""
+        for session in list(self._live.values()):
+            if session.id not in self._turns and (reason := self._outdated(session)):
+                await self._end(session.id, InstanceState.exhausted, reason, "engine")
+
+    def _outdated(self, session: Session) -> str:
+        definition = self._catalogue.workers.get(session.definition)
+        if definition is None:
+            return f'its definition "{session.definition}" was removed'
+        return "" if revision(definition) == session.revision else f'its definition "{session.definition}" changed'
+
+    async def close(self) -> None:
+        """The engine stops: answers under way end."""
+        tasks = [turn.task for turn in self._turns.values() if turn.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def close_client(self, client: int) -> None:
+        """A client is gone: nobody waits for its answers, so their slots are free for others."""
+        for turn in self._turns.values():
+            if turn.client == client and turn.task is not None:
+                turn.task.cancel()
+
+    # -- what operators ask ------------------------------------------------------------------------------------------
+
+    async def spawn(self, request: InstanceSpawn, by: str) -> InstanceDetail:
+        """A new session. Raises `not_active`, `conflict` at a limit, `bad_request` for overrides out of range."""
+        async with self._changing:
+            definition = self._catalogue.worker(request.definition)
+            check_talks(definition, self._kinds)
+            config = in_force(definition, request.overrides)
+            check_room(definition, self._catalogue, self._instances, self._dispatcher, self._max_instances)
+            instance = self._instances.spawn("", config)
+            instance.state, instance.by = InstanceState.starting, by
+            now = self._clock.wall_ms()
+            session = Session(
+                id=instance.id,
+                definition=definition.name,
+                revision=revision(definition),
+                config=config,
+                overrides=request.overrides,
+                files=definition.files if request.files is None else request.files,
+                by=by,
+                spawned_ms=now,
+                active_ms=now,
+            )
+            try:
+                await self.store.put(session)
+            except BaseException:
+                self._instances.retire(instance.id)
+                raise
+            self._live[session.id] = session
+            self._tell_count(definition.name, 1)
+        self._loader.ensure(config.model)
+        self._show(session, instance)
+        instance.release(now)
+        self._instances.changed()
+        return self.detail(session.id)
+
+    def detail(self, identifier: str) -> InstanceDetail:
+        """An instance whole, live or retired. Raises `not_found`."""
+        session, instance = self._live.get(identifier), self._instances.get(identifier)
+        if session is not None and instance is not None:
+            return InstanceDetail(
+                row=instance.row(),
+                definition=session.config,
+                overrides=session.overrides,
+                files=session.files,
+                tokens_in=session.tokens_in,
+                tokens_out=session.tokens_out,
+                cost_usd=session.cost_usd,
+                turns=tuple(self.store.turns(identifier)),
+            )
+        if instance is not None:
+            return InstanceDetail(
+                row=instance.row(),
+                definition=instance.definition,
+                files=instance.definition.files,
+                tokens_in=instance.tokens_in,
+                tokens_out=instance.tokens_out,
+                cost_usd=instance.cost_usd,
+            )
+        return self._gone(identifier)
+
+    async def set(self, request: InstanceSet, by: str) -> InstanceDetail:
+        """Change a session by hand."""
+        session, instance = self._find(request.id)
+        self._check_idle(session)
+        state = session.state if request.state is None else _settable(request.state)
+        session = replace(
+            session,
+            state=state,
+            note=request.note if state is InstanceState.broken else "" if request.state is not None else session.note,
+            files=session.files if request.files is None else request.files,
+            tokens_in=session.tokens_in + max(0, request.tokens_in),
+            tokens_out=session.tokens_out + max(0, request.tokens_out),
+        )
+        await self.store.put(session, event=self.store.event("instance.set", session.id, session.state.value, by))
+        self._live[session.id] = session
+        self._show(session, instance)
+        instance.release(self._clock.wall_ms(), session.state)
+        self._instances.changed()
+        return self.detail(session.id)
+
+    async def retire(self, identifier: str, state: InstanceState, reason: str, by: str) -> InstanceDetail:
+        """End a session; an answer under way is given up."""
+        self._find(identifier)
+        turn = self._turns.get(identifier)
+        if turn is not None and turn.task is not None:
+            turn.task.cancel()
+            await asyncio.gather(turn.task, return_exceptions=True)
+        await self._end(identifier, state, reason or "retired by an operator", by)
+        return self.detail(identifier)
+
+    async def chat(self, request: InstanceChat, caller: Caller) -> ChatTurn:
+        """Say something, wait for the answer."""
+        session, instance = self._find(request.id)
+        check_talks(self._catalogue.worker(session.definition), self._kinds)
+        self._check_idle(session)
+        if not request.message.strip() or len(request.message) > MAX_MESSAGE_CHARS:
+            raise AiwmError(Code.bad_request, f"a message has 1 to {MAX_MESSAGE_CHARS:,} characters", field="message")
+        self._talk.check_room(session, request.message)
+        speech = Speech(caller, session.id, session.turns + 1, stream=request.stream)
+        work, context = self._talk.begin(instance, session, self.store.turns(session.id), request, speech)
+        turn = self._turns[session.id] = Turn(caller.id, context)
+        instance.take(None, self._clock.wall_ms())
+        self._instances.changed()
+
+        async def answer() -> ChatTurn:
+            with self._slots.held(session.config.model):
+                return await self._talk.run(instance, session, request.message, work, context)
+
+        turn.task = asyncio.get_running_loop().create_task(answer())
+        said, error = await self._outcome(turn.task)
+        try:
+            return await self._ended(session, instance, context.meter, said, error)
+        finally:
+            self._turns.pop(session.id, None)
+            self._instances.changed()
+            await self.definitions_changed()
+
+    async def stop(self, identifier: str) -> None:
+        """Stop the answer under way; what it has said so far is the answer."""
+        self._find(identifier)
+        turn = self._turns.get(identifier)
+        if turn is None:
+            raise AiwmError(Code.conflict, f"{identifier} is not answering", field="id", fix="nothing to stop")
+        await turn.context.stop()
+
+    # -- inside ------------------------------------------------------------------------------------------------------
+
+    @staticmethod
+    async def _outcome(task: asyncio.Task[ChatTurn]) -> tuple[ChatTurn | None, AiwmError | None]:
+        try:
+            return await task, None
+        except AiwmError as error:
+            return None, error
+        except asyncio.CancelledError:
+            task.cancel()
+            return None, AiwmError(Code.task_cancelled, "the answer was given up: its caller left, or the engine stops")
+
+    async def _ended(
+        self, session: Session, instance: Instance, meter: Meter, said: ChatTurn | None, error: AiwmError | None
+    ) -> ChatTurn:
+        """Write what a turn came to; only then is it told."""
+        limit = self._talk.limit(session)
+        if error is None and said is not None and said.reason == "cancelled" and not said.text:
+            error = AiwmError(Code.task_cancelled, "stopped before anything was said")
+        cost = meter.cost_usd(session.config.cost)
+        changed = replace(
+            session,
+            active_ms=self._clock.wall_ms(),
+            tokens_in=session.tokens_in + meter.tokens_in,
+            tokens_out=session.tokens_out + meter.tokens_out,
+            cost_usd=session.cost_usd + cost,
+            context_max=limit,
+        )
+        if error is None and said is not None:
+            is_full = self._talk.is_full(said.context, limit)
+            changed = replace(
+                changed,
+                turns=said.n,
+                context=said.context,
+                state=InstanceState.full if is_full else InstanceState.idle,
+                note=f"context {said.context * 100 // limit} %: the next turn is refused" if is_full else "",
+            )
+            text = f"turn {said.n}: {said.tokens_in} tokens in, {said.tokens_out} out, {said.reason}"
+            await self._keep(changed, instance, said, self.store.event("instance.turn", session.id, text, session.by))
+            return said
+        assert error is not None
+        if error.code == Code.prompt_too_long:
+            error = full(session, limit, error.info.message)
+        await self._keep(_troubled(changed, error.info), instance, None, None)
+        raise error
+
+    async def _keep(self, session: Session, instance: Instance, turn: ChatTurn | None, event: object) -> None:
+        from engine.store.ops import AppendEvent
+
+        try:
+            await self.store.put(session, turn, event if isinstance(event, AppendEvent) else None)
+        finally:
+            self._live[session.id] = session
+            self._show(session, instance)
+            instance.release(self._clock.wall_ms(), session.state)
+
+    async def _end(self, identifier: str, state: InstanceState, reason: str, by: str) -> None:
+        session = self._live.get(identifier)
+        if session is None:
+            return
+        await self._bury(session, state, reason, by)
+        del self._live[identifier]
+        self._instances.retire(identifier)
+        self._tell_count(session.definition, -1)
+        self._instances.changed()
+
+    async def _bury(self, session: Session, state: InstanceState, reason: str, by: str) -> None:
+        row = RetiredRow(
+            id=session.id,
+            state=state.value,
+            pool="",
+            definition=session.definition,
+            reason=reason,
+            spawned_ms=session.spawned_ms,
+            retired_ms=self._clock.wall_ms(),
+            done=session.turns,
+            failed=session.failed,
+            tokens_in=session.tokens_in,
+            tokens_out=session.tokens_out,
+            cost_usd=session.cost_usd,
+            by=session.by,
+            files=session.files,
+        )
+        event = self.store.event("instance.retired", session.id, f"{state.value}: {reason}", by)
+        await self.store.retire(Retired(row=row, session=session), event)
+
+    def _adopt(self, session: Session) -> None:
+        instance = self._instances.adopt(session.id, "", session.config)
+        instance.spawned_ms, instance.by = session.spawned_ms, session.by
+        self._live[session.id] = session
+        self._show(session, instance)
+        instance.release(session.active_ms, session.state)
+        self._tell_count(session.definition, 1)
+
+    def _show(self, session: Session, instance: Instance) -> None:
+        """Write into the row what the session is."""
+        instance.done, instance.failed, instance.note = session.turns, session.failed, session.note
+        instance.tokens_in, instance.tokens_out = session.tokens_in, session.tokens_out
+        instance.cost_usd = session.cost_usd
+        instance.context, instance.context_max = session.context, self._talk.limit(session)
+
+    def _tell_count(self, definition: str, change: int) -> None:
+        self._count[definition] += change
+        self._dispatcher.feed(InstancesOutside(definition, self._count[definition]))
+
+    def _find(self, identifier: str) -> tuple[Session, Instance]:
+        session, instance = self._live.get(identifier), self._instances.get(identifier)
+        if session is not None and instance is not None:
+            return session, instance
+        if instance is not None:
+            raise AiwmError(
+                Code.conflict,
+                f'{identifier} belongs to pool "{instance.pool}" and takes its tasks',
+                field="id",
+                fix=f"aiwm instance spawn {instance.definition.name}",
+            )
+        retired = self._gone(identifier).retired
+        assert retired is not None
+        raise AiwmError(
+            Code.conflict,
+            f"{identifier} was retired: {retired.reason}",
+            field="id",
+            fix=f"aiwm instance spawn {retired.definition}",
+        )
+
+    def _gone(self, identifier: str) -> InstanceDetail:
+        retired = self.store.retired(identifier)
+        if retired is None:
+            raise AiwmError(
+                Code.not_found, f'instance "{identifier[:40]}" does not exist', field="id", fix="aiwm instance list"
+            )
+        session = retired.session
+        if session is None:
+            return InstanceDetail(retired=retired.row)
+        return InstanceDetail(
+            retired=retired.row,
+            definition=session.config,
+            overrides=session.overrides,
+            files=session.files,
+            tokens_in=session.tokens_in,
+            tokens_out=session.tokens_out,
+            cost_usd=session.cost_usd,
+            turns=tuple(self.store.turns(identifier)),
+        )
+
+    def _check_idle(self, session: Session) -> None:
+        if session.id in self._turns:
+            raise AiwmError(
+                Code.busy,
+                f"{session.id} is answering",
+                field="id",
+                fix=f"wait, or aiwm instance stop {session.id}",
+                retryable=True,
+            )
+
+
+def _settable(word: str) -> InstanceState:
+    state = SEED_INSTANCE_STATES.get(word, word)
+    if state not in (InstanceState.idle, InstanceState.broken):
+        raise AiwmError(
+            Code.bad_request,
+            f'an instance cannot be set to "{word[:40]}"; the engine sees to the other states',
+            field="state",
+            fix="idle or broken; aiwm instance retire ends it",
+        )
+    return InstanceState(state)
+
+
+def _troubled(session: Session, error: ErrorInfo) -> Session:
+    """A session after a turn that came to nothing."""
+    if error.code == Code.task_cancelled:
+        return session
+    note = f"{error.code}: {error.message}"[:200]
+    if error.code == Code.context_full:
+        return replace(session, state=InstanceState.full, note=note)
+    if error.code == Code.rate_limited:
+        return replace(session, note=note)
+    return replace(session, state=InstanceState.broken, failed=session.failed + 1, note=note)

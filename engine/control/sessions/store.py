@@ -1,0 +1,78 @@
+"""Where sessions are kept: documents of the kinds `session`, `turn` and `retired`, and what changes them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from engine.clock import Clock
+from engine.contract.records.instances import ChatTurn, RetiredRow
+from engine.contract.states import Durability
+from engine.control.sessions.session import Session
+from engine.store import ops
+from engine.store.journal import Journal
+from engine.store.readers import Readers
+
+SESSION, TURN, RETIRED = "session", "turn", "retired"
+_ALL = 1_000_000
+
+
+class Retired(msgspec.Struct, frozen=True, kw_only=True):
+    """An instance that is no more; `session` is what a directly spawned one was."""
+
+    row: RetiredRow
+    session: Session | None = None
+
+
+class SessionStore:
+    """Reads and writes sessions. What is written is on disk when the call returns."""
+
+    def __init__(self, journal: Journal, readers: Readers, clock: Clock) -> None:
+        self._journal = journal
+        self._readers = readers
+        self._clock = clock
+
+    def sessions(self) -> list[Session]:
+        """Every session that was not retired, in the order in which they were spawned."""
+        found = [
+            msgspec.json.decode(document.json, type=Session)
+            for document in self._readers.documents(SESSION, limit=_ALL, newest_first=False)
+        ]
+        return sorted(found, key=lambda session: session.spawned_ms)
+
+    def turns(self, identifier: str) -> list[ChatTurn]:
+        """The conversation of an instance, also of a retired one."""
+        found = self._readers.documents(TURN, ref=identifier, limit=_ALL, newest_first=False)
+        turns = [msgspec.json.decode(document.json, type=ChatTurn) for document in found]
+        return sorted(turns, key=lambda turn: turn.n)
+
+    def retired(self, identifier: str) -> Retired | None:
+        document = self._readers.document(RETIRED, identifier)
+        return None if document is None else msgspec.json.decode(document.json, type=Retired)
+
+    async def put(self, session: Session, turn: ChatTurn | None = None, event: ops.AppendEvent | None = None) -> None:
+        """Write a session, and the turn and the event that changed it."""
+        entry: list[ops.Op] = [self._put(SESSION, session.id, session.definition, msgspec.json.encode(session))]
+        if turn is not None:
+            key = f"{session.id}/{turn.n:06d}"
+            entry.append(self._put(TURN, key, session.id, msgspec.json.encode(turn)))
+        if event is not None:
+            entry.append(event)
+        await self._journal.write(entry, Durability.disk)
+
+    async def retire(self, retired: Retired, event: ops.AppendEvent | None = None) -> None:
+        """Move an instance into the history; its conversation stays."""
+        row = retired.row
+        entry: list[ops.Op] = [self._put(RETIRED, row.id, row.definition, msgspec.json.encode(retired))]
+        if retired.session is not None:
+            entry.append(ops.DeleteDocument(SESSION, row.id))
+        if event is not None:
+            entry.append(event)
+        await self._journal.write(entry, Durability.disk)
+
+    def event(self, type_: str, about: str, text: str, who: str, level: str = "info") -> ops.AppendEvent:
+        return ops.AppendEvent(
+            at_ms=self._clock.wall_ms(), level=level, type=type_, who=who, about=about, text=text[:2000]
+        )
+
+    def _put(self, kind: str, key: str, ref: str, json: bytes) -> ops.PutDocument:
+        return ops.PutDocument(kind, key, ref, self._clock.wall_ms(), json)
