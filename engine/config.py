@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from engine.contract.definitions import NAME_PATTERN
 from engine.contract.errors import AiwmError, Code
+from engine.contract.invalid import invalid
 from engine.contract.requests.session import Setting
 from engine.contract.suggest import nearest
 from engine.resources import default_config
+from engine.secret import Secret
 
 
 class _Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -34,6 +39,7 @@ class SchedulingConfig(_Section, frozen=True, kw_only=True):
     page_size: int
     max_classes: int
     max_crashes: int
+    max_total_instances: int
 
 
 class ModelsConfig(_Section, frozen=True, kw_only=True):
@@ -46,18 +52,72 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     max_restarts: int
 
 
+class RetentionConfig(_Section, frozen=True, kw_only=True):
+    events_days: int
+    records_days: int
+    tasks_days: int
+    max_rows: int
+
+
 class ConsoleConfig(_Section, frozen=True, kw_only=True):
     theme: str
 
 
+class FilesConfig(_Section, frozen=True, kw_only=True):
+    max_file_bytes: int
+    area_quota_bytes: int
+    store_quota_bytes: int
+
+
+class ToolsConfig(_Section, frozen=True, kw_only=True):
+    max_result_chars: int
+    timeout_ms: int
+    approval_ms: int
+
+
+class SecurityConfig(_Section, frozen=True, kw_only=True):
+    """`external_roots`: absolute directories outside the home that data sources may lie in. `vault_passphrase_file` opens the vault."""
+
+    external_roots: tuple[str, ...]
+    vault_passphrase_file: str
+
+
+class KeyMethod(StrEnum):
+    """Where an API key comes from: an environment variable, config.toml itself, a file, a systemd credential, the home's encrypted
+    vault; `none` for a provider that wants none."""
+
+    env = "env"
+    inline = "inline"
+    file = "file"
+    systemd = "systemd"
+    vault = "vault"
+    none = "none"
+
+
+class KeyConfig(_Section, frozen=True, kw_only=True):
+    """One API key. `value` names the variable (env) or the credential (systemd), `secret` is the key of an inline one; `path` is the
+    file. It may be sent to `hosts` and nowhere else."""
+
+    method: KeyMethod
+    value: str = ""
+    secret: Secret | None = None
+    path: str = ""
+    hosts: tuple[str, ...] = ()
+
+
 class Config(_Section, frozen=True, kw_only=True):
-    """All settings, immutable. `settings` lists them with their origins."""
+    """All settings, immutable. `settings` lists them with their origins. `keys` are the API keys by name."""
 
     engine: EngineConfig
     queues: QueuesConfig
     scheduling: SchedulingConfig
     models: ModelsConfig
+    retention: RetentionConfig
     console: ConsoleConfig
+    files: FilesConfig
+    tools: ToolsConfig
+    security: SecurityConfig
+    keys: dict[str, KeyConfig] = {}
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
@@ -84,11 +144,14 @@ def load_config(environ: Mapping[str, str] | None = None, user_file: Path | None
     origins: dict[str, str] = {}
     defaults = _read(default_config())
     _merge(values, origins, defaults, "default", defaults)
+    keys: dict[str, KeyConfig] = {}
     if path.is_file():
-        _merge(values, origins, _read(path), str(path), defaults)
+        layer = _read(path)
+        keys = _read_keys(layer.pop("keys", {}), str(path))
+        _merge(values, origins, layer, str(path), defaults)
     _merge(values, origins, _from_environment(environ, defaults), "environment", defaults)
     try:
-        config = msgspec.convert(values, Config)
+        config = msgspec.structs.replace(msgspec.convert(values, Config), keys=keys)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
@@ -105,7 +168,58 @@ def load_config(environ: Mapping[str, str] | None = None, user_file: Path | None
         for section, keys in values.items()
         for key, value in keys.items()
     )
-    return LoadedConfig(config, settings)
+    _check_roots(config.security, origins["security.external_roots"])
+    return LoadedConfig(config, settings + _key_settings(keys, str(path)))
+
+
+def _read_keys(section: Any, origin: str) -> dict[str, KeyConfig]:
+    """`[keys.NAME]`: sections with free names. The text of an inline key becomes a secret before anything else sees it."""
+    if not isinstance(section, dict):
+        raise AiwmError(Code.config_invalid, f"keys is a section, not a value (in {origin})", field="keys")
+    found: dict[str, KeyConfig] = {}
+    for name, entry in section.items():
+        field = f"keys.{name}"
+        if not re.fullmatch(NAME_PATTERN, name) or not isinstance(entry, dict):
+            raise AiwmError(
+                Code.config_invalid, f"{field} is no key (in {origin})", field=field, fix='[keys.openai] method = "env"'
+            )
+        values: dict[str, Any] = dict(entry)
+        if "secret" in values:
+            raise _unknown(f"{field}.secret", origin, (f"{field}.{known}" for known in ("method", "value", "path", "hosts")))
+        text = values.pop("value", "") if values.get("method") == KeyMethod.inline else ""
+        try:
+            key = msgspec.convert(values, KeyConfig)
+        except msgspec.ValidationError as error:
+            raise invalid(error, KeyConfig, Code.config_invalid, field) from None
+        if not isinstance(text, str):
+            raise AiwmError(Code.config_invalid, f"{field}.value must be text (in {origin})", field=f"{field}.value")
+        found[name] = msgspec.structs.replace(key, secret=Secret(text)) if text else key
+    return found
+
+
+def _key_settings(keys: dict[str, KeyConfig], origin: str) -> tuple[Setting, ...]:
+    return tuple(
+        Setting(key=f"keys.{name}.{field}", value=value, origin=origin)
+        for name, key in keys.items()
+        for field, value in (
+            ("method", key.method.value),
+            ("value", "(hidden)" if key.secret is not None else key.value),
+            ("path", key.path),
+            ("hosts", list(key.hosts)),
+        )
+        if value
+    )
+
+
+def _check_roots(security: SecurityConfig, origin: str) -> None:
+    for root in security.external_roots:
+        if not root.startswith("/") or ".." in root.split("/") or not root.strip("/"):
+            raise AiwmError(
+                Code.config_invalid,
+                f'security.external_roots: "{root}" must be an absolute directory and not the whole disk (from {origin})',
+                field="security.external_roots",
+                fix='["/srv/data"]',
+            )
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -165,8 +279,19 @@ def _from_environment(environ: Mapping[str, str], defaults: dict[str, Any]) -> d
                 value = tomllib.loads(f"value = {text}")["value"]
             except tomllib.TOMLDecodeError:
                 value = text
+        if section in _FROM_FILES_ONLY:
+            raise AiwmError(
+                Code.config_invalid,
+                f"{name} is not heard: {section} is read from files only",
+                field=f"{section}.{key}",
+                fix=f"[{section}] in config.toml",
+            )
         layer.setdefault(section, {})[key] = value
     return layer
+
+
+_FROM_FILES_ONLY = frozenset({"security", "keys"})
+"""What an environment variable (which a stranger's process may inherit to us) must not be able to loosen."""
 
 
 def _check_ranges(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> None:

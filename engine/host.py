@@ -37,6 +37,7 @@ from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
+from engine.store.retention import Limits, Retention
 from engine.store.store import Store
 from engine.ticker import Ticker
 from engine.views.operations import ViewOperations
@@ -73,6 +74,9 @@ class ModelKeeper:
     def __init__(self, models: InferenceService) -> None:
         self._models = models
         self._loading: dict[str, asyncio.Task[object]] = {}
+
+    def check(self, model: str) -> None:
+        self._models.check(model)
 
     def publish(self, model: str) -> None:
         self._models.publish(model)
@@ -111,7 +115,7 @@ class Host:
             _process_settings(config.models),
             clock=clock,
             events=self._events,
-            on_slots=lambda model, _, total: self._manager.fleet.slots(model, total),
+            on_slots=lambda model, _, total: self._manager.slots.changed(model, total),
             on_change=lambda: self._touch("models"),
         )
         self._keeper = ModelKeeper(self._models)
@@ -136,12 +140,22 @@ class Host:
                 "pools": tables.pools,
                 "instances": tables.instances,
                 "workers": tables.workers,
+                "templates": tables.templates,
+                "sources": tables.sources,
                 "models": tables.models,
                 "needs": tables.needs,
                 "machine": tables.machine,
             },
             clock,
             tables.with_reasons,
+        )
+        self._retention = Retention(
+            store.journal,
+            store.readers,
+            store.windows,
+            clock,
+            Limits(**msgspec.structs.asdict(config.retention)),
+            self._queue_retention_ms,
         )
         self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
         store.journal.on_commit(lambda _: self._ticker.stir())
@@ -193,6 +207,8 @@ class Host:
         # What is built now lives as long as the engine: the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
+        self._store.feeder.start()
+        self._retention.start()
         self._presence.begin()
         mode = await self._stopping
         await self._close(mode, server)
@@ -218,6 +234,7 @@ class Host:
         server.close()
         await self._manager.stop()
         self._ticker.close()
+        await self._retention.close()
         await self._keeper.close()
         self._events.emit("info", "engine.stopped", "engine", mode)
         socket_path(self._options.home).unlink(missing_ok=True)
@@ -253,6 +270,7 @@ class Host:
     def _left(self, caller: Caller) -> None:
         self._views.close_client(caller.id)
         self._following.close_client(caller.id)
+        self._manager.sessions.close_client(caller.id)
         self._presence.left(caller.id)
 
     def _mode(self) -> str:
@@ -262,10 +280,15 @@ class Host:
             return "storage failed"
         if not self._presence.dispatching:
             return "not dispatching"
-        return "read-only" if self._options.read_only else "live"
+        usual = "read-only" if self._options.read_only else "live"
+        return self._manager.dispatching.mode() or usual
 
     def _touch(self, table: str) -> None:
         self._views.touch(table)
+
+    def _queue_retention_ms(self, queue: str) -> int | None:
+        found = self._manager.catalogue.queues.get(queue)
+        return None if found is None else found.retention_ms
 
     def _moving(self) -> bool:
         """Whether figures change by themselves: rates fall for a minute after the last task."""
@@ -314,7 +337,8 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
 
 
 async def _serve(options: Options, loaded: LoadedConfig, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
-    store = Store.open(database_path(options.home), clock=SystemClock())
+    crashes = loaded.config.scheduling.max_crashes
+    store = Store.open(database_path(options.home), clock=SystemClock(), max_crashes=crashes)
     try:
         return await Host(options, loaded, store).run(pipe)
     except AiwmError:

@@ -175,7 +175,9 @@ def _directory(source: DataSource, around: Surroundings) -> Iterator[Fault]:
     """Inside the home's files/, or outside it beneath a directory that config.toml allows. Links are followed before it is decided."""
     path = PurePosixPath(source.path)
     if not source.path or "\0" in source.path or ".." in path.parts:
-        yield Fault("path", f'"{source.path[:80]}" is no path of a directory', "an absolute path, or one beneath files/")
+        yield Fault(
+            "path", f'"{source.path[:80]}" is no path of a directory', "an absolute path, or one beneath files/"
+        )
         return
     try:
         real, files = (around.files / path).resolve(), around.files.resolve()
@@ -191,7 +193,9 @@ def _directory(source: DataSource, around: Surroundings) -> Iterator[Fault]:
         yield Fault("external", f'"{source.path[:200]}" lies outside the home\'s files/', '"external": true')
     elif not any(real.is_relative_to(root) for root in roots):
         listed = "security.external_roots in config.toml"
-        yield Fault("path", f'"{source.path[:200]}" is beneath no directory of {listed}', f"add its directory to {listed}")
+        yield Fault(
+            "path", f'"{source.path[:200]}" is beneath no directory of {listed}', f"add its directory to {listed}"
+        )
 
 
 def _store_path(field: str, path: str) -> Iterator[Fault]:
@@ -204,9 +208,15 @@ def _file(field: str, file: str, sources: tuple[str, ...]) -> Iterator[Fault]:
     if file.startswith(_DATASOURCE):
         name, _, path = file.removeprefix(_DATASOURCE).partition("/")
         if name not in sources:
-            yield Fault(field, f'"{name[:80]}" is not among the definition\'s sources', nearest(name, sources) or '"sources"')
+            yield Fault(
+                field, f'"{name[:80]}" is not among the definition\'s sources', nearest(name, sources) or '"sources"'
+            )
     if not path or path.startswith("/") or "\0" in path or ".." in PurePosixPath(path).parts:
-        yield Fault(field, f'"{file[:200]}" is no file that a worker may read', "a path beneath files/, or datasource://NAME/PATH")
+        yield Fault(
+            field,
+            f'"{file[:200]}" is no file that a worker may read',
+            "a path beneath files/, or datasource://NAME/PATH",
+        )
 
 
 def _shared(
@@ -240,8 +250,14 @@ def _schema(field: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
     import jsonschema_rs
 
     try:
-        jsonschema_rs.Draft202012Validator(schema, retriever=_refuse_to_retrieve)
-    except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError, TypeError, RecursionError) as error:
+        jsonschema_rs.Draft202012Validator(dict(schema), retriever=_refuse_to_retrieve)
+    except (
+        jsonschema_rs.ValidationError,
+        jsonschema_rs.ReferencingError,
+        ValueError,
+        TypeError,
+        RecursionError,
+    ) as error:
         message = getattr(error, "message", None) or str(error).partition("\n")[0]
         yield Fault(field, f"is no JSON Schema: {message[:300]}", "JSON Schema 2020-12 without references to elsewhere")
 

@@ -31,7 +31,7 @@ class Kind(StrEnum):
         return f"{self.value}s"
 
 
-TYPES: Mapping[Kind, type[Any]] = {
+TYPES: Mapping[Kind, type[msgspec.Struct]] = {
     Kind.source: DataSource,
     Kind.worker: WorkerDefinition,
     Kind.pool: PoolDefinition,

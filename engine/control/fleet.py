@@ -1,33 +1,38 @@
-"""Pools and models in deed: spawning and retiring instances as the scheduler decides, and telling it what became of them."""
+"""Pools and models in deed: spawning and retiring instances as the scheduler decides, and telling it of definitions."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.contract.definitions import PoolDefinition, QueueDefinition
+from engine.contract.definitions import DefinitionStatus, PoolDefinition, Provider, QueueDefinition, WorkerDefinition
 from engine.contract.errors import AiwmError
-from engine.control.catalogue import Catalogue, digest
+from engine.control.catalogue import Catalogue
+from engine.control.definitions import Definitions, digest
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instances
+from engine.control.scaling import Scaling
 from engine.ports import EventSink
 from engine.scheduling.decisions import ParkClass, RetireInstance, SpawnInstance, UnparkClass
 from engine.scheduling.inputs import (
+    DefinitionChanged,
+    DefinitionRemoved,
     InstanceGone,
     InstanceReady,
     PoolChanged,
+    PoolRemoved,
     QueueChanged,
+    QueueRemoved,
     RetryPolicy,
-    SlotsChanged,
     SpawnFailed,
 )
-
-_log = logging.getLogger(__name__)
 
 
 class ModelKeeper(Protocol):
     """What the fleet asks of inference."""
+
+    def check(self, model: str) -> None:
+        """Raise model_not_found if there is no such model. Starts nothing."""
 
     def publish(self, model: str) -> None:
         """Say through the slots what the model has, or will have once it is needed."""
@@ -37,7 +42,7 @@ class ModelKeeper(Protocol):
 
 
 class Fleet:
-    """Performs SpawnInstance and RetireInstance; tells the scheduler of queues, pools and slots."""
+    """Performs SpawnInstance and RetireInstance; tells the scheduler of worker definitions, queues and pools."""
 
     def __init__(
         self,
@@ -46,6 +51,7 @@ class Fleet:
         instances: Instances,
         models: ModelKeeper,
         events: EventSink,
+        scaling: Scaling,
         changed: Callable[[], None],
     ) -> None:
         self._dispatcher = dispatcher
@@ -53,26 +59,55 @@ class Fleet:
         self._instances = instances
         self._models = models
         self._events = events
+        self._scaling = scaling
         self._changed = changed
         dispatcher.performs(SpawnInstance, self._spawn)
         dispatcher.performs(RetireInstance, self._retire)
         dispatcher.performs(ParkClass, self._parked)
         dispatcher.performs(UnparkClass, lambda _: None)
 
-    def announce_all(self) -> None:
-        """Tell the scheduler of everything in the catalogue, once at the start."""
-        for pool in self._catalogue.pools.values():
-            try:
-                self.announce_pool(pool)
-            except AiwmError as error:
-                # The rest of the house works without it; its queue says that nobody serves it.
-                self._events.emit("error", "pool.refused", pool.name, str(error))
-        for queue in self._catalogue.queues.values():
-            self.announce_queue(queue)
+    def announce(self, before: Definitions, after: Definitions) -> None:
+        """Tell the scheduler what is different now: first what is there, then what is not any more."""
+        for name, worker in after.workers.items():
+            if before.workers.get(name) != worker:
+                self._announce_worker(worker)
+        for name, pool in after.pools.items():
+            changed = before.pools.get(name) != pool
+            if changed or before.workers.get(pool.definition) != after.workers.get(pool.definition):
+                self._announce_pool(pool, after.workers.get(pool.definition))
+        for name, queue in after.queues.items():
+            if before.queues.get(name) != queue:
+                self._announce_queue(queue)
+        for name in before.queues.keys() - after.queues.keys():
+            self._dispatcher.feed(QueueRemoved(name))
+        for name in before.pools.keys() - after.pools.keys():
+            self._dispatcher.feed(PoolRemoved(name))
+        for name in before.workers.keys() - after.workers.keys():
+            self._dispatcher.feed(DefinitionRemoved(name))
+        self._changed()
 
-    def announce_pool(self, pool: PoolDefinition) -> None:
-        worker = self._catalogue.worker(pool.definition)
+    def _announce_worker(self, worker: WorkerDefinition) -> None:
+        limits = worker.limits
+        self._dispatcher.feed(
+            DefinitionChanged(
+                worker.name,
+                requests_per_minute=limits.requests_per_minute,
+                tokens_per_minute=limits.tokens_per_minute,
+                tokens_per_day=limits.tokens_per_day,
+                max_instances=limits.max_instances,
+                active=worker.status is DefinitionStatus.active,
+            )
+        )
+
+    def _announce_pool(self, pool: PoolDefinition, worker: WorkerDefinition | None) -> None:
+        if worker is None:
+            # The rest of the house works without it; its queues say that nobody serves them.
+            self._dispatcher.feed(PoolRemoved(pool.name))
+            text = f'its worker definition "{pool.definition}" is not there'
+            self._alarm(pool, "pool.refused", text)
+            return
         if worker.model:
+            self._check_model(pool, worker)
             self._models.publish(worker.model)
         self._dispatcher.feed(
             PoolChanged(
@@ -83,19 +118,42 @@ class Fleet:
                 pool.max_total,
                 model=worker.model or None,
                 revision=digest(worker),
+                max_tasks=pool.retirement.max_tasks,
+                max_age_ms=pool.retirement.max_age_ms,
+                cooldown_ms=pool.cooldown_ms,
             )
         )
-        self._changed()
 
-    def announce_queue(self, queue: QueueDefinition) -> None:
+    def _announce_queue(self, queue: QueueDefinition) -> None:
         retry = queue.retry
         policy = RetryPolicy(retry.max_retries + 1, retry.delay_ms, retry.backoff, retry.max_delay_ms, retry.jitter)
-        self._dispatcher.feed(QueueChanged(queue.name, queue.pools, queue.paused, False, policy, queue.max_length))
-        self._changed()
+        self._dispatcher.feed(
+            QueueChanged(
+                queue.name,
+                queue.pools,
+                queue.paused,
+                queue.draining,
+                policy,
+                queue.max_length,
+                pause_reason=queue.pause_reason,
+            )
+        )
 
-    def slots(self, model: str, total: int) -> None:
-        """A model serves this many requests at once now (0: it is not ready)."""
-        self._dispatcher.feed(SlotsChanged(model, total))
+    def _check_model(self, pool: PoolDefinition, worker: WorkerDefinition) -> None:
+        """Say at once that a model is not here, not only when its first task fails."""
+        try:
+            self._models.check(worker.model)
+        except AiwmError as error:
+            if worker.provider is Provider.local:
+                self._alarm(pool, "worker.model_missing", f"{worker.name}: {error}")
+            else:
+                text = f"{worker.name}: the model of {worker.provider} is not one of this machine: {error}"
+                self._events.emit("warn", "worker.model_missing", pool.name, text)
+
+    def _alarm(self, pool: PoolDefinition, type_: str, text: str) -> None:
+        """An error about a pool; about a mission-critical one it is an alert."""
+        kind = "alert.pool" if pool.mission_critical else type_
+        self._events.emit("error", kind, pool.name, text, who="scheduler")
 
     def _spawn(self, decision: SpawnInstance) -> None:
         pool = self._catalogue.pools.get(decision.pool)
@@ -106,21 +164,20 @@ class Fleet:
             worker = self._catalogue.worker(pool.definition)
             instance = self._instances.spawn(pool.name, worker)
         except AiwmError as error:
-            self._events.emit("error", "pool.spawn_failed", pool.name, str(error), who="scheduler")
+            self._alarm(pool, "pool.spawn_failed", str(error))
+            self._scaling.step(pool.name, 0, "", f"{decision.reason}, but it failed: {error}")
             self._dispatcher.feed(SpawnFailed(pool.name, str(error)))
             return
         if worker.model:
             self._models.ensure(worker.model)
-        self._events.emit("info", "pool.scaled", pool.name, f"+ {instance.id}: {decision.reason}", who="scheduler")
+        self._scaling.step(pool.name, 1, instance.id, decision.reason)
         self._dispatcher.feed(InstanceReady(instance.id, pool.name, revision=digest(worker)))
         self._changed()
 
     def _retire(self, decision: RetireInstance) -> None:
         instance = self._instances.retire(decision.id)
-        if instance is not None:
-            self._events.emit(
-                "info", "pool.scaled", instance.pool, f"- {instance.id}: {decision.reason}", who="scheduler"
-            )
+        if instance is not None and instance.pool:
+            self._scaling.step(instance.pool, -1, instance.id, decision.reason)
         self._dispatcher.feed(InstanceGone(decision.id))
         self._changed()
 

@@ -6,32 +6,39 @@ import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
-
 from engine.clock import Clock
 from engine.config import Config
-from engine.contract.definitions import PoolDefinition, QueueDefinition, WorkerDefinition
+from engine.contract.definitions import RateLimits
 from engine.contract.errors import AiwmError
+from engine.contract.ids import task_id
 from engine.contract.records import ModelRow
 from engine.contract.states import Durability, TaskState
 from engine.control.attempts import Attempts
 from engine.control.book import Book, Brief
-from engine.control.catalogue import SHIPPED_POOLS, SHIPPED_QUEUES, Catalogue, digest
+from engine.control.budget import Budget
+from engine.control.catalogue import Catalogue
+from engine.control.desk import Desk
 from engine.control.dispatcher import Dispatcher
+from engine.control.failures import Failures
 from engine.control.fleet import Fleet, ModelKeeper
 from engine.control.instances import Instances
+from engine.control.library import Library
 from engine.control.loading import Loading
-from engine.control.operations.fleet import FleetOperations
-from engine.control.operations.tasks import TaskOperations
-from engine.control.submission import Submission
+from engine.control.maintenance import Dispatching
+from engine.control.numbering import Numbering
+from engine.control.operations.maintenance import MaintenanceOperations
+from engine.control.scaling import Scaling
+from engine.control.sessions.chat import Talk
+from engine.control.sessions.sessions import Sessions
+from engine.control.sessions.store import SessionStore
+from engine.control.slots import Slots
 from engine.control.tables import Tables
-from engine.control.tally import Tally
+from engine.control.tally import WAITING, Tally
 from engine.control.waiters import Waiters
 from engine.ports import EventSink, Models, Texts
 from engine.requests.table import RequestTable
-from engine.scheduling.inputs import DispatchEnabled, Recover, StorageFailed, StorageRecovered
+from engine.scheduling.inputs import EngineLimits, Recover, StorageFailed, StorageRecovered
 from engine.scheduling.scheduler import Scheduler, SchedulerConfig
-from engine.store import ops
 from engine.store.commit import CommittedBatch
 from engine.store.store import Store
 from engine.workers.registry import KindRegistry
@@ -65,7 +72,7 @@ class Manager:
         self.commits = 0
         self._hurry = asyncio.Event()
         self.kinds = KindRegistry()
-        self.catalogue = Catalogue(home, self.kinds)
+        self.catalogue = Catalogue()
         self.tally = Tally(store.counters(), clock)
         self.waiters = Waiters()
         scheduling = config.scheduling
@@ -75,80 +82,115 @@ class Manager:
             )
         )
         self.dispatcher = Dispatcher(scheduler, clock)
-        self.instances = Instances(home, self.kinds, clock.wall_ms)
+        self.numbering = Numbering(store.journal, store.readers, clock)
+        self.instances = Instances(
+            home, self.kinds, clock.wall_ms, self.numbering, lambda: self._touch("instances", "pools")
+        )
+        self.budget = Budget(self.dispatcher, store.journal, store.readers, clock, self._limits)
+        self.slots = Slots(self.dispatcher)
         book = Book(self._read_brief)
+        failures = Failures(store.readers)
         self.attempts = Attempts(
             self.dispatcher,
             store.journal,
             book,
             self.instances,
             models,
+            self.budget,
             texts,
+            failures,
             clock,
             max_result_bytes=config.queues.max_result_bytes,
             ended=self.waiters.ended,
         )
         Loading(self.dispatcher, store.journal, store.readers, clock)
+        self.scaling = Scaling(store.journal, store.readers, self.instances, clock, self._waiting_for)
         self.fleet = Fleet(
-            self.dispatcher, self.catalogue, self.instances, keeper, events, lambda: self._touch("pools", "instances")
+            self.dispatcher, self.catalogue, self.instances, keeper, events, self.scaling, self._definitions_changed
         )
-        self.submission = Submission(
+        self.library = Library(
+            home, config, self.catalogue, self.kinds, store, clock, events, keeper.check, self.fleet.announce
+        )
+        self.dispatching = Dispatching(
+            self.dispatcher, self.library.keeping, lambda: self._touch("machine", "queues", "pools", "needs")
+        )
+        self._max_instances = scheduling.max_total_instances
+        self.sessions = Sessions(
+            self.dispatcher,
+            SessionStore(store.journal, store.readers, clock),
             self.catalogue,
             self.kinds,
-            store.journal,
+            self.instances,
+            Talk(models, self.budget, self.instances, clock, max_result_bytes=config.queues.max_result_bytes),
+            self.slots,
+            keeper,
+            clock,
+            0,
+        )
+        self.tables = Tables(
+            self.catalogue,
+            self.instances,
+            self.tally,
+            self.dispatcher,
             store.readers,
+            model_rows,
+            clock,
+            home,
+            mode,
+            self.library.around,
+        )
+        self.desk = Desk(
+            store,
+            clock,
+            self.catalogue,
+            self.kinds,
             book,
             self.tally,
             self.dispatcher,
-            clock,
+            self.attempts,
+            self.waiters,
+            failures,
+            texts,
             max_payload_bytes=config.queues.max_payload_bytes,
+            is_instance=lambda identifier: self.instances.get(identifier) is not None,
+            tokens_per_s=lambda: sum(row.tokens_per_s for row in model_rows()),
+            with_reasons=self.tables.with_reasons,
+            changed=changed,
         )
-        self.tables = Tables(
-            self.catalogue, self.instances, self.tally, self.dispatcher, store.readers, model_rows, clock, home, mode
-        )
+        self.submission = self.desk.submission
         store.journal.on_commit(self._committed)
         store.journal.on_failed(self._storage_failed)
         store.journal.on_recovered(self._storage_recovered)
 
     def register(self, table: RequestTable) -> None:
         """Answer the control room's requests."""
-        TaskOperations(
-            self.submission,
-            self.waiters,
-            self.attempts,
-            self.dispatcher,
-            self._store.journal,
-            self._store.readers,
-            self._store.windows,
-            self.catalogue,
-            self._clock,
-            self.tables.with_reasons,
-            self._texts,
-        ).register(table)
-        FleetOperations(
-            self.catalogue,
-            self.dispatcher,
-            self.fleet,
-            self.tables,
-            self._store.journal,
-            self._clock,
-            self.store_definitions,
+        self.desk.register(table)
+        self.library.register(table, self.dispatcher, self.tables, self.scaling, self.tally)
+        MaintenanceOperations(
+            self.dispatching,
+            self.instances,
+            self.attempts.idle,
+            lambda: self.tally.total(*WAITING),
+            self._clock.wall_ms,
         ).register(table)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
     async def start(self, *, dispatch: bool) -> None:
         """Load the definitions, tell the scheduler what there is, and let it look for what the last engine left."""
-        await self._load_definitions()
         if not dispatch:
-            self.dispatcher.feed(DispatchEnabled(False, "no command waits for work"))
-        self.fleet.announce_all()
+            self.enable(False, "no command waits for work")
+        self.dispatching.begin()
+        self.dispatcher.feed(EngineLimits(self._max_instances))
+        await self.library.begin()
+        self.budget.restore()
+        await self.sessions.restore()
         self.dispatcher.feed(Recover())
+        self.desk.start()
 
     def enable(self, enabled: bool, reason: str = "") -> None:
         """Let tasks start, or let none start."""
-        self.dispatcher.feed(DispatchEnabled(enabled, reason))
-        self._touch("machine", "queues", "pools", "needs")
+        self.dispatching.enable(enabled, reason)
 
     async def drain(self) -> None:
         """Start nothing more and wait for what runs."""
@@ -167,6 +209,7 @@ class Manager:
     async def stop(self) -> None:
         """Give back what runs, wait until that is on disk, and let the instances go."""
         self.enable(False, "the engine is stopping")
+        await self.sessions.close()
         self.attempts.release_all()
         try:
             # Without storage their give-back cannot be written; the next start takes them back anyway.
@@ -174,6 +217,7 @@ class Manager:
                 await self.attempts.idle.wait()
         except TimeoutError:
             pass
+        self.desk.close()
         self.dispatcher.close()
         self.instances.close()
 
@@ -184,51 +228,17 @@ class Manager:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    async def _load_definitions(self) -> None:
-        """Worker definitions from their file; if that is broken, the set that was in force last, and an alarm."""
-        readers = self._store.readers
-        for stored in readers.definitions("pool"):
-            self.catalogue.put_pool(msgspec.json.decode(stored.json, type=PoolDefinition))
-        for stored in readers.definitions("queue"):
-            self.catalogue.put_queue(msgspec.json.decode(stored.json, type=QueueDefinition))
-        fresh = not self.catalogue.pools and not self.catalogue.queues
-        if fresh:
-            for pool in SHIPPED_POOLS:
-                self.catalogue.put_pool(pool)
-            for queue in SHIPPED_QUEUES:
-                self.catalogue.put_queue(queue)
-        if not self.catalogue.file.exists():
-            self.catalogue.write_shipped()
-        loaded = self.catalogue.load_workers()
-        if loaded.errors:
-            last = {
-                row.name: msgspec.json.decode(row.json, type=WorkerDefinition) for row in readers.definitions("worker")
-            }
-            if not last:
-                raise AiwmError.of(loaded.errors[0])
-            self.catalogue.workers = last
-            for error in loaded.errors:
-                self._events.emit("error", "worker.refused", self.catalogue.file.name, error.message)
-        await self.store_definitions(everything=fresh)
+    def _waiting_for(self, pool: str) -> int:
+        """Tasks that wait for a pool, among others perhaps."""
+        queues = [queue.name for queue in self.catalogue.queues.values() if pool in queue.pools]
+        return sum(self.tally.count(queue, TaskState.pending) for queue in queues)
 
-    async def store_definitions(self, *, everything: bool = False) -> None:
-        """Remember the worker definitions in force (and, in a new home, pools and queues), to fall back on."""
-        now = self._clock.wall_ms()
-        named: list[tuple[str, str, msgspec.Struct]] = [
-            ("worker", name, it) for name, it in self.catalogue.workers.items()
-        ]
-        if everything:
-            named += [("pool", name, it) for name, it in self.catalogue.pools.items()]
-            named += [("queue", name, it) for name, it in self.catalogue.queues.items()]
-        known = {row.name: row.digest for row in self._store.readers.definitions("worker")}
-        entry: list[ops.Op] = [
-            ops.PutDefinition(kind, name, msgspec.json.encode(it), digest(it), now)
-            for kind, name, it in named
-            if kind != "worker" or known.get(name) != digest(it)
-        ]
-        entry += [ops.DeleteDefinition("worker", name) for name in known if name not in self.catalogue.workers]
-        if entry:
-            await self._store.journal.write(entry, Durability.disk)
+    def _definitions_changed(self) -> None:
+        self._touch("pools", "instances", "queues", "workers", "templates", "sources")
+
+    def _limits(self, definition: str) -> RateLimits:
+        worker = self.catalogue.workers.get(definition)
+        return RateLimits() if worker is None else worker.limits
 
     def _read_brief(self, seq: int) -> Brief | None:
         row = self._store.readers.task(seq)
@@ -239,9 +249,18 @@ class Manager:
 
     def _committed(self, batch: CommittedBatch) -> None:
         self.commits += 1
-        self.tally.apply((change.queue, change.before, change.after) for change in batch.changed)
+        self.tally.apply(batch.changed)
+        self.desk.committed(batch)
         if batch.changed:
             self._touch("machine", "queues", "pools", "instances", "needs")
+
+    def _dead_letter(self, queue: str, seq: int) -> None:
+        """A task was given up: in a mission-critical queue that is an alert."""
+        definition = self.catalogue.queues.get(queue)
+        if definition is not None and definition.mission_critical:
+            row = self._store.readers.task_row(seq)
+            why = row.reason if row is not None else "it failed"
+            self._events.emit("error", "alert.queue", queue, f"{task_id(seq)}: {why}", who="scheduler", task_seq=seq)
 
     def _storage_failed(self, _: AiwmError) -> None:
         self.tables.storage_failed_ms = self._clock.wall_ms()
@@ -252,6 +271,7 @@ class Manager:
         self.tables.storage_failed_ms = None
         self.dispatcher.feed(StorageRecovered())
         self.attempts.write_again()
+        self.desk.storage_recovered()
         self._events.emit("warn", "storage.recovered", "storage", "the database takes writes again")
         self._touch("machine", "needs")
 

@@ -7,12 +7,22 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract.definitions import PoolDefinition, QueueDefinition, Retirement
+from engine.contract.definitions import (
+    DataSource,
+    DefinitionStatus,
+    PoolDefinition,
+    QueueDefinition,
+    Retirement,
+    SourceType,
+    TaskTemplate,
+)
 from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
+from engine.contract.records.definitions import SourceRow, TemplateRow
 from engine.contract.states import InstanceState, TaskState
 from engine.contract.why import Why
 from engine.control.catalogue import Catalogue
-from engine.control.definitions import digest
+from engine.control.checks import Surroundings, check, referrers
+from engine.control.definitions import Definitions, Kind, digest
 from engine.control.instances import Instances
 from engine.control.tally import Tally
 
@@ -51,6 +61,8 @@ def queue_row(queue: QueueDefinition, tally: Tally, head_ms: int | None, gate: s
 def _queue_state(queue: QueueDefinition, pending: int, running: int, gate: str) -> str:
     if queue.paused:
         return "paused"
+    if queue.draining:
+        return "draining"
     if pending and not running and gate not in HARMLESS_GATES:
         return "stuck"
     return "open"
@@ -64,9 +76,10 @@ def pool_row(
     queues = tuple(queue.name for queue in catalogue.queues.values() if pool.name in queue.pools)
     waiting = sum(tally.count(queue, TaskState.pending) for queue in queues)
     worker = catalogue.workers.get(pool.definition)
+    active = worker is not None and worker.status is DefinitionStatus.active
     return PoolRow(
         id=pool.name,
-        state=_pool_state(pool, len(mine), busy, waiting, gate),
+        state=_pool_state(pool, len(mine), busy, waiting, gate) if worker is not None else "broken",
         definition=pool.definition,
         queues=queues,
         model=worker.model if worker is not None else "",
@@ -76,7 +89,7 @@ def pool_row(
         min_idle=pool.min_idle,
         max_total=pool.max_total,
         waiting=waiting,
-        held_by=gate if waiting else "",
+        held_by="no definition" if worker is None else "disabled" if not active else gate if waiting else "",
     )
 
 
@@ -98,9 +111,46 @@ def worker_rows(catalogue: Catalogue) -> list[WorkerRow]:
             pools=tuple(pool.name for pool in catalogue.pools.values() if pool.definition == worker.name),
             digest=digest(worker),
             description=worker.description,
+            provider=worker.provider.value,
+            status=worker.status.value,
+            interaction=worker.interaction.value,
         )
         for worker in catalogue.workers.values()
     ]
+
+
+def template_row(template: TaskTemplate) -> TemplateRow:
+    fields = template.payload_schema.get("properties")
+    return TemplateRow(
+        id=template.name,
+        queue=template.queue,
+        definition=template.definition,
+        capabilities=template.capabilities,
+        priority=template.priority,
+        fields=tuple(fields) if isinstance(fields, dict) else (),
+        digest=digest(template),
+        description=template.description,
+    )
+
+
+def source_row(source: DataSource, among: Definitions, around: Surroundings) -> SourceRow:
+    """Whether a data source can be read now: config.toml and the disk may have changed since it was made."""
+    faults = [fault for fault in check(source, among, around) if not fault.warning]
+    missing = source.type is SourceType.local_directory and not (around.files / source.path).is_dir()
+    note = faults[0].message if faults else "the directory does not exist" if missing else ""
+    return SourceRow(
+        id=source.name,
+        state="denied" if faults else "missing" if missing else "usable",
+        type=source.type.value,
+        path=source.path,
+        external=source.external,
+        read_only=source.read_only,
+        filters=source.filters,
+        target=source.target,
+        used_by=tuple(referrers(Kind.source, source.name, among)),
+        note=note,
+        description=source.description,
+    )
 
 
 def instance_rows(instances: Instances, catalogue: Catalogue, now_ms: int) -> list[InstanceRow]:
@@ -123,7 +173,11 @@ def _retires(retirement: Retirement, row: InstanceRow, now_ms: int) -> str:
         words.append(f"in {max(0, retirement.max_tasks - row.done - row.failed)} tasks")
     if retirement.max_age_ms and row.spawned_ms is not None:
         left_s = max(0, row.spawned_ms + retirement.max_age_ms - now_ms) // 1000
-        words.append(f"in {left_s // 3600}h{left_s % 3600 // 60:02d}m" if left_s >= 3600 else f"in {left_s // 60}m{left_s % 60:02d}s")
+        words.append(
+            f"in {left_s // 3600}h{left_s % 3600 // 60:02d}m"
+            if left_s >= 3600
+            else f"in {left_s // 60}m{left_s % 60:02d}s"
+        )
     return "retires " + " or ".join(words)
 
 

@@ -4,7 +4,7 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import core, instances, operations, performance
+from engine.contract.records import core, definitions, instances, operations, performance
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
@@ -26,7 +26,13 @@ from engine.contract.records.instances import ChatTurn, InstanceDetail, Override
 from engine.contract.records.operations import BatchRow, FailureRow, OperationRow
 from engine.contract.records.performance import RecordRow
 
-TABLES: dict[str, type[Record]] = {**core.ROWS, **instances.ROWS, **operations.ROWS, **performance.ROWS}
+TABLES: dict[str, type[Record]] = {
+    **core.ROWS,
+    **definitions.ROWS,
+    **instances.ROWS,
+    **operations.ROWS,
+    **performance.ROWS,
+}
 """Every table that a location may name, and the record its rows are."""
 
 __all__ = [

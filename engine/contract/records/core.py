@@ -151,7 +151,8 @@ class ModelRow(Record, frozen=True, kw_only=True):
 
 
 class WorkerRow(Record, frozen=True, kw_only=True):
-    """A worker definition as a row; `digest` names its exact content."""
+    """A worker definition as a row; `digest` names its exact content. `interaction` is how it may be used: conversational and both can
+    be chatted with."""
 
     kind: str
     model: str
@@ -159,6 +160,9 @@ class WorkerRow(Record, frozen=True, kw_only=True):
     pools: tuple[str, ...]
     digest: str
     description: str
+    provider: str = "local"
+    status: str = "active"
+    interaction: str = "both"
 
 
 class EventRow(Record, frozen=True, kw_only=True):

@@ -18,11 +18,13 @@ Result = TypeVar("Result")
 class Request(
     msgspec.Struct, Generic[Result], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """Base of all requests. Subclasses name their result: `class TaskCancel(Request[Cancelled], …)`."""
+    """Base of all requests. Subclasses name their result: `class TaskCancel(Request[Cancelled], …)`. `unlogged` names fields that no
+    audit event may show: they are long, or may hold a secret."""
 
     method: ClassVar[str]
     effect: ClassVar[Effect]
     aliases: ClassVar[tuple[str, ...]] = ()
+    unlogged: ClassVar[tuple[str, ...]] = ()
 
 
 def result_type(request: type[Request[Any]]) -> Any:

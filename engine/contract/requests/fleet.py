@@ -9,7 +9,6 @@ import msgspec
 from engine.contract.definitions import PoolDefinition, QueueDefinition
 from engine.contract.errors import ErrorInfo
 from engine.contract.records import (
-    InstanceRow,
     ModelRow,
     PoolDetail,
     PoolRow,
@@ -28,6 +27,7 @@ class QueueList(Request[list[QueueRow]], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "queue.list"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueueDefinition.list", "WorkQueue.List")
 
 
 class QueueShow(Request[QueueDetail], frozen=True, kw_only=True):
@@ -35,6 +35,12 @@ class QueueShow(Request[QueueDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "queue.show"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = (
+        "aiWorkerWorkQueueDefinition.get",
+        "aiWorkerWorkQueue.getStatus",
+        "WorkQueue.Get",
+        "WorkQueue.GetStatus",
+    )
 
     name: str
 
@@ -44,6 +50,7 @@ class QueueCreate(Request[QueueDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "queue.create"
     effect: ClassVar[Effect] = Effect.write
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueueDefinition.loadFromString", "WorkQueue.Create")
 
     definition: QueueDefinition
 
@@ -81,6 +88,7 @@ class PoolList(Request[list[PoolRow]], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "pool.list"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerPoolDefinition.list", "AIWorkerPool.List")
 
 
 class PoolShow(Request[PoolDetail], frozen=True, kw_only=True):
@@ -88,6 +96,7 @@ class PoolShow(Request[PoolDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "pool.show"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerPoolDefinition.get", "AIWorkerPool.Get")
 
     name: str
 
@@ -97,6 +106,7 @@ class PoolCreate(Request[PoolDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "pool.create"
     effect: ClassVar[Effect] = Effect.write
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerPoolDefinition.loadFromString", "AIWorkerPool.Create")
 
     definition: PoolDefinition
 
@@ -121,18 +131,14 @@ class PoolExplain(Request[Why], frozen=True, kw_only=True):
     name: str
 
 
-class InstanceList(Request[list[InstanceRow]], frozen=True, kw_only=True):
-    """All live instances and what each is doing."""
-
-    method: ClassVar[str] = "instance.list"
-    effect: ClassVar[Effect] = Effect.read
-
-
 class WorkerList(Request[list[WorkerRow]], frozen=True, kw_only=True):
-    """All worker definitions."""
+    """All worker definitions; with `where` those that match a filter such as `provider:local name:*extract* capabilities:json`."""
 
     method: ClassVar[str] = "worker.list"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerDefinition.list", "AIWorkerDefinition.List")
+
+    where: str = ""
 
 
 class WorkerShow(Request[WorkerDetail], frozen=True, kw_only=True):
@@ -140,18 +146,20 @@ class WorkerShow(Request[WorkerDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "worker.show"
     effect: ClassVar[Effect] = Effect.read
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerDefinition.get", "AIWorkerDefinition.Get")
 
     name: str
 
 
 class Reloaded(msgspec.Struct, frozen=True, kw_only=True):
-    """What a reload of the definitions changed. With errors nothing is changed."""
+    """What a reload of the definitions changed. With errors nothing is changed; warnings hinder nothing."""
 
     added: list[str]
     changed: list[str]
     removed: list[str]
     unchanged: int
     errors: list[ErrorInfo] = []
+    warnings: list[ErrorInfo] = []
 
 
 class WorkerReload(Request[Reloaded], frozen=True, kw_only=True):
@@ -159,6 +167,7 @@ class WorkerReload(Request[Reloaded], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "worker.reload"
     effect: ClassVar[Effect] = Effect.write
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerDefinition.loadFromFile",)
 
 
 class ModelList(Request[list[ModelRow]], frozen=True, kw_only=True):
