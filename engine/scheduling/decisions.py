@@ -117,6 +117,22 @@ class UnparkClass(msgspec.Struct, frozen=True):
     key: ClassKey
 
 
+class GrantBudget(msgspec.Struct, frozen=True, gc=False):
+    """The call may be made; it is reserved from now on, until BudgetSettle or BudgetCancel."""
+
+    id: int
+
+
+class DenyBudget(msgspec.Struct, frozen=True, gc=False):
+    """The call may not be made now. Ask again at `until_ms` (Unix ms; None: it never fits). `window` is the one that is full: "requests
+    per minute", "tokens per minute", "tokens per day" or "definition" (it is not active); `reason` a sentence."""
+
+    id: int
+    until_ms: int | None
+    window: str
+    reason: str
+
+
 class WakeAt(msgspec.Struct, frozen=True, gc=False):
     """Feed a Tick at this monotonic time (ns). The latest WakeAt stands alone."""
 
@@ -138,5 +154,7 @@ Decision = (
     | LoadDeadlines
     | ParkClass
     | UnparkClass
+    | GrantBudget
+    | DenyBudget
     | WakeAt
 )

@@ -21,14 +21,16 @@ class Dispatch:
         self.running = 0
 
     def settle(self, now: Now, out: list[Decision]) -> None:
-        """Start and spawn what can be on the pools that something happened to."""
+        """Start and spawn what can be on the pools that something happened to. What scaling touches is looked at in the next round."""
         pools = list(self.fleet.touched)
         self.fleet.touched.clear()
         for pool in pools:
             self._fill(pool, now, out)
+        scaling, quotas = self.fleet.scaling, self.fleet.quotas
+        scaling.order(pools)
         for pool in pools:
-            self.fleet.scale(pool, now, out)
-            held = gates.held_gate(pool, now.mono_ns) if pool.offered else None
+            scaling.scale(pool, now, out)
+            held = gates.held_gate(pool, quotas, now.mono_ns) if pool.offered else None
             if held != pool.held:
                 pool.held, pool.held_since_ms = held, now.wall_ms
 
@@ -45,15 +47,19 @@ class Dispatch:
         while True:
             heads = []
             for index, sharer in enumerate(model.pools):
-                if sharer.offered and gates.pool_gate(sharer) is None and (cls := sharer.best()) is not None:
-                    heads.append((*sharer.heads[0][:2], index, cls))
+                if sharer.offered and gates.pool_gate(sharer) is None and (first := sharer.first()) is not None:
+                    heads.append((first, index))
             if not heads:
                 return
-            _, _, index, cls = min(heads)
-            self._start(cls, model.pools[index], now, out)
+            pool = model.pools[min(heads)[1]]
+            cls = pool.best()
+            if cls is None:
+                return
+            self._start(cls, pool, now, out)
 
     def _start(self, cls: ReadyClass, pool: Pool, now: Now, out: list[Decision]) -> None:
         backlog = self.backlog
+        pool.lines[cls.key.queue].started(cls)
         task = backlog.ready.take_first(cls, now, out)
         ref = task.ref
         if ref.deadline_ms is not None:

@@ -9,33 +9,34 @@ import msgspec
 
 from engine.contract.ids import task_id
 from engine.contract.why import Gate, Why
+from engine.scheduling import gate_words as words
 from engine.scheduling import gates
 from engine.scheduling.classes import ReadyClass
+from engine.scheduling.dependencies import Unmet
 from engine.scheduling.inputs import ClassKey, Now, TaskRef
-from engine.scheduling.pools import Model, Pool
-from engine.scheduling.ready import park_reason
-from engine.scheduling.task import LATER, PROMOTING, READY, RUNNING
+from engine.scheduling.task import READY, RUNNING
 
 if TYPE_CHECKING:
     from engine.scheduling.scheduler import Scheduler
 
-_WHEN_ENDS = "when a task ends"
 # Closed gates that neither the work nor the time that passes will open: somebody has to do something.
 _STUCK = frozenset(
     {
         gates.STORAGE,
         gates.DISPATCH,
+        gates.MAINTENANCE,
         gates.NO_QUEUE,
         gates.PAUSED,
         gates.NO_WORKER,
         gates.POOL_PAUSED,
+        gates.INACTIVE,
         gates.MODEL,
         gates.SPAWN,
     }
 )
 
 
-def explain_task(scheduler: Scheduler, ref: TaskRef, now: Now) -> Why:
+def explain_task(scheduler: Scheduler, ref: TaskRef, now: Now, unmet: Unmet) -> Why:
     """Every gate before this task in order, open ones too; the first closed one is the reason."""
     held = scheduler.backlog.tasks.get(ref.seq)
     about = task_id(ref.seq)
@@ -43,20 +44,23 @@ def explain_task(scheduler: Scheduler, ref: TaskRef, now: Now) -> Why:
         where = f" on {held.instance.id}" if held.instance is not None else ""
         return Why(scope="task", about=about, moving=True, summary=f"it runs{where}, attempt {held.attempt}")
     cls = scheduler.backlog.ready.probe(ClassKey(ref.queue, ref.tenant, ref.criteria))
-    found = [*_line(scheduler, cls, 1, now), _turn(cls, ref)]
-    found.insert(2, _time(scheduler, ref, now))
+    found = [*_line(scheduler, cls, 1, now), words.turn_gate(cls, ref)]
+    waits = [words.time_gate(scheduler, ref, now)]
+    if unmet:
+        waits.append(words.after_gate(len(unmet), tuple(task_id(seq) for seq, _ in unmet)))
+    found[2:2] = waits
     closed = next((gate for gate in found if gate.closed), None)
     summary = "nothing holds it: it starts next" if closed is None else closed.why
-    moving = closed is None or closed.name not in _STUCK
+    moving = closed is None or not _stuck(closed)
     return Why(scope="task", about=about, moving=moving, summary=summary, gates=tuple(found))
 
 
-def explain_queue(scheduler: Scheduler, name: str, now: Now) -> Why:
+def explain_queue(scheduler: Scheduler, name: str, now: Now, blocked: int) -> Why:
     """One gate for each thing that the queue's tasks wait for, with how many."""
-    found = _grouped(scheduler, now, name)
+    found = _grouped(scheduler, now, name, blocked)
     spec = scheduler.backlog.ready.queues.get(name)
     if not any(gate.closed for gate in found):
-        found.insert(0, _queue(scheduler, name, 0))
+        found.insert(0, words.queue_gate(scheduler, name, 0))
     if spec is not None and spec.draining:
         found.append(Gate(name="draining", closed=False, why="it takes no new tasks and works off those it has"))
     if spec is not None and spec.max_length is not None:
@@ -70,7 +74,9 @@ def explain_pool(scheduler: Scheduler, name: str, now: Now) -> Why:
         return _summed("pool", name, [_missing(f'pool "{name}" does not exist')])
     count = sum(cls.waiting for cls in pool.offered)
     work = f"{pool.busy} of {pool.total} instances work, {len(pool.idle)} are idle"
-    return _state("pool", name, count, work, [_engine(scheduler, count), _pool(pool, count, now)])
+    return _state(
+        "pool", name, count, work, [words.engine_gate(scheduler, count), words.pool_gate(scheduler, pool, count, now)]
+    )
 
 
 def explain_model(scheduler: Scheduler, name: str) -> Why:
@@ -80,16 +86,26 @@ def explain_model(scheduler: Scheduler, name: str) -> Why:
     count = sum(cls.waiting for cls in {cls for pool in model.pools for cls in pool.offered})
     limit = "" if model.total is None else f" of {model.total}"
     work = f"{model.reserved + model.outside}{limit} slots are taken"
-    return _state("model", name, count, work, [_engine(scheduler, count), _slots(model, count)])
+    return _state("model", name, count, work, [words.engine_gate(scheduler, count), words.slots_gate(model, count)])
 
 
-def explain_engine(scheduler: Scheduler, now: Now) -> Why:
+def explain_engine(scheduler: Scheduler, now: Now, blocked: int) -> Why:
     """One gate for each thing that any task waits for, with how many."""
-    found = _grouped(scheduler, now, None)
-    engine = _engine(scheduler, 0)
+    found = _grouped(scheduler, now, None, blocked)
+    engine = words.engine_gate(scheduler, 0)
     if engine.name not in {gate.name for gate in found if gate.closed}:
         found.insert(0, engine)
     return _summed("engine", "engine", found)
+
+
+def spawn_refusal(scheduler: Scheduler, name: str) -> str | None:
+    """Why a definition may not have another instance outside of pools."""
+    quotas = scheduler.fleet.quotas
+    definition = quotas.of(name)
+    if not definition.active:
+        return words.inactive(definition)
+    closed = gates.limits_gate(definition, quotas)
+    return None if closed is None else words.limit_reached(definition, quotas, closed)
 
 
 def task_gate(scheduler: Scheduler, seq: int, now: Now) -> str | None:
@@ -106,15 +122,20 @@ def task_gate(scheduler: Scheduler, seq: int, now: Now) -> str | None:
 
 def _line(scheduler: Scheduler, cls: ReadyClass, count: int, now: Now) -> list[Gate]:
     """The gates that all tasks of a class share, in the order in which the dispatcher meets them."""
-    found = [_engine(scheduler, count), _queue(scheduler, cls.key.queue, count), _class(cls, count)]
+    found = [
+        words.engine_gate(scheduler, count),
+        words.queue_gate(scheduler, cls.key.queue, count),
+        words.class_gate(cls, count),
+    ]
     if cls.pools:
-        answers = [_pool(pool, count, now) for pool in cls.pools]
+        answers = [words.pool_gate(scheduler, pool, count, now) for pool in cls.pools]
         found.append(next((answer for answer in answers if not answer.closed), answers[0]))
     return found
 
 
-def _grouped(scheduler: Scheduler, now: Now, queue: str | None) -> list[Gate]:
-    """What tasks wait for (of one queue, or all): the first closed gate of each class, equal ones added up, the biggest first."""
+def _grouped(scheduler: Scheduler, now: Now, queue: str | None, blocked: int) -> list[Gate]:
+    """What tasks wait for (of one queue, or all): the first closed gate of each class, equal ones added up, the biggest first. `blocked`
+    tasks wait for others; the scheduler has not been told of them."""
     found: dict[tuple[str, str], Gate] = {}
 
     def add(gate: Gate) -> None:
@@ -129,6 +150,8 @@ def _grouped(scheduler: Scheduler, now: Now, queue: str | None) -> list[Gate]:
             add(next((gate for gate in line if gate.closed), line[-1]))
     for gate in _times(scheduler, now, queue):
         add(gate)
+    if blocked:
+        add(words.after_gate(blocked))
     return sorted(found.values(), key=lambda gate: (not gate.closed, -gate.count))
 
 
@@ -138,7 +161,7 @@ def _times(scheduler: Scheduler, now: Now, queue: str | None) -> Iterator[Gate]:
     for due_ms, _, task in scheduler.backlog.later.window.rows():
         if queue is None or task.ref.queue == queue:
             waits[gates.DUE if task.due_ns is None else gates.BACKOFF].append(due_ms)
-    for name, words in ((gates.DUE, "scheduled for later"), (gates.BACKOFF, "waiting before another attempt")):
+    for name, why in ((gates.DUE, "scheduled for later"), (gates.BACKOFF, "waiting before another attempt")):
         times = waits[name]
         if times:
             yield Gate(
@@ -147,7 +170,7 @@ def _times(scheduler: Scheduler, now: Now, queue: str | None) -> Iterator[Gate]:
                 count=len(times),
                 opens="at its time",
                 opens_ms=max(times[0], now.wall_ms),
-                why=words,
+                why=why,
             )
 
 
@@ -156,147 +179,23 @@ def _summed(scope: str, about: str, found: list[Gate]) -> Why:
     counts = ", ".join(f"{gate.count} {gate.name}" for gate in closed if gate.count)
     summary = f"waiting: {counts}" if counts else closed[0].why if closed else "nothing is held"
     # An engine that starts nothing holds nothing up while nothing waits.
-    moving = not any(gate.name in _STUCK and (gate.count or gate.name != gates.DISPATCH) for gate in closed)
+    idle = (gates.DISPATCH, gates.MAINTENANCE)
+    moving = not any(_stuck(gate) and (gate.count or gate.name not in idle) for gate in closed)
     return Why(scope=scope, about=about, moving=moving, summary=summary, gates=tuple(found))
 
 
 def _state(scope: str, about: str, waiting: int, work: str, found: list[Gate]) -> Why:
     closed = next((gate for gate in found if gate.closed), None)
     held = f"; {closed.why}" if closed is not None and waiting else ""
-    moving = closed is None or not waiting or closed.name not in _STUCK
+    moving = closed is None or not waiting or not _stuck(closed)
     return Why(
         scope=scope, about=about, moving=moving, summary=f"{work}, waiting tasks: {waiting}{held}", gates=tuple(found)
     )
 
 
+def _stuck(gate: Gate) -> bool:
+    return gate.name in _STUCK or gate.opens == words.NEVER
+
+
 def _missing(why: str) -> Gate:
-    return Gate(name=gates.NO_WORKER, closed=True, opens="never by itself", why=why)
-
-
-# -- one gate each ---------------------------------------------------------------------------------------------------
-
-
-def _engine(scheduler: Scheduler, count: int) -> Gate:
-    closed = gates.engine_gate(scheduler.storage_ok, scheduler.dispatch)
-    if closed is None:
-        return Gate(name=gates.DISPATCH, closed=False, count=count, why="the engine starts tasks")
-    if closed == gates.STORAGE:
-        why, opens, fix = (
-            "the database cannot be written",
-            "when a write succeeds; it is tried again and again",
-            "aiwm doctor",
-        )
-    else:
-        why = "the engine starts no tasks" + (f": {scheduler.dispatch_reason}" if scheduler.dispatch_reason else "")
-        opens, fix = "when an engine runs that does", "aiwm engine run"
-    return Gate(
-        name=closed, closed=True, count=count, since_ms=scheduler.closed_since_ms, opens=opens, why=why, fix=fix
-    )
-
-
-def _queue(scheduler: Scheduler, name: str, count: int) -> Gate:
-    spec = scheduler.backlog.ready.queues.get(name)
-    closed = gates.queue_gate(spec)
-    if closed is None:
-        return Gate(name="queue", closed=False, count=count, why=f"queue {name} is open")
-    if closed == gates.NO_QUEUE:
-        return Gate(
-            name=closed, closed=True, count=count, opens="when it is created", why=f'queue "{name}" does not exist'
-        )
-    return Gate(
-        name=closed,
-        closed=True,
-        count=count,
-        since_ms=scheduler.backlog.ready.paused_since_ms.get(name),
-        opens="when somebody resumes it",
-        why=f"queue {name} is paused",
-        fix=f"aiwm queue resume {name}",
-    )
-
-
-def _time(scheduler: Scheduler, ref: TaskRef, now: Now) -> Gate:
-    held = scheduler.backlog.tasks.get(ref.seq)
-    due_ms, retrying = ref.due_ms, ref.retrying
-    if held is not None:
-        retrying = held.due_ns is not None or ref.retrying
-        due_ms = held.due_ms if held.state in (LATER, PROMOTING) else None
-        if held.state == LATER and held.due_ns is not None:
-            due_ms = now.wall_ms + max(0, held.due_ns - now.mono_ns) // 1_000_000
-    if due_ms is None or due_ms <= now.wall_ms:
-        return Gate(name=gates.DUE, closed=False, count=1, why="it waits for no time")
-    why = f"waits before attempt {ref.attempt + 1}" if retrying else "is scheduled for later"
-    name = gates.BACKOFF if retrying else gates.DUE
-    return Gate(name=name, closed=True, count=1, opens="at its time", opens_ms=due_ms, why=why)
-
-
-def _class(cls: ReadyClass, count: int) -> Gate:
-    if cls.parked is None:
-        names = ", ".join(pool.name for pool in cls.pools)
-        return Gate(name=gates.NO_WORKER, closed=False, count=count, why=f"served by {names}")
-    return Gate(
-        name=cls.parked,
-        closed=True,
-        count=count,
-        since_ms=cls.since_ms or None,
-        opens="never by itself",
-        why=park_reason(cls),
-    )
-
-
-def _pool(pool: Pool, count: int, now: Now) -> Gate:
-    """What this pool says to a task that could start on it."""
-    closed = gates.pool_gate(pool)
-    if closed is None:
-        return Gate(name=gates.INSTANCE, closed=False, count=count, why=f"{pool.name} has {len(pool.idle)} idle")
-    if closed in (gates.SLOTS, gates.MODEL) and pool.model is not None:
-        return _slots(pool.model, count)
-    since = pool.held_since_ms if pool.held is not None else None
-    if closed == gates.POOL_PAUSED:
-        name, opens = closed, "when somebody resumes it"
-        why = f"pool {pool.name} is paused"
-        return Gate(name=name, closed=True, count=count, since_ms=since, opens=opens, why=why)
-    closed = gates.held_gate(pool, now.mono_ns)
-    largest = pool.spec.max_total
-    if closed == gates.POOL_MAX:
-        why = f"{pool.name} has {pool.total} of at most {largest} instances, none is idle"
-        fix = f"aiwm pool scale {pool.name} --max-total {largest + 1}"
-        return Gate(name=closed, closed=True, count=count, since_ms=since, opens=_WHEN_ENDS, why=why, fix=fix)
-    if closed == gates.SPAWN:
-        at = now.wall_ms + (pool.retry_ns - now.mono_ns) // 1_000_000
-        why = f"the last instance of {pool.name} did not come up"
-        return Gate(
-            name=gates.SPAWN,
-            closed=True,
-            count=count,
-            since_ms=since,
-            opens="when it tries again",
-            opens_ms=at,
-            why=why,
-        )
-    why = f"{pool.name} starts {max(1, pool.starting)} more"
-    return Gate(name=gates.STARTING, closed=True, count=count, since_ms=since, opens="when it is up", why=why)
-
-
-def _slots(model: Model, count: int) -> Gate:
-    free = model.free
-    if free is None or free > 0:
-        why = f"{model.name} has no limit" if free is None else f"{model.name} has {free} of {model.total} slots free"
-        return Gate(name=gates.SLOTS, closed=False, count=count, why=why)
-    if not model.total:
-        name, why, opens = gates.MODEL, f"model {model.name} is not ready", "when it is loaded"
-    else:
-        others = f", {model.outside} of them not by tasks" if model.outside else ""
-        name, why, opens = gates.SLOTS, f"all {model.total} slots of {model.name} are taken{others}", _WHEN_ENDS
-    return Gate(name=name, closed=True, count=count, since_ms=model.since_ms, opens=opens, why=why)
-
-
-def _turn(cls: ReadyClass, ref: TaskRef) -> Gate:
-    """How many tasks go first on the pools that serve this class; those that are on disk only are not seen."""
-    rivals = {other for pool in cls.pools for other in pool.offered} | {cls}
-    ahead = sum(other.window.before(ref.rank, ref.seq) for other in rivals)
-    edge = cls.window.edge
-    more = edge is not None and (ref.rank, ref.seq) > edge
-    if not ahead and not more:
-        return Gate(name=gates.TURN, closed=False, count=1, why="it is the first")
-    why = f"tasks that go first by rank: {'at least ' if more else ''}{ahead}"
-    return Gate(name=gates.TURN, closed=True, count=1, opens="when they have started", why=why)
+    return Gate(name=gates.NO_WORKER, closed=True, opens=words.NEVER, why=why)

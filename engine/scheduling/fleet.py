@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-from engine.scheduling import gates
-from engine.scheduling.decisions import Decision, RetireInstance, SpawnInstance
-from engine.scheduling.inputs import InstanceGone, InstanceReady, Now, PoolChanged, SlotsChanged
+from engine.scheduling.decisions import Decision, RetireInstance
+from engine.scheduling.definitions import Definition
+from engine.scheduling.inputs import (
+    DefinitionChanged,
+    EngineLimits,
+    InstanceGone,
+    InstanceReady,
+    InstancesOutside,
+    Now,
+    PoolChanged,
+    SlotsChanged,
+)
 from engine.scheduling.pools import Instance, Model, Pool
+from engine.scheduling.quotas import Quotas
+from engine.scheduling.scaling import Scaling
 from engine.scheduling.task import Task
 
 _SPAWN_PAUSE_MS = 500
@@ -15,13 +26,15 @@ _SPAWN_PAUSE_MAX_MS = 30_000
 class Fleet:
     """Pools by name, instances by id, models by name. `touched` collects the pools that something happened to since the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, day_offset_ms: int = 0, look_ms: int = 1_000) -> None:
         self.pools: dict[str, Pool] = {}
         self.removed: dict[str, Pool] = {}  # pools that are no more but whose instances are
         self.instances: dict[str, Instance] = {}
         self.models: dict[str, Model] = {}
         self.touched: dict[Pool, None] = {}
         self.resting: dict[Pool, None] = {}  # pools that pause after failed spawns
+        self.quotas = Quotas(self.touched, day_offset_ms=day_offset_ms, look_ms=look_ms)
+        self.scaling = Scaling(self.pools, self.touched, self.quotas)
 
     def model(self, name: str) -> Model:
         model = self.models.get(name)
@@ -29,24 +42,27 @@ class Fleet:
             model = self.models[name] = Model(name)
         return model
 
+    # -- pools, definitions and limits change ------------------------------------------------------------------------
+
     def pool_changed(self, inp: PoolChanged, out: list[Decision]) -> None:
+        definition = self.quotas.of(inp.definition)
         pool = self.pools.get(inp.name) or self.removed.pop(inp.name, None)
         if pool is None:
-            pool = Pool(inp)
+            pool = Pool(inp, definition)
+        else:
+            self._unlink(pool)
         self.pools[inp.name] = pool
-        before, pool.spec = pool.spec, inp
+        before, pool.spec, pool.definition = pool.spec, inp, definition
+        definition.pools.append(pool)
         if (before.definition, before.revision) != (inp.definition, inp.revision):
             pool.failures = pool.retry_ns = 0
             for instance in list(pool.instances.values()):
-                self._retire(instance, "its definition changed", out)
-        if pool.model is not None:
-            pool.model.pools.remove(pool)
-            self._touch_model(pool.model)
+                self.scaling.retire(instance, "its definition changed", out)
         pool.model = None if inp.model is None else self.model(inp.model)
         if pool.model is not None:
             pool.model.pools.append(pool)
         for instance in list(pool.idle.values())[: max(0, pool.total - pool.leaving - inp.max_total)]:
-            self._retire(instance, f"{inp.name} has at most {inp.max_total} instances now", out)
+            self.scaling.retire(instance, f"{inp.name} has at most {inp.max_total} instances now", out)
         self.touched[pool] = None
 
     def pool_removed(self, name: str, out: list[Decision]) -> None:
@@ -54,15 +70,35 @@ class Fleet:
         if pool is None:
             return
         for instance in list(pool.instances.values()):
-            self._retire(instance, "its pool was removed", out)
-        if pool.model is not None:
-            pool.model.pools.remove(pool)
-            pool.model = None
+            self.scaling.retire(instance, "its pool was removed", out)
+        self._unlink(pool)
         if pool.total:
             pool.failures = pool.retry_ns = 0
             self.removed[name] = pool
         self.touched.pop(pool, None)
         self.resting.pop(pool, None)
+        self.scaling.forget(pool)
+
+    def definition_changed(self, inp: DefinitionChanged, now: Now, out: list[Decision], *, known: bool = True) -> None:
+        definition = self.quotas.changed(inp, now, known=known)
+        if not inp.active:
+            why = "its definition is not active" if known else "its definition was removed"
+            for pool in definition.pools:
+                for instance in list(pool.instances.values()):
+                    self.scaling.retire(instance, why, out)
+        self.scaling.trim(out)
+        self.scaling.room()
+
+    def engine_limits(self, inp: EngineLimits, out: list[Decision]) -> None:
+        self.quotas.max_instances = inp.max_instances
+        self.scaling.trim(out)
+        self.scaling.room()
+
+    def instances_outside(self, inp: InstancesOutside, out: list[Decision]) -> None:
+        if self.quotas.instances_outside(inp):
+            self.scaling.room()
+        else:
+            self.scaling.trim(out)
 
     def slots_changed(self, inp: SlotsChanged, now: Now) -> None:
         model = self.model(inp.model)
@@ -70,23 +106,28 @@ class Fleet:
         self._note_slots(model, now)
         self._touch_model(model)
 
-    def instance_ready(self, inp: InstanceReady, out: list[Decision]) -> None:
+    # -- instances come and go ---------------------------------------------------------------------------------------
+
+    def instance_ready(self, inp: InstanceReady, now: Now, out: list[Decision]) -> None:
         if inp.id in self.instances:
             return
         pool = self.pools.get(inp.pool) or self.removed.get(inp.pool)
         if pool is None:
             out.append(RetireInstance(inp.id, "its pool was removed"))
             return
-        if inp.answers_spawn and pool.starting:
-            pool.starting -= 1
-        instance = Instance(inp.id, pool)
+        if inp.answers_spawn and pool.spawning:
+            definition = pool.spawning.popleft()
+        else:
+            definition = pool.definition
+            self.quotas.added(definition)
+        instance = Instance(inp.id, pool, definition, now.mono_ns)
         self.instances[inp.id] = pool.instances[inp.id] = pool.idle[inp.id] = instance
         if inp.pool not in self.pools:
-            self._retire(instance, "its pool was removed", out)
+            self.scaling.retire(instance, "its pool was removed", out)
         elif inp.revision is not None and inp.revision != pool.spec.revision:
-            self._retire(instance, "its definition changed", out)
+            self.scaling.retire(instance, "its definition changed", out)
         else:
-            self._retire_surplus(instance, out)
+            self.scaling.check(instance, now, out)
         self._touch(pool)
 
     def instance_gone(self, inp: InstanceGone, now: Now) -> None:
@@ -100,30 +141,27 @@ class Fleet:
             pool.leaving -= 1
         if instance.task is not None:
             instance.task.instance = None
-        if pool.name not in self.pools:
-            if not pool.total:
-                self.removed.pop(pool.name, None)
-            return
-        if inp.crashed and not instance.served:
+        self._left(pool, instance.definition, leaving=instance.retire is not None)
+        if inp.crashed and not instance.served and pool.name in self.pools:
             self._pause(pool, now)
-        self.touched[pool] = None
 
     def spawn_failed(self, name: str, now: Now) -> None:
         pool = self.pools.get(name) or self.removed.get(name)
         if pool is None:
             return
-        pool.starting = max(0, pool.starting - 1)
+        if pool.spawning:
+            self._left(pool, pool.spawning.popleft())
         if name in self.pools:
             self._pause(pool, now)
             self.touched[pool] = None
-        elif not pool.total:
-            del self.removed[name]
 
     def retire_requested(self, identifier: str, out: list[Decision]) -> None:
         instance = self.instances.get(identifier)
         if instance is not None:
-            self._retire(instance, "asked by an operator", out)
+            self.scaling.retire(instance, "asked by an operator", out)
             self._touch(instance.pool)
+
+    # -- tasks come and go -------------------------------------------------------------------------------------------
 
     def take(self, pool: Pool, task: Task, now: Now) -> Instance:
         """The idle instance that runs the task, and the slot it needs, are taken. The instance that rested last goes first: the others may
@@ -131,12 +169,15 @@ class Fleet:
         _, instance = pool.idle.popitem()
         instance.task = task
         task.instance = instance
+        pool.start_ns = now.mono_ns
         model = pool.model
         if model is not None:
             task.model = model
             model.reserved += 1
             if model.total is not None:
                 self._note_slots(model, now)
+        if pool.definition.budget.limited:
+            self.quotas.started(pool.definition, task, now)
         return instance
 
     def release(self, task: Task, now: Now, out: list[Decision]) -> None:
@@ -148,6 +189,8 @@ class Fleet:
             if model.total is not None:
                 self._note_slots(model, now)
                 self._touch_model(model)
+        if task.definition is not None:
+            self.quotas.ended(task.definition, task, now)
         instance = task.instance
         if instance is None:
             return
@@ -159,49 +202,48 @@ class Fleet:
         if instance.retire is not None:
             out.append(RetireInstance(instance.id, instance.retire))
         else:
+            instance.idle_ns = now.mono_ns
             pool.idle[instance.id] = instance
-            self._retire_surplus(instance, out)
+            self.scaling.check(instance, now, out)
         self._touch(pool)
 
-    def scale(self, pool: Pool, now: Now, out: list[Decision]) -> None:
-        """Spawn what the pool lacks: for tasks that wait while nobody is idle, and to keep its minimum idle."""
-        spec = pool.spec
-        missing = spec.min_idle - len(pool.idle) - pool.starting
-        demand = 0
-        if pool.offered and not pool.idle:
-            demand = pool.waiting(spec.max_total) - pool.starting
-            free = None if pool.model is None else pool.model.free
-            if free is not None:
-                demand = min(demand, free - pool.starting)
-        wanted = max(missing, demand)
-        if wanted <= 0 or spec.paused or gates.spawn_gate(pool, now.mono_ns) is not None:
-            return
-        reason = f"{spec.min_idle} shall be idle" if missing >= demand else "tasks wait and nobody is idle"
-        for _ in range(min(wanted, spec.max_total - pool.total)):
-            pool.starting += 1
-            out.append(SpawnInstance(pool.name, reason))
+    # -- time --------------------------------------------------------------------------------------------------------
 
-    def wake(self, now: Now) -> None:
-        """Touch the pools whose pause after failed spawns is over."""
+    def wake(self, now: Now, out: list[Decision]) -> None:
+        """What the time alone changes: pauses after failed spawns end, windows open, instances have rested or lived long enough."""
         for pool in [pool for pool in self.resting if pool.retry_ns <= now.mono_ns]:
             del self.resting[pool]
             self.touched[pool] = None
+        self.quotas.wake(now)
+        self.scaling.wake(now, out)
+
+    def next_ns(self) -> int | None:
+        """The monotonic time of the next `wake`."""
+        times = [pool.retry_ns for pool in self.resting]
+        times += [at for at in (self.quotas.timers.next_ns(), self.scaling.timers.next_ns()) if at is not None]
+        return min(times, default=None)
 
     def touch_all(self) -> None:
         self.touched.update(dict.fromkeys(self.pools.values()))
 
-    def _retire_surplus(self, instance: Instance, out: list[Decision]) -> None:
-        pool = instance.pool
-        if pool.total - pool.leaving > pool.spec.max_total:
-            self._retire(instance, f"{pool.name} has at most {pool.spec.max_total} instances", out)
+    # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _retire(self, instance: Instance, reason: str, out: list[Decision]) -> None:
-        if instance.retire is not None:
-            return
-        instance.retire = reason
-        instance.pool.leaving += 1
-        if instance.pool.idle.pop(instance.id, None) is not None:
-            out.append(RetireInstance(instance.id, reason))
+    def _left(self, pool: Pool, definition: Definition, *, leaving: bool = False) -> None:
+        """A pool has one instance less, or one less on its way."""
+        self.quotas.gone(definition, leaving=leaving)
+        if pool.name in self.pools:
+            self.touched[pool] = None
+        elif not pool.total:
+            self.removed.pop(pool.name, None)
+        self.scaling.room()
+
+    def _unlink(self, pool: Pool) -> None:
+        if pool in pool.definition.pools:
+            pool.definition.pools.remove(pool)
+        if pool.model is not None:
+            pool.model.pools.remove(pool)
+            self._touch_model(pool.model)
+            pool.model = None
 
     def _pause(self, pool: Pool, now: Now) -> None:
         pool.failures += 1

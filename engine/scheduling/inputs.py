@@ -63,7 +63,8 @@ class TaskRef(msgspec.Struct, frozen=True, gc=False):
 
     `rank` is `due_ms - priority * aging_ms`, written at submit and never changed (smaller first, then `seq`). `due_ms` (Unix ms) is set
     while the row is `scheduled`, or `retrying` (`retrying` is then True), and None once it is `pending`. `attempt` counts started
-    attempts, `crashes` those that ended in a crash. `max_attempts` None means the queue's. `deadline_ms` is Unix ms."""
+    attempts, `crashes` those that ended in a crash. `max_attempts` None means the queue's. `deadline_ms` is Unix ms. `submitted_ms` (0:
+    not known) is for words only: how long it has been waiting."""
 
     seq: int
     queue: str
@@ -77,6 +78,7 @@ class TaskRef(msgspec.Struct, frozen=True, gc=False):
     deadline_ms: int | None = None
     on_crash: Literal["retry", "dead-letter"] = "retry"
     retrying: bool = False
+    submitted_ms: int = 0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -100,6 +102,7 @@ class QueueChanged(msgspec.Struct, frozen=True):
     draining: bool = False
     retry: RetryPolicy = RetryPolicy()
     max_length: int | None = None
+    pause_reason: str = ""
 
 
 class QueueRemoved(msgspec.Struct, frozen=True):
@@ -108,7 +111,10 @@ class QueueRemoved(msgspec.Struct, frozen=True):
 
 class PoolChanged(msgspec.Struct, frozen=True):
     """A pool exists and looks like this. Instances of another `definition` or `revision` (its digest) than the one given are retired:
-    idle ones now, busy ones when their task ends. `model` names what its tasks need a slot of, None when nothing."""
+    idle ones now, busy ones when their task ends. `model` names what its tasks need a slot of, None when nothing.
+
+    An instance is retired when it has run `max_tasks` tasks or is `max_age_ms` old (0: never), and, above `min_idle`, after `cooldown_ms`
+    without work; never while it runs a task."""
 
     name: str
     definition: str
@@ -118,10 +124,44 @@ class PoolChanged(msgspec.Struct, frozen=True):
     model: str | None = None
     paused: bool = False
     revision: str = ""
+    max_tasks: int = 0
+    max_age_ms: int = 0
+    cooldown_ms: int = 60_000
 
 
 class PoolRemoved(msgspec.Struct, frozen=True):
     name: str
+
+
+class DefinitionChanged(msgspec.Struct, frozen=True):
+    """A worker definition exists and looks like this; 0 is no limit. Minutes slide, days begin at local midnight. Only an `active` one gets
+    new instances and tasks; of one that nobody told of, the scheduler assumes that it is active and has no limits."""
+
+    name: str
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    tokens_per_day: int = 0
+    max_instances: int = 0
+    active: bool = True
+
+
+class DefinitionRemoved(msgspec.Struct, frozen=True):
+    """It gets no new instances and tasks until it exists again."""
+
+    name: str
+
+
+class EngineLimits(msgspec.Struct, frozen=True):
+    """Over all pools and the instances outside of them; 0 is no limit."""
+
+    max_instances: int = 0
+
+
+class InstancesOutside(msgspec.Struct, frozen=True, gc=False):
+    """So many instances of a definition exist that belong to no pool (spawned directly). They count against the limits."""
+
+    definition: str
+    count: int
 
 
 class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
@@ -248,6 +288,36 @@ class SlotsChanged(msgspec.Struct, frozen=True, gc=False):
     outside: int = 0
 
 
+class BudgetReserve(msgspec.Struct, frozen=True, gc=False):
+    """Somebody is about to call a definition's model and expects it to take so many tokens, in and out. Answered at once by GrantBudget or
+    DenyBudget. `id` is the call's own; a denied one asks again under the same id and so keeps its place before those that came later."""
+
+    id: int
+    definition: str
+    tokens: int
+
+
+class BudgetSettle(msgspec.Struct, frozen=True, gc=False):
+    """A granted call ended and took so many tokens. What it did not take is given back where it was reserved; what it took beyond its
+    estimate counts from now on."""
+
+    id: int
+    tokens: int
+
+
+class BudgetCancel(msgspec.Struct, frozen=True, gc=False):
+    """A granted call was not made, or a denied one is not asked for any more."""
+
+    id: int
+
+
+class BudgetRestored(msgspec.Struct, frozen=True):
+    """What `Scheduler.budget_buckets` said before this engine started: (start of a minute, Unix ms; calls; tokens)."""
+
+    definition: str
+    buckets: tuple[tuple[int, int, int], ...]
+
+
 class StorageFailed(msgspec.Struct, frozen=True):
     """A commit failed: nothing that needs one is decided until StorageRecovered."""
 
@@ -257,10 +327,12 @@ class StorageRecovered(msgspec.Struct, frozen=True):
 
 
 class DispatchEnabled(msgspec.Struct, frozen=True):
-    """Whether tasks may start at all. `reason` says why not: "drain", or "no command waits for work"."""
+    """Whether tasks may start at all. `reason` says why not: "no command waits for work", or an operator's own words when it is for
+    `maintenance`, which somebody has to end."""
 
     enabled: bool
     reason: str = ""
+    maintenance: bool = False
 
 
 class Recover(msgspec.Struct, frozen=True):
@@ -284,5 +356,7 @@ FleetInput = (
     | RetireRequested
     | SlotsChanged
 )
+LimitInput = DefinitionChanged | DefinitionRemoved | EngineLimits | InstancesOutside
+BudgetInput = BudgetReserve | BudgetSettle | BudgetCancel | BudgetRestored
 EngineInput = StorageFailed | StorageRecovered | DispatchEnabled | Recover | Tick
-Input = TaskInput | PageInput | FleetInput | EngineInput
+Input = TaskInput | PageInput | FleetInput | LimitInput | BudgetInput | EngineInput

@@ -121,13 +121,15 @@ class ReadySet:
         if self.queues.pop(name, None) is not None:
             self.paused_since_ms.pop(name, None)
             self.refresh(now, out, name)
+            for pool in self._fleet.pools.values():
+                pool.lines.pop(name, None)
 
     def refresh(self, now: Now, out: list[Decision], queue: str | None = None) -> None:
         """Look again at which pools serve which class, of one queue or of all."""
         for cls in self.table.by_key.values():
             if queue is None or cls.key.queue == queue:
                 for pool in cls.pools:
-                    pool.offered.pop(cls, None)
+                    pool.withdraw(cls)
                 self._place(cls, now)
                 if cls.parked is not None and cls.waiting:
                     self._announce(cls, out)
@@ -223,7 +225,7 @@ class ReadySet:
     def _drop_class(self, cls: ReadyClass) -> None:
         """Leave a class and its tasks to the disk."""
         for pool in cls.pools:
-            pool.offered.pop(cls, None)
+            pool.withdraw(cls)
         for row in cls.window.forget():
             del self._tasks[row[1]]
         del self.table.by_key[cls.key]
@@ -253,7 +255,7 @@ class ReadySet:
         if first is None:
             cls.offered = False
             for pool in cls.pools:
-                pool.offered.pop(cls, None)
+                pool.withdraw(cls)
             self._note_rest(cls)
         elif cls.offered:
             for pool in cls.pools:

@@ -7,20 +7,28 @@ import msgspec
 from engine.contract.why import Why
 from engine.scheduling import explain, gates
 from engine.scheduling.backlog import Backlog
+from engine.scheduling.budget import BudgetState
 from engine.scheduling.decisions import CancelTask, DeadLetter, Decision, Requeue, WakeAt
+from engine.scheduling.dependencies import Unmet
 from engine.scheduling.dispatch import Dispatch
 from engine.scheduling.fleet import Fleet
 from engine.scheduling.inputs import (
+    BudgetInput,
     CancelRequested,
     ClassesLoaded,
     DeadlinesLoaded,
+    DefinitionChanged,
+    DefinitionRemoved,
     DispatchEnabled,
     DueLoaded,
     EngineInput,
+    EngineLimits,
     FleetInput,
     Input,
     InstanceGone,
     InstanceReady,
+    InstancesOutside,
+    LimitInput,
     Now,
     Outcome,
     PageInput,
@@ -54,7 +62,8 @@ _NEVER = 2**63 - 1
 class SchedulerConfig(msgspec.Struct, frozen=True):
     """Bounds. At most `classes` classes of `window` tasks each are in memory, and `later` tasks that wait for a time; when there are more
     classes, others get their turn every `rotate_ms`. A task that crashed `max_crashes` times is dead. The wall clock may jump, so it is
-    looked at again after `clock_check_ms` at the latest while something waits for it."""
+    looked at again after `clock_check_ms` at the latest while something waits for it. `day_offset_ms` is local time minus UTC: days of
+    budgets begin at local midnight."""
 
     window: int = 512
     classes: int = 256
@@ -62,6 +71,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     rotate_ms: int = 1_000
     max_crashes: int = 2
     clock_check_ms: int = 1_000
+    day_offset_ms: int = 0
 
 
 class Scheduler:
@@ -69,7 +79,7 @@ class Scheduler:
 
     def __init__(self, config: SchedulerConfig | None = None) -> None:
         self.config = config = config or SchedulerConfig()
-        self.fleet = Fleet()
+        self.fleet = Fleet(day_offset_ms=config.day_offset_ms, look_ms=config.clock_check_ms)
         self.backlog = Backlog(
             self.fleet,
             window=config.window,
@@ -80,8 +90,7 @@ class Scheduler:
         )
         self._dispatch = Dispatch(self.fleet, self.backlog)
         self.storage_ok = True
-        self.dispatch = True
-        self.dispatch_reason = ""
+        self.dispatch = DispatchEnabled(True)
         self.closed_since_ms: int | None = None  # since when nothing may start at all
         self._wake_ns = _NEVER
 
@@ -91,7 +100,7 @@ class Scheduler:
         self._take(inp, now, out)
         if now.mono_ns >= self._wake_ns:
             self._advance(now, out)
-        if self.fleet.touched:
+        while self.fleet.touched:
             if gates.engine_gate(self.storage_ok, self.dispatch) is None:
                 self._dispatch.settle(now, out)
             else:
@@ -123,15 +132,29 @@ class Scheduler:
         task.verdict = self._judge(task, outcome, now, retryable, error_code)
         return task.verdict
 
+    # -- budgets -----------------------------------------------------------------------------------------------------
+
+    def budget(self, definition: str, now: Now) -> BudgetState:
+        """What a definition's calls use, and when the next one may be made."""
+        return self.fleet.quotas.state(definition, now)
+
+    def budget_buckets(self, definition: str) -> tuple[tuple[int, int, int], ...]:
+        """What to store after a grant or a settlement, for BudgetRestored after a restart."""
+        return self.fleet.quotas.buckets(definition)
+
+    def spawn_refusal(self, definition: str) -> str | None:
+        """Why a definition may not have another instance outside of pools now, in a sentence; None if it may."""
+        return explain.spawn_refusal(self, definition)
+
     # -- why ---------------------------------------------------------------------------------------------------------
 
-    def explain_task(self, task: TaskRef, now: Now) -> Why:
-        """Why this task does not run now. Its row is given, since it may be on disk only."""
-        return explain.explain_task(self, task, now)
+    def explain_task(self, task: TaskRef, now: Now, unmet: Unmet = ()) -> Why:
+        """Why this task does not run now. Its row is given, since it may be on disk only, and the tasks that it waits for."""
+        return explain.explain_task(self, task, now, unmet)
 
-    def explain_queue(self, name: str, now: Now) -> Why:
-        """What the waiting tasks of a queue wait for: one gate each, the first closed one."""
-        return explain.explain_queue(self, name, now)
+    def explain_queue(self, name: str, now: Now, blocked: int = 0) -> Why:
+        """What the waiting tasks of a queue wait for: one gate each, the first closed one. `blocked` of them wait for other tasks."""
+        return explain.explain_queue(self, name, now, blocked)
 
     def explain_pool(self, name: str, now: Now) -> Why:
         """Why a pool starts nothing."""
@@ -141,9 +164,9 @@ class Scheduler:
         """Why a model's slots let nothing start."""
         return explain.explain_model(self, name)
 
-    def explain_engine(self, now: Now) -> Why:
-        """What everything that waits waits for, grouped by first closed gate."""
-        return explain.explain_engine(self, now)
+    def explain_engine(self, now: Now, blocked: int = 0) -> Why:
+        """What everything that waits waits for, grouped by first closed gate. `blocked` tasks wait for other tasks."""
+        return explain.explain_engine(self, now, blocked)
 
     def task_gate(self, seq: int, now: Now) -> str | None:
         """The first closed gate of a waiting task that is in memory, in one word; None for any other task."""
@@ -159,10 +182,14 @@ class Scheduler:
             self._ended(inp, now, out)
         elif isinstance(inp, TaskInput):
             self._take_task(inp, now, out)
+        elif isinstance(inp, BudgetInput):
+            self.fleet.quotas.take(inp, now, out)
         elif isinstance(inp, PageInput):
             self._take_page(inp, now, out)
         elif isinstance(inp, FleetInput):
             self._take_fleet(inp, now, out)
+        elif isinstance(inp, LimitInput):
+            self._take_limit(inp, now, out)
         elif isinstance(inp, EngineInput):
             self._take_engine(inp, now, out)
 
@@ -201,7 +228,7 @@ class Scheduler:
                 self.fleet.pool_removed(inp.name, out)
                 self.backlog.ready.refresh(now, out)
             case InstanceReady():
-                self.fleet.instance_ready(inp, out)
+                self.fleet.instance_ready(inp, now, out)
             case SpawnFailed():
                 self.fleet.spawn_failed(inp.pool, now)
             case InstanceGone():
@@ -210,6 +237,17 @@ class Scheduler:
                 self.fleet.retire_requested(inp.id, out)
             case SlotsChanged():
                 self.fleet.slots_changed(inp, now)
+
+    def _take_limit(self, inp: LimitInput, now: Now, out: list[Decision]) -> None:
+        match inp:
+            case DefinitionChanged():
+                self.fleet.definition_changed(inp, now, out)
+            case DefinitionRemoved():
+                self.fleet.definition_changed(DefinitionChanged(inp.name, active=False), now, out, known=False)
+            case InstancesOutside():
+                self.fleet.instances_outside(inp, out)
+            case EngineLimits():
+                self.fleet.engine_limits(inp, out)
 
     def _take_engine(self, inp: EngineInput, now: Now, out: list[Decision]) -> None:
         match inp:
@@ -222,7 +260,7 @@ class Scheduler:
                 self.backlog.repeat(out)
                 self._wake_ns = now.mono_ns
             case DispatchEnabled():
-                self.dispatch, self.dispatch_reason = inp.enabled, inp.reason
+                self.dispatch = inp
                 self._note_closed(now)
             case Recover():
                 self.backlog.recover()
@@ -297,7 +335,7 @@ class Scheduler:
 
     def _advance(self, now: Now, out: list[Decision]) -> None:
         self._wake_ns = _NEVER
-        self.fleet.wake(now)
+        self.fleet.wake(now, out)
         if self.storage_ok:
             self.backlog.advance(now, out)
 
@@ -326,8 +364,9 @@ class Scheduler:
             if first is not None:
                 wait_ms = min(max(first[0] - now.wall_ms, 0), self.config.clock_check_ms)
                 wake = min(wake, now.mono_ns + wait_ms * _MS)
-        if self.fleet.resting:
-            wake = min(wake, *(pool.retry_ns for pool in self.fleet.resting))
+        fleet = self.fleet.next_ns()
+        if fleet is not None:
+            wake = min(wake, fleet)
         if backlog.ready.table.overflow and not backlog.ready.table.load and backlog.ready.turn_over():
             wake = min(wake, backlog.ready.table.next_ns)
         if wake < self._wake_ns:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 from engine.scheduling.inputs import TaskRef
 
 if TYPE_CHECKING:
+    from engine.scheduling.definitions import Definition
     from engine.scheduling.pools import Instance, Model
     from engine.scheduling.retry import Verdict
 
@@ -19,7 +20,19 @@ RUNNING: Final = 3  # from StartTask to TaskEnded
 class Task:
     """A row and what has become of it here."""
 
-    __slots__ = ("attempt", "cancelling", "crashes", "due_ms", "due_ns", "instance", "model", "ref", "state", "verdict")
+    __slots__ = (
+        "attempt",
+        "cancelling",
+        "crashes",
+        "definition",
+        "due_ms",
+        "due_ns",
+        "instance",
+        "model",
+        "ref",
+        "state",
+        "verdict",
+    )
 
     def __init__(self, ref: TaskRef) -> None:
         self.ref = ref
@@ -30,6 +43,7 @@ class Task:
         self.due_ns: int | None = None  # a retry's time on the monotonic clock
         self.instance: Instance | None = None
         self.model: Model | None = None  # whose slot it holds
+        self.definition: Definition | None = None  # in whose windows its calls are expected
         self.cancelling = False
         self.verdict: Verdict | None = None  # what is being committed about the running attempt
 

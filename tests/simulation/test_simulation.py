@@ -14,6 +14,7 @@ from multiprocessing import get_context
 import pytest
 
 from engine.scheduling import fleet, gates, simulate
+from engine.scheduling.lines import Share
 from engine.scheduling.pools import Instance, Model, Pool
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.simulation.disk import Disk
@@ -104,7 +105,7 @@ def fence_without_epoch(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_rank_order_between_classes(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Pool, "best", lambda self: next(iter(self.offered), None))
+    patch.setattr(Share, "first", lambda self: next(reversed(self.classes), None))
 
 
 def no_rank_order_in_a_class(patch: pytest.MonkeyPatch) -> None:
@@ -119,8 +120,7 @@ def no_rank_order_in_a_class(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_max_total(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(gates, "spawn_gate", lambda pool, mono_ns: None)
-    patch.setattr(fleet, "min", lambda wanted, room: wanted, raising=False)
+    patch.setattr(gates, "spawn_gate", lambda pool, quotas, mono_ns: None)
 
 
 def no_slots(patch: pytest.MonkeyPatch) -> None:

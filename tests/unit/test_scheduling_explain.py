@@ -50,7 +50,7 @@ def test_a_task_lists_every_gate_in_the_dispatchers_order() -> None:
     assert (why.scope, why.moving) == ("task", True)
     assert first_closed(why).opens == "when a task ends"
     assert first_closed(why).fix == "aiwm pool scale p --max-total 2"
-    assert why.gates[-1].why == "tasks that go first by rank: 1"
+    assert why.gates[-1].why == "tasks that go first: 1"
 
 
 def test_a_running_task_says_where() -> None:
@@ -203,7 +203,7 @@ def test_a_task_on_disk_only_is_explained_from_its_row() -> None:
         made.submit(seq)
     why = task_why(made, 8)
     assert first_closed(why).name == gates.PAUSED
-    assert why.gates[-1].why == "tasks that go first by rank: at least 2"
+    assert why.gates[-1].why == "tasks that go first: at least 2"
     unknown = made.scheduler.explain_task(TaskRef(50, "q", 0, tenant="new", criteria=VISION), made.now)
     assert [gate.name for gate in unknown.gates if gate.closed][:2] == [gates.PAUSED, gates.NO_WORKER]
 

@@ -65,11 +65,11 @@ def test_smaller_rank_goes_first_and_equal_ranks_in_the_order_of_submission() ->
     assert made.run_all() == [1, 6, 3, 5, 2, 4]
 
 
-def test_rank_counts_over_all_queues_tenants_and_criteria_that_a_pool_serves() -> None:
+def test_rank_counts_over_all_queues_and_criteria_that_a_pool_serves() -> None:
     made = bench()
     made.do(QueueChanged("r", ("p",)))
     made.submit(1)
-    made.submit(2, 40, tenant="ana")
+    made.submit(2, 40)
     made.submit(3, 30, queue="r")
     made.submit(4, 20, criteria='["goat"]')
     made.submit(5, 10)

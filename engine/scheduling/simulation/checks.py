@@ -167,17 +167,26 @@ class Checks:
         first = self._first(row.key)
         if first is not None and first < own:
             raise Violation("order in a class", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]})")
-        for key in self._rivals_of(pool_name):
-            first = self._first(key)
-            if (
-                first is not None
-                and first < own
-                and self._in_memory(first[1])
-                and not self._world.queues[key.queue].paused
-            ):
+        firsts = [(key, seen) for key in self._rivals_of(pool_name) if (seen := self._startable(key)) is not None]
+        # Queues compete by the first of all their tasks, whichever tenant's turn it then is.
+        best = min([own, *(seen for key, seen in firsts if key.queue == row.key.queue)])
+        for key, seen in firsts:
+            if key.queue != row.key.queue and seen < best:
                 raise Violation(
-                    "rank order", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]}) on {pool_name}"
+                    "rank order",
+                    f"task {row.seq} of {row.key.queue} (first rank {best[0]}) before {seen[1]} on {pool_name}",
                 )
+            if key.queue == row.key.queue and key.tenant == row.key.tenant and seen < own:
+                raise Violation(
+                    "rank order", f"task {row.seq} (rank {row.rank}) before {seen[1]} (rank {seen[0]}) on {pool_name}"
+                )
+
+    def _startable(self, key: ClassKey) -> Key | None:
+        """The first ready task of a class, if it is in memory and its queue lets it start."""
+        first = self._first(key)
+        if first is None or self._world.queues[key.queue].paused or not self._in_memory(first[1]):
+            return None
+        return first
 
     def _in_memory(self, seq: int) -> bool:
         scheduler = self._world.scheduler
@@ -197,8 +206,8 @@ class Checks:
                 if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
                     continue
             for key in self._rivals_of(pool.name):
-                first = self._first(key)
-                if first is not None and self._in_memory(first[1]) and not world.queues[key.queue].paused:
+                first = self._startable(key)
+                if first is not None:
                     raise Violation("no idle worker", f"task {first[1]} waits while {pool.name} has an idle instance")
 
     def memory(self) -> None:
