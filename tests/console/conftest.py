@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.support.console_engine import NOW, ConsoleEngine, populate
+import tests.support.console_answers  # noqa: F401 (registers them)
+from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.console_machine import populate
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,8 @@ import pytest
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import fleet, session, tasks
-from tests.support.console_engine import ConsoleEngine, task
+from tests.support.console_engine import ConsoleEngine
+from tests.support.console_machine import task
 from tests.support.screens import hides, press, shows, text_of, wait_until
 
 

@@ -12,7 +12,8 @@ from rich.cells import cell_len
 from engine.contract.errors import ErrorInfo
 from engine.contract.records import EventRow, TimelineStep
 from engine.contract.why import Gate, Why
-from tests.support.console_engine import NOW, ConsoleEngine, task
+from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.console_machine import task
 from tests.support.screens import press, shows, text_of, wait_until
 
 HOSTILE = {

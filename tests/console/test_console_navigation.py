@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from aiwm_tui.actions import SCREENS
-from tests.support.console_engine import NOW, ConsoleEngine, task
+from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.console_machine import task
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
 
 

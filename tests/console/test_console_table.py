@@ -10,7 +10,8 @@ import pytest
 
 from aiwm_tui.live.table import opened
 from engine.contract.requests.session import ViewRows
-from tests.support.console_engine import NOW, ConsoleEngine, task
+from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.console_machine import task
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
 
 

@@ -11,20 +11,15 @@ import pytest
 from aiwm_tui.cli.app import run
 from engine.contract.definitions import PoolDefinition, QueueDefinition
 from engine.contract.records import (
-    InstanceRow,
-    ModelRow,
     PoolDetail,
-    PoolRow,
     QueueDetail,
-    QueueRow,
     TaskDetail,
-    TaskRow,
     TimelineStep,
-    WorkerRow,
 )
 from engine.contract.requests.session import EngineStatusResult, ViewRows
 from engine.contract.requests.tasks import TaskOutcome
 from engine.contract.why import Gate, Why
+from tests.support.rows import instance_row, model_row, pool_row, queue_row, task_row, worker_row
 
 EVIL = "\x1b[2J\x1b]0;owned\x07red\nsecond\u202eline\x9b31m"
 """Text that would clear the screen, set its title, colour it and turn its order around."""
@@ -58,86 +53,11 @@ def in_process(capsys: pytest.CaptureFixture[str]) -> Run:
     return go
 
 
-def task_row(number: int = 1, **changes: Any) -> TaskRow:
-    fields: dict[str, Any] = {
-        "id": f"t-1000{number}",
-        "queue": "demo",
-        "state": "completed",
-        "priority": 0,
-        "attempt": 1,
-    }
-    fields |= {"max_attempts": 3, "by": "operator", "submitted_ms": 1_700_000_000_000, "reason": "fine"}
-    return TaskRow(**(fields | changes))
-
-
-QUEUE = QueueRow(
-    id="demo",
-    state="open",
-    waiting=3,
-    running=1,
-    scheduled=0,
-    retrying=0,
-    completed=10,
-    failed=2,
-    cancelled=0,
-    head_ms=None,
-    in_per_min=1.5,
-    out_per_min=0.0,
-    pools=("demo",),
-    durability="disk",
-    gate="",
-)
-POOL = PoolRow(
-    id="demo",
-    state="busy",
-    definition="nano",
-    queues=("demo",),
-    model="aiwm-nano",
-    busy=1,
-    idle=0,
-    starting=0,
-    min_idle=1,
-    max_total=4,
-    waiting=3,
-    held_by="",
-)
-INSTANCE = InstanceRow(
-    id="i-01",
-    state="busy",
-    pool="demo",
-    definition="nano",
-    kind="goat",
-    task="t-10001",
-    since_ms=1,
-    done=1,
-    failed=0,
-    tokens=5,
-    note="",
-)
-MODEL = ModelRow(
-    id="aiwm-nano.0",
-    model="aiwm-nano",
-    state="busy",
-    backend="reference",
-    where="cpu",
-    running=1,
-    waiting=0,
-    slots=8,
-    tokens_per_s=12.0,
-    steps_per_s=3.0,
-    weights_bytes=5_000_000,
-    kv_bytes=1024,
-    kv_used_bytes=0,
-    rss_bytes=1,
-    adapters=0,
-    restarts=0,
-    since_ms=1,
-    pid=7,
-    note="",
-)
-WORKER = WorkerRow(
-    id="nano", kind="goat", model="aiwm-nano", capabilities=(), pools=("demo",), digest="d", description=""
-)
+QUEUE = queue_row()
+POOL = pool_row()
+INSTANCE = instance_row()
+MODEL = model_row()
+WORKER = worker_row()
 WHY = Why(
     scope="task",
     about="t-10001",

@@ -21,7 +21,8 @@ from engine.contract.fields import fields_of
 from engine.contract.query import parse
 from engine.contract.requests.tasks import Cancelled, TaskCancel
 from engine.contract.states import Effect
-from tests.support.console_engine import NOW, task
+from tests.support.console_engine import NOW
+from tests.support.console_machine import task
 
 
 def test_lower_case_looks_and_upper_case_changes() -> None:

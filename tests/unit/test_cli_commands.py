@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,24 +34,9 @@ from tests.support.cli import (
     WHY,
     WORKER,
     Run,
-    in_process,
     task_row,
 )
 from tests.support.fake_engine import Bye, FakeEngine, Then
-
-
-@pytest.fixture
-def aiwm(capsys: pytest.CaptureFixture[str]) -> Run:
-    return in_process(capsys)
-
-
-@pytest.fixture
-def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    monkeypatch.setenv("AIWM_HOME", str(home))
-    fake = FakeEngine(home)
-    yield fake
-    fake.close()
-
 
 # command line, method, answer, kind in --json, what people must read in it, exit code
 CASES: list[tuple[str, str, Any, str, str, int]] = [

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 
 from engine.contract.errors import AiwmError, Code
@@ -16,23 +13,9 @@ from engine.contract.why import Gate, Why
 from tests.support.cli import (
     EVIL,
     Run,
-    in_process,
     task_row,
 )
 from tests.support.fake_engine import FakeEngine
-
-
-@pytest.fixture
-def aiwm(capsys: pytest.CaptureFixture[str]) -> Run:
-    return in_process(capsys)
-
-
-@pytest.fixture
-def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    monkeypatch.setenv("AIWM_HOME", str(home))
-    fake = FakeEngine(home)
-    yield fake
-    fake.close()
 
 
 def test_hostile_text_moves_no_cursor(aiwm: Run, engine: FakeEngine) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,23 +15,9 @@ from tests.support.cli import (
     OUTCOME,
     STATUS,
     Run,
-    in_process,
     task_row,
 )
 from tests.support.fake_engine import FakeEngine, Hangup, Then
-
-
-@pytest.fixture
-def aiwm(capsys: pytest.CaptureFixture[str]) -> Run:
-    return in_process(capsys)
-
-
-@pytest.fixture
-def engine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEngine]:
-    monkeypatch.setenv("AIWM_HOME", str(home))
-    fake = FakeEngine(home)
-    yield fake
-    fake.close()
 
 
 def test_submit_does_not_ask_for_work_and_wait_does(aiwm: Run, engine: FakeEngine) -> None:

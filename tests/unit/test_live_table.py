@@ -16,7 +16,7 @@ from aiwm_tui.live.text import Span
 from engine.contract.notifications import StreamChunk, ViewChanged
 from engine.contract.requests.session import ViewRows
 from engine.contract.requests.tasks import StreamState
-from tests.support.console_engine import task
+from tests.support.console_machine import task
 
 
 def _rows(*numbers: int, **changes: Any) -> list[dict[str, Any]]:

@@ -1,0 +1,7 @@
+"""What the stand-in under the console answers, one module a noun; importing this registers all of them."""
+
+from __future__ import annotations
+
+from tests.support.console_answers import fleet, tasks
+
+__all__ = ["fleet", "tasks"]
