@@ -15,7 +15,7 @@ from engine.contract.suggest import nearest
 
 class Kind(StrEnum):
     """How a field's values are written and compared. `age` is a time counted backwards from now: `age>5m` is older than 5 minutes;
-    `span` a duration: `duration>5s`."""
+    `span` a duration: `duration>5s`. `words` are looked for in texts that the record does not carry: only the store knows them."""
 
     text = "text"
     number = "number"
@@ -23,7 +23,9 @@ class Kind(StrEnum):
     time = "time"
     age = "age"
     span = "span"
+    since = "since"
     texts = "texts"
+    words = "words"
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -56,6 +58,9 @@ SEARCHED: dict[str, tuple[str, ...]] = {
     "needs": ("what", "why"),
 }
 """Attributes that a bare word searches; tables not named here search their id."""
+
+WORDY = frozenset({"tasks"})
+"""Tables whose rows have bodies, searched by `text:` for words: `text:timeout`, `text:"no route"`, `text:time*`."""
 
 AGE_OF = {
     "tasks": "submitted_ms",
@@ -113,9 +118,17 @@ def fields_of(table: str) -> dict[str, Field]:
     for alias, attribute in _ALIASES.items():
         if attribute in found and alias not in found:
             found[alias] = found[attribute]
+    if table in WORDY:
+        found["text"] = Field("text", "", Kind.words)
     if table in AGE_OF:
         found["age"] = Field("age", AGE_OF[table], Kind.age)
+        found.setdefault("since", Field("since", AGE_OF[table], Kind.since))
     return found
+
+
+def is_wordy(table: str, name: str) -> bool:
+    """Whether a field of a table is searched for words."""
+    return field_of(table, name).kind is Kind.words if name != "is" else False
 
 
 def field_of(table: str, name: str) -> Field:

@@ -156,7 +156,8 @@ def parse_filter(
             sort = tuple(_sort_key(part) for part in rest.split(",") if part)
             if check:
                 for key in sort:
-                    _at(table, key.field, token, start)
+                    if _at(table, key.field, token, start).kind is Kind.words:
+                        raise _bad(f"{key.field} is searched for words and has no order", token, start)
             continue
         values = _split_values(rest)
         if not values:
@@ -182,7 +183,7 @@ def _check(table: str, term: Term, token: str) -> None:
         return
     assert term.field is not None
     field = _at(table, term.field, token, term.start)
-    if field.kind in (Kind.text, Kind.texts):
+    if field.kind in (Kind.text, Kind.texts, Kind.words):
         if term.op is not Op.any_of:
             raise _bad(
                 f"{field.name} is text and has no order", token, term.start, f"{field.name}:value or {field.name}:glob*"
@@ -234,7 +235,7 @@ def time_ms(text: str, now_ms: int) -> float:
 
 def operand(field: Field, text: str, now_ms: int) -> float:
     """A typed value as a number comparable with the field's attribute. For `age` that is a time: see `compare_op`."""
-    if field.kind is Kind.time:
+    if field.kind in (Kind.time, Kind.since):
         return time_ms(text, now_ms)
     if field.kind is Kind.age:
         return now_ms - span_ms(text)
@@ -251,7 +252,9 @@ _FLIPPED = {Op.more: Op.less, Op.less: Op.more, Op.at_least: Op.at_most, Op.at_m
 
 
 def compare_op(field: Field, op: Op) -> Op:
-    """The operator on the attribute: an age grows as its time gets smaller, so it turns around."""
+    """The operator on the attribute: an age grows as its time gets smaller, so it turns around. `since:22:00` is from then on."""
+    if field.kind is Kind.since and op is Op.any_of:
+        return Op.at_least
     return _FLIPPED[op] if field.kind is Kind.age else op
 
 
@@ -278,6 +281,8 @@ def _term_holds(table: str, term: Term, record: Any, now_ms: int) -> bool:
         return state in FAULT_STATES.get(table, frozenset())
     assert term.field is not None
     field = field_of(table, term.field)
+    if field.kind is Kind.words:
+        raise AiwmError(Code.bad_location, f"{term.field}: is only known to the engine's store", field="location")
     value = getattr(record, field.attribute)
     if field.kind is Kind.texts:
         return any(_text_matches(part, pattern) for part in value for pattern in term.values)

@@ -55,7 +55,8 @@ class Tally:
                 self._in[queue].add(second)
             else:
                 self._counts[change.came_from or queue, before] -= 1
-            self._counts[queue, after] += 1
+            if after is not None:
+                self._counts[queue, after] += 1
             if after in _ENDED and before not in _ENDED:
                 self._out[queue].add(second)
 

@@ -9,21 +9,21 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
-from engine.store import ops
+from engine.store import ops, words
+from engine.store.memory import ENDED, GONE, Known, Memory
 from engine.store.ops import ChangedTask, Op, criteria_key
+from engine.store.side import HANDLERS, Side
 from engine.store.statements import (
     BLOCK,
     CLOSE,
     COUNT_EVENTS,
     COUNT_RECORDS,
     COUNT_TASKS,
-    DELETE_DEFINITION,
-    DELETE_DOCUMENT,
     DUE,
     END,
     END_DETAILED,
@@ -37,12 +37,7 @@ from engine.store.statements import (
     MOVE,
     ORDERED,
     PRIORITIZE,
-    PUT_DEFINITION,
-    PUT_DOCUMENT,
-    PUT_PAYLOAD,
     PUT_RESULT,
-    PUT_SAMPLE,
-    RATE_RECORD,
     RELEASE,
     RETRY,
     REVIVE,
@@ -54,20 +49,9 @@ from engine.store.statements import (
 
 REASON_LENGTH = 200
 SUMMARY_LENGTH = 256
-_KNOWN_LIMIT: Final = 65_536
 _STAGE = {statement: stage for stage, group in enumerate(ORDERED) for statement in group}
 _WAITING = frozenset({"pending", "scheduled", "retrying"})
 _REVIVABLE = frozenset({"failed", "cancelled"})
-_ENDED = frozenset({"completed", "failed", "cancelled"})
-
-
-class Known(msgspec.Struct, frozen=True, gc=False):
-    """What the journal remembers of a task that may change again soon."""
-
-    queue: str
-    state: str
-    epoch: int
-    attempt: int
 
 
 class Fenced(Exception):
@@ -80,28 +64,6 @@ class _Code(msgspec.Struct):
 
 _code_of = msgspec.json.Decoder(_Code).decode
 _encode = msgspec.json.Encoder().encode
-
-
-class Memory:
-    """Tasks recently written, by number: what fences and counters need without reading the row again. Bounded; only committed states."""
-
-    def __init__(self) -> None:
-        self._known: dict[int, Known] = {}
-
-    def get(self, seq: int) -> Known | None:
-        return self._known.get(seq)
-
-    def update(self, changed: dict[int, Known]) -> None:
-        known = self._known
-        for seq, state in changed.items():
-            known.pop(seq, None)
-            if state.state not in _ENDED:
-                known[seq] = state
-        while len(known) > _KNOWN_LIMIT:
-            del known[next(iter(known))]
-
-    def clear(self) -> None:
-        self._known.clear()
 
 
 class Batch:
@@ -118,11 +80,12 @@ class Batch:
         self.fenced = 0
         self._waves: list[dict[Statement, list[Row]]] = [{}]
         self._stages: dict[int, int] = {}
-        self.rated = False
+        self.side = Side(connection)
         self._results: list[Row] = []
-        self._payloads: list[Row] = []
+        self._payloads: list[tuple[int, str]] = []
         self._dependencies: list[Row] = []
         self._others: list[Op] = []
+        self._late: list[int] = []
         self._undo: list[tuple[int, Known | None]] = []
         self._effects: list[tuple[int, Statement, Row]] = []
 
@@ -130,7 +93,15 @@ class Batch:
 
     def add(self, entry: Sequence[Op]) -> bool:
         """Take an entry in; False if it was fenced off, and then nothing of it is in the batch."""
-        gathered = (self.changed, self.events, self._results, self._payloads, self._dependencies, self._others)
+        gathered = (
+            self.changed,
+            self.events,
+            self._results,
+            self._payloads,
+            self._dependencies,
+            self._others,
+            self._late,
+        )
         marks = [(kept, len(kept)) for kept in gathered]
         self._undo.clear()
         self._effects.clear()
@@ -222,6 +193,8 @@ class Batch:
         else:
             self._effects.append((op.seq, INSERT_TASK, row))
         self._dependencies += [(op.seq, seq) for seq in op.after]
+        if op.seq <= self._memory.indexed:
+            self._late.append(op.seq)
         self._effects.append((op.seq, INSERT_PAYLOAD, (op.seq, op.payload.decode())))
 
     def _start(self, op: ops.StartTask) -> None:
@@ -321,8 +294,22 @@ class Batch:
              op.causation)
         )  # fmt: skip
 
-    def _other(self, op: Op) -> None:
+    def _side(self, op: Op) -> None:
         self._others.append(op)
+
+    def _delete(self, op: ops.DeleteTasks) -> None:
+        seqs: list[int] = []
+        for seq in op.seqs:
+            try:
+                known = self._find(seq)
+            except Fenced:
+                continue
+            if known.state in ENDED:
+                self._undo.append((seq, self.tasks.get(seq)))
+                self.tasks[seq] = Known(known.queue, GONE, known.epoch, known.attempt)
+                self.changed.append(ChangedTask(seq, known.queue, known.state, None))
+                seqs.append(seq)
+        self._others.append(ops.DeleteTasks(tuple(seqs)))
 
     # All of them -------------------------------------------------------------
 
@@ -337,12 +324,13 @@ class Batch:
                         raise sqlite3.IntegrityError("a fenced statement changed fewer rows than it should")
         for table, rows in (
             (PUT_RESULT, self._results),
-            (PUT_PAYLOAD, self._payloads),
             (INSERT_DEPENDENCY, self._dependencies),
             (INSERT_EVENT, self.events),
         ):
             if rows:
                 table.run(connection, rows)
+        if self._payloads:
+            words.put_payloads(connection, self._payloads)
         counts = count_tasks(self.changed)
         if counts:
             COUNT_TASKS.run(connection, [(*key, n) for key, n in counts.items() if n])
@@ -351,27 +339,9 @@ class Batch:
             COUNT_RECORDS.run(connection, list(records.items()))
         if self.events:
             COUNT_EVENTS.run(connection, list(Counter(row[2] for row in self.events).items()))
-        for op in self._others:
-            _WRITERS[type(op)](self, op)
-
-    def _put_definition(self, op: ops.PutDefinition) -> None:
-        PUT_DEFINITION.run(self._connection, [(op.kind, op.name, op.json.decode(), op.digest, op.at_ms)])
-
-    def _delete_definition(self, op: ops.DeleteDefinition) -> None:
-        self._connection.execute(DELETE_DEFINITION, (op.kind, op.name))
-
-    def _put_document(self, op: ops.PutDocument) -> None:
-        self._connection.execute(PUT_DOCUMENT, (op.kind, op.key, op.ref, op.at_ms, op.json.decode()))
-
-    def _delete_document(self, op: ops.DeleteDocument) -> None:
-        self._connection.execute(DELETE_DOCUMENT, (op.kind, op.key))
-
-    def _put_samples(self, op: ops.PutSamples) -> None:
-        PUT_SAMPLE.run(self._connection, op.rows)
-
-    def _rate(self, op: ops.RateRecord) -> None:
-        self._connection.execute(RATE_RECORD, (op.rating, op.comments, op.task))
-        self.rated = True
+        for seq in self._late:
+            words.add(connection, seq)
+        self.side.write(self._others)
 
 
 def count_tasks(changed: Sequence[ChangedTask]) -> Counter[tuple[str, str]]:
@@ -380,13 +350,15 @@ def count_tasks(changed: Sequence[ChangedTask]) -> Counter[tuple[str, str]]:
     for change in changed:
         if change.before is not None:
             deltas[change.came_from or change.queue, change.before] -= 1
-        deltas[change.queue, change.after] += 1
+        if change.after is not None:
+            deltas[change.queue, change.after] += 1
     return deltas
 
 
 def count_records(changed: Sequence[ChangedTask]) -> Counter[str]:
     """New performance records by state: a running task that ends leaves one."""
-    return Counter(it.after for it in changed if it.before == "processing" and it.after in _ENDED)
+    ends = (it.after for it in changed if it.before == "processing" and it.after is not None)
+    return Counter(state for state in ends if state in ENDED)
 
 
 def _error_code(error: bytes | None) -> str | None:
@@ -412,12 +384,5 @@ _HANDLERS: dict[type[Op], Callable[[Batch, Any], None]] = {
     ops.MoveTask: Batch._change_queue,
     ops.SetPriority: Batch._prioritize,
 }
-_WRITERS: dict[type[Op], Callable[[Batch, Any], None]] = {
-    ops.PutDefinition: Batch._put_definition,
-    ops.DeleteDefinition: Batch._delete_definition,
-    ops.PutDocument: Batch._put_document,
-    ops.DeleteDocument: Batch._delete_document,
-    ops.PutSamples: Batch._put_samples,
-    ops.RateRecord: Batch._rate,
-}
-_HANDLERS |= dict.fromkeys(_WRITERS, Batch._other)
+_HANDLERS |= dict.fromkeys(HANDLERS, Batch._side)
+_HANDLERS[ops.DeleteTasks] = Batch._delete

@@ -30,8 +30,8 @@ class Entry:
 
 class CommittedBatch:
     """A batch that is on disk. `changed` in the order of writing; a task may occur more than once. `counts` are changes of the
-    counters (queue, state); `event_counts` new events by level, `record_counts` new performance records by state; `rated`: an older
-    record was rated."""
+    counters (queue, state), `event_counts` of those of events (level), `record_counts` of those of performance records (state);
+    `rated`: an older record was rated."""
 
     __slots__ = ("_events", "_rows", "changed", "counts", "event_counts", "rated", "record_counts")
 

@@ -14,7 +14,7 @@ from engine.contract.fields import FAULT_STATES, SEARCHED, Kind, field_of
 from engine.contract.ids import task_id, task_seq
 from engine.contract.query import Op, Term, compare_op, fold, is_glob, operand
 from engine.contract.records import Record
-from engine.store import rows
+from engine.store import rows, words
 from engine.store.schema import ID_DIGITS, ID_OFFSET, ID_WIDTHS, id_sql
 
 
@@ -126,6 +126,8 @@ def _positive(table: Table, term: Term, now_ms: int) -> Condition:
         return Condition(f"{table.groups[-1]} IN ({','.join('?' * len(states))})", tuple(states))
     assert term.field is not None
     field = field_of(table.name, term.field)
+    if field.kind is Kind.words:
+        return _any([Condition(words.FOUND, (words.match(value),) * 2) for value in term.values])
     if field.kind is Kind.text:
         return _any([_text_condition(table, field.attribute, value) for value in term.values])
     sign = compare_op(field, term.op).value.replace(":", "=")

@@ -267,6 +267,38 @@ class PutSamples(Op, frozen=True, gc=False):
     rows: tuple[tuple[str, int, int, float], ...]
 
 
+class PruneSamples(Op, frozen=True, gc=False):
+    """Delete a series' points at one step that lie before a time (Unix ms)."""
+
+    series: str
+    step_ms: int
+    before_ms: int
+
+
+class PruneEvents(Op, frozen=True, gc=False):
+    """Delete the events with numbers below `before`."""
+
+    before: int
+
+
+class PruneRecords(Op, frozen=True, gc=False):
+    """Delete the performance records with numbers below `before`."""
+
+    before: int
+
+
+class DeleteTasks(Op, frozen=True, gc=False):
+    """Delete tasks with all that belongs to them but their records and events. Those that have not ended stay."""
+
+    seqs: tuple[int, ...]
+
+
+class IndexWords(Op, frozen=True, gc=False):
+    """Bring the next payloads and results into the word index, `limit` of each."""
+
+    limit: int
+
+
 class Receipt(msgspec.Struct, frozen=True, gc=False):
     """What became of an entry. `fenced`: an operation did not find what it expected, and nothing of the entry was written.
     Entries of `memory` durability are acknowledged before they are written; theirs is always False."""
@@ -275,12 +307,13 @@ class Receipt(msgspec.Struct, frozen=True, gc=False):
 
 
 class ChangedTask(msgspec.Struct, frozen=True, gc=False):
-    """A task that a batch changed. `before` is its state before, None for a new one; `came_from` the queue that it was in, if it moved."""
+    """A task that a batch changed. `before` is its state before, None for a new one; `after` is None when it was deleted;
+    `came_from` is the queue that it was in, if it moved."""
 
     seq: int
     queue: str
     before: str | None
-    after: str
+    after: str | None
     came_from: str | None = None
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.contract.records import EventRow, RecordRow, TaskRow
 from engine.contract.states import TaskState
-from engine.store import rows, schema
+from engine.store import rows, schema, words
 from engine.store.journal import Journal
 from engine.store.rows import Definition, Document, StoredTask, TaskClass, WaitingTask, waiting_insert
 
@@ -283,6 +283,10 @@ class Readers:
             names.append(row[0])
             row = self._row("SELECT min(series) FROM samples WHERE series > ?", row[0])
         return names
+
+    def words_behind(self) -> bool:
+        """Whether any payload or result is not in the word index yet."""
+        return words.behind(self._connection)
 
     # Definitions -----------------------------------------------------------------
 

@@ -106,6 +106,8 @@ CREATE TABLE payloads (
   seq INTEGER PRIMARY KEY,
   payload TEXT NOT NULL CHECK (json_valid(payload))
 );
+CREATE VIRTUAL TABLE words_asked USING fts5(text, content='');
+CREATE VIRTUAL TABLE words_answered USING fts5(text, content='');
 CREATE TABLE results (
   seq INTEGER PRIMARY KEY,
   result TEXT CHECK (result IS NULL OR json_valid(result)),
@@ -159,6 +161,7 @@ CREATE TABLE records (
 );
 CREATE INDEX records_task ON records (task);
 CREATE INDEX records_state ON records (state) WHERE state <> 'completed';
+CREATE INDEX records_rated ON records (definition, pool, queue, rating) WHERE rating IS NOT NULL;
 
 CREATE TABLE definitions (
   kind TEXT NOT NULL,
@@ -203,7 +206,8 @@ CREATE TABLE samples (
   PRIMARY KEY (series, step_ms, at_ms)
 ) WITHOUT ROWID;
 
-INSERT INTO meta VALUES ('epoch', 0), ('task_high', 0), ('probe', 0);
+INSERT INTO meta VALUES
+  ('epoch', 0), ('task_high', 0), ('probe', 0), ('asked_mark', 0), ('answered_mark', 0), ('words_stale', 0);
 """
 # What few tasks have stands behind what all have: a column that is NULL costs a byte. A task's tokens, cost and spent_ms (how long
 # earlier attempts ran) are sums over its attempts; its record takes them over when it ends, so that the sums of records are what was

@@ -99,7 +99,6 @@ REVIVE = _update(
     "seq, rank, attempts, blocked, priority",
     "tasks.state IN ('failed', 'cancelled')",
 )
-PUT_PAYLOAD = Statement("INSERT OR REPLACE INTO payloads (seq, payload)", 2)
 PUT_RESULT = Statement("INSERT OR REPLACE INTO results (seq, result, error)", 3)
 INSERT_DEPENDENCY = Statement("INSERT OR IGNORE INTO dependencies (task, after)", 2)
 
@@ -128,18 +127,13 @@ def _record(columns: str) -> Statement:
 
 INSERT_RECORD = _record("seq")
 INSERT_RECORD_DETAILED = _record("seq, summary, model, finish_reason, calls, input_chars")
-RATE_RECORD = "UPDATE records SET rating = ?, comments = ? WHERE seq = (SELECT max(seq) FROM records WHERE task = ?)"
 INSERT_EVENT = Statement(
     "INSERT INTO events (seq, at_ms, level, type, who, about, text, task, correlation, causation)", 10
 )
 COUNT_TASKS = Statement("INSERT INTO counters (queue, state, n)", 3, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
 COUNT_EVENTS = Statement("INSERT INTO event_counters (level, n)", 2, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
 COUNT_RECORDS = Statement("INSERT INTO record_counters (state, n)", 2, "ON CONFLICT DO UPDATE SET n = n + excluded.n")
-PUT_DEFINITION = Statement("INSERT OR REPLACE INTO definitions (kind, name, json, digest, at_ms)", 5)
-DELETE_DEFINITION = "DELETE FROM definitions WHERE kind = ? AND name = ?"
 
-PUT_DOCUMENT = "INSERT OR REPLACE INTO documents (kind, key, ref, at_ms, json) VALUES (?, ?, ?, ?, ?)"
-DELETE_DOCUMENT = "DELETE FROM documents WHERE kind = ? AND key = ?"
 PUT_SAMPLE = Statement("INSERT OR REPLACE INTO samples (series, step_ms, at_ms, value)", 4)
 
 ORDERED: tuple[tuple[Statement, ...], ...] = (

@@ -9,6 +9,7 @@ from pathlib import Path
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code
 from engine.store import migrations, schema
+from engine.store.feeder import Feeder
 from engine.store.journal import Journal
 from engine.store.readers import Readers
 from engine.store.recovery import MAX_CRASHES, Recovery, recover
@@ -23,7 +24,8 @@ class Store:
         self._writer = writer
         self.journal = journal
         self.readers = Readers(path, journal)
-        self.windows = Windows(path, journal)
+        self.feeder = Feeder(self.readers, journal)
+        self.windows = Windows(path, journal, self.feeder)
         self.recovered = recovered
         self.epoch = recovered.epoch
         self.backup = backup
@@ -59,6 +61,7 @@ class Store:
 
     async def close(self) -> None:
         """Write what waits, then close everything; the log is moved into the file, which then stands alone."""
+        await self.feeder.close()
         await self.journal.close()
         await self.windows.close()
         self.readers.close()

@@ -13,13 +13,16 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
+from engine.contract.fields import is_wordy
 from engine.contract.ids import task_seq
 from engine.contract.query import Location, sort_records
 from engine.contract.records import EventRow, RecordRow, TaskRow
 from engine.store import plan, schema
 from engine.store.compile import Table
+from engine.store.feeder import Feeder
 from engine.store.journal import Journal
 from engine.store.plan import COUNT_LIMIT, Filter, Order, Query
+from engine.store.usage import Used, usage_query
 
 if TYPE_CHECKING:
     from aiosqlite import Connection
@@ -44,9 +47,10 @@ class Window(msgspec.Struct, frozen=True):
 class Windows:
     """Reads windows. Quick reads and walks through many rows have a connection each, so that no walk holds up a quick read."""
 
-    def __init__(self, path: Path, journal: Journal) -> None:
+    def __init__(self, path: Path, journal: Journal, feeder: Feeder) -> None:
         self._path = path
         self._journal = journal
+        self._feeder = feeder
         self._connections: dict[str, Connection] = {}
         self._opening = asyncio.Lock()
 
@@ -70,16 +74,35 @@ class Windows:
                 self._connections[name] = await connection
             return self._connections[name]
 
+    async def read(self, sql: str, *parameters: Any) -> list[Any]:
+        """Rows of any reading statement that may take long."""
+        return await self._rows(Query(sql, parameters), walk=True)
+
+    async def usage(self, by: str, since_ms: int | None = None, until_ms: int | None = None) -> list[Used]:
+        """What tasks that ended in a time used, summed by a column of their records; the dearest first. Reads all these records."""
+        query = usage_query(by, since_ms, until_ms)
+        return [Used(*row) for row in await self._rows(query, walk=True)]
+
     async def window(self, location: Location, top: int, size: int, now_ms: int) -> Window:
         """`size` rows from index `top` of the location's rows; fewer at the end, and `top` moves back when there are too few rows.
 
         Raises `too_many_rows` when the sort order has no index and more than 10,000 rows match."""
         size = max(0, min(size, MAX_SIZE))
+        if any(term.field is not None and is_wordy(location.table, term.field) for term in location.terms):
+            await self._feeder.catch_up()
         filter_ = self._filter(location, now_ms)
         order = plan.order_of(location)
         if filter_.rest is None:
             return await self._counted(location, filter_, order, top, size)
         return await self._searched(location, filter_, order, top, size)
+
+    async def batch_members(self, name: str) -> list[tuple[int | None, int]]:
+        """A batch's tasks: (place that the submit gave it, number) each, in no order."""
+        query = Query(
+            "SELECT json_extract(metadata, '$.index'), seq FROM tasks INDEXED BY tasks_batch WHERE batch = ?", (name,)
+        )
+        rows = await self._rows(query, walk=True)
+        return [(row[0] if isinstance(row[0], int) else None, row[1]) for row in rows]
 
     def counts(self, location: Location, now_ms: int) -> tuple[int, bool, int, int | None] | None:
         """matched, exact, total and faults, if the counters know them; None if rows would have to be read."""

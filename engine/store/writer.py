@@ -8,9 +8,12 @@ from collections.abc import Sequence
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.states import Durability
-from engine.store.batch import Batch, Known, Memory, count_records, count_tasks
+from engine.store import words
+from engine.store.batch import Batch, count_records, count_tasks
 from engine.store.commit import CommittedBatch, Entry, Outcome
-from engine.store.ops import ChangedTask, Receipt
+from engine.store.memory import Known, Memory
+from engine.store.ops import ChangedTask, DeleteTasks, IndexWords, Receipt
+from engine.store.side import Side
 from engine.store.statements import Row
 
 _DONE = Receipt(False)
@@ -26,7 +29,7 @@ class Writer:
 
     def __init__(self, connection: sqlite3.Connection, epoch: int, event_seq: int) -> None:
         self._connection = connection
-        self._memory = Memory()
+        self._memory = Memory(words.mark_of(connection, "asked_mark"))
         self._epoch = epoch
         self._event_seq = event_seq
         self._synchronous = ""
@@ -80,7 +83,8 @@ class Writer:
         batch.write()
         self._connection.execute("COMMIT")
         self._accept(batch.event_seq, batch.tasks, batch.fenced)
-        return _committed(batch.changed, batch.events, batch.rated), outcomes
+        self._look_at_mark(entries)
+        return _committed(batch.changed, batch.events, [batch.side]), outcomes
 
     def _one_by_one(self, entries: Sequence[Entry], probe: bool) -> tuple[CommittedBatch, list[Outcome]]:
         """The careful way: a savepoint an entry, so that a conflict or an unwritable value costs its own entry only."""
@@ -89,10 +93,13 @@ class Writer:
         changed: list[ChangedTask] = []
         events: list[Row] = []
         tasks: dict[int, Known] = {}
-        event_seq, fenced, rated = self._event_seq, 0, False
+        sides: list[Side] = []
+        event_seq, fenced = self._event_seq, 0
         for entry in entries:
             # What earlier entries of this transaction wrote must be read, not remembered.
-            batch = Batch(self._connection, Memory(), self._epoch, event_seq)
+            batch = Batch(
+                self._connection, Memory(words.mark_of(self._connection, "asked_mark")), self._epoch, event_seq
+            )
             self._connection.execute("SAVEPOINT entry")
             try:
                 written = batch.add(entry.ops)
@@ -107,12 +114,17 @@ class Writer:
                 changed += batch.changed
                 events += batch.events
                 tasks |= batch.tasks
-                rated = rated or batch.rated
+                sides.append(batch.side)
                 event_seq, fenced = batch.event_seq, fenced + batch.fenced
             self._connection.execute("RELEASE entry")
         self._connection.execute("COMMIT")
         self._accept(event_seq, tasks, fenced)
-        return _committed(changed, events, rated), outcomes
+        self._look_at_mark(entries)
+        return _committed(changed, events, sides), outcomes
+
+    def _look_at_mark(self, entries: Sequence[Entry]) -> None:
+        if any(type(op) in (IndexWords, DeleteTasks) for entry in entries for op in entry.ops):
+            self._memory.indexed = words.mark_of(self._connection, "asked_mark")
 
     def _accept(self, event_seq: int, tasks: dict[int, Known], fenced: int) -> None:
         self._event_seq = event_seq
@@ -129,9 +141,14 @@ class Writer:
         self._connection.close()
 
 
-def _committed(changed: list[ChangedTask], events: list[Row], rated: bool) -> CommittedBatch:
+def _committed(changed: list[ChangedTask], events: list[Row], sides: Sequence[Side]) -> CommittedBatch:
     levels = Counter(row[2] for row in events)
-    return CommittedBatch(changed, events, count_tasks(changed), levels, count_records(changed), rated=rated)
+    records = count_records(changed)
+    for side in sides:
+        levels.subtract(side.events)
+        records.subtract(side.records)
+    rated = any(side.rated for side in sides)
+    return CommittedBatch(changed, events, count_tasks(changed), levels, records, rated=rated)
 
 
 def _refusal(error: Exception) -> AiwmError:

@@ -69,8 +69,8 @@ def tasks_stale(interest: Interest, shown: Frame, changed: Iterable[ChangedTask]
     stale = Stale.fresh
     for change in changed:
         before = change.before is not None and interest.picks((change.came_from or change.queue, change.before))
-        after = interest.picks((change.queue, change.after))
-        if change.before is None or before or after:
+        after = change.after is not None and interest.picks((change.queue, change.after))
+        if change.before is None or change.after is None or before or after:
             stale = Stale.counts
         if (before or after) and _reaches(interest, shown, change.seq, moves=before != after):
             return Stale.rows
@@ -105,7 +105,7 @@ def depends_on_time(location: Location) -> bool:
         if (
             term.field is not None
             and term.field != "is"
-            and field_of(location.table, term.field).kind in (Kind.age, Kind.time)
+            and field_of(location.table, term.field).kind in (Kind.age, Kind.time, Kind.since)
         ):
             return True
     return False

@@ -66,7 +66,7 @@ class Engine:
 
         def watched(*arguments: Any, **more: Any) -> Any:
             batch, outcomes = commit(*arguments, **more)
-            states = {**recorded.states[-1], **{change.seq: change.after for change in batch.changed}}
+            states = {**recorded.states[-1], **{it.seq: it.after for it in batch.changed if it.after}}
             recorded.note(states, self.store.epoch)
             return batch, outcomes
 

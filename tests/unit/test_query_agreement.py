@@ -19,6 +19,7 @@ from engine.contract.ids import task_id
 from engine.contract.query import matches, parse, sort_records
 from engine.contract.records import EventRow
 from engine.store import plan, schema, window
+from engine.store.feeder import Feeder
 from engine.store.journal import Journal
 from engine.store.rows import EVENT_COLUMNS, RECORD_COLUMNS, TASK_ROW_COLUMNS, event_row, record_row, task_row
 from engine.store.window import Windows
@@ -112,7 +113,8 @@ class Case:
     def __init__(self, path: Path, gaps: bool) -> None:
         self.rows = _fill(path, random.Random(7), gaps)
         self.loop = asyncio.new_event_loop()
-        self.windows = Windows(path, cast(Journal, Counts(self.rows)))
+        # No term of these tests is searched in the word index.
+        self.windows = Windows(path, cast(Journal, Counts(self.rows)), cast(Feeder, None))
 
     def expected(self, text: str) -> list[Any]:
         location = parse(text)

@@ -221,6 +221,7 @@ async def _play(path: Path, script: list[tuple[ops.Op, ...] | str]) -> None:
         for change in batch.changed:
             if change.before is not None:
                 told[change.came_from or change.queue, change.before] -= 1
+            assert change.after is not None
             told[change.queue, change.after] += 1
 
     async def settle() -> None:
