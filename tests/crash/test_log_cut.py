@@ -200,7 +200,7 @@ def _verify(connection: sqlite3.Connection, states: States, epoch: int, *, deep:
     ).fetchall()
     assert unstarted == []
     without = connection.execute(
-        "SELECT seq FROM tasks WHERE state IN ('completed', 'failed', 'retrying') AND NOT EXISTS"
+        "SELECT seq FROM tasks WHERE state IN ('completed', 'failed') AND NOT EXISTS"
         " (SELECT 1 FROM records WHERE records.task = tasks.seq AND records.attempt = tasks.attempt)"
     ).fetchall()
     assert without == []
