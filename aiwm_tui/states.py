@@ -74,6 +74,17 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "full": "wrong",
         "spent": "held",
     },
+    "sources": {
+        "usable": "works",
+        "missing": "wrong",
+        "denied": "broken",
+    },
+    "limits": {
+        "open": "works",
+        "limited": "held",
+        "disabled": "paused",
+        "archived": "rests",
+    },
     "models": {
         "stopped": "rests",
         "starting": "coming",

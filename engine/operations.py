@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 from engine import __version__
@@ -66,6 +67,13 @@ class EngineOperations:
         ]
         if not self._dispatching():
             lines.insert(1, "dispatch off: no command waits for work")
+        maintenance = self._manager.dispatching.maintenance
+        if maintenance is not None:
+            since = datetime.fromtimestamp(maintenance.since_ms / 1000).isoformat(" ", "minutes")
+            reason = f": {maintenance.reason}" if maintenance.reason else ""
+            lines.insert(
+                1, f"maintenance since {since} by {maintenance.by}{reason} (nothing starts; aiwm engine resume)"
+            )
         return EngineStatusResult(
             version=__version__,
             pid=os.getpid(),
@@ -80,6 +88,7 @@ class EngineOperations:
             commits=self._manager.commits,
             fenced=self._store.journal.fenced,
             text="\n".join(lines),
+            maintenance=maintenance,
         )
 
     async def stop(self, request: requests.EngineStop, _: Caller) -> Stopping:

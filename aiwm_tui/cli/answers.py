@@ -12,7 +12,19 @@ import typer
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import Output, fields_text
 from engine.contract import records
-from engine.contract.requests import fleet, session
+from engine.contract.records import definitions as rows
+from engine.contract.requests import (
+    batches,
+    bundles,
+    definitions,
+    failures,
+    fleet,
+    maintenance,
+    operations,
+    session,
+    tasks,
+    usage,
+)
 from engine.contract.requests.base import Request, result_type
 from engine.contract.why import Why
 
@@ -21,8 +33,17 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     records.PoolRow: ("pool", "pools", "no pools (aiwm pool create NAME WORKER)"),
     records.InstanceRow: ("instance", "instances", "no instances: pools start them when there is work"),
     records.RetiredRow: ("retired", "retired", "no instance was retired yet"),
+    records.RecordRow: ("record", "records", "no task has ended yet"),
+    records.SummaryRow: ("summary", "summaries", "nothing to sum up"),
+    limits.LimitRow: ("limit", "limits", "no definition has limits (limits in ai_worker_definitions.json)"),
     records.ModelRow: ("model", "models", "no model processes: they start with the first task that needs one"),
     records.WorkerRow: ("worker", "workers", "no worker definitions (ai_worker_definitions.json in the home)"),
+    rows.TemplateRow: ("template", "templates", "no task templates (aiwm template create NAME)"),
+    rows.SourceRow: ("source", "sources", "no data sources (aiwm source create NAME PATH)"),
+    rows.ScaleStep: ("step", "steps", "the pool was not scaled yet"),
+    records.OperationRow: ("operation", "operations", "nothing was changed by hand"),
+    records.FailureRow: ("failure", "failures", "nothing failed"),
+    records.BatchRow: ("batch", "batches", "no batches (aiwm task submit QUEUE --file in.jsonl --batch NAME)"),
     session.Finding: ("finding", "findings", "nothing to say"),
     session.Setting: ("setting", "settings", "no settings"),
 }
@@ -33,6 +54,28 @@ _ONES: dict[Any, str] = {
     records.PoolDetail: "pool",
     records.WorkerDetail: "worker",
     records.TaskDetail: "task",
+    records.InstanceDetail: "instance",
+    records.ChatTurn: "turn",
+    limits.LimitRow: "limit",
+    records.BatchRow: "batch",
+    records.OperationRow: "operation",
+    operations.OperationDetail: "operation",
+    operations.Undone: "undone",
+    failures.FailureDetail: "failure",
+    usage.Report: "report",
+    batches.BatchAdded: "batch",
+    batches.BatchPage: "results",
+    tasks.TaskAck: "task",
+    tasks.Cancelled: "cancelled",
+    tasks.Retried: "retried",
+    tasks.Changed: "changed",
+    rows.TemplateDetail: "template",
+    rows.SourceDetail: "source",
+    definitions.Deleted: "deleted",
+    bundles.BundleReport: "bundle",
+    bundles.Policy: "policy",
+    maintenance.Drained: "drained",
+    maintenance.Resumed: "resumed",
     fleet.Reloaded: "reloaded",
     session.Stopping: "stopping",
     session.EngineStatusResult: "engine",

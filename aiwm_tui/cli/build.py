@@ -23,36 +23,77 @@ _POINTS_IN_TIME = frozenset({"due_ms", "deadline_ms"})
 _METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", list[str]: "TEXT"}
 
 _HELP = {
+    "adapters": 'adapters to apply instead, such as \'[{"name": "pirate", "weight": 0.5}]\'',
     "aging": "what one priority step is worth in waiting, such as 60s",
-    "batch": "a name that ties tasks together",
     "backoff": "factor between one retry's wait and the next's",
+    "batch": "a name that ties tasks together",
+    "by": "definition, pool or queue",
+    "cancel-tasks": "cancel all that waits or runs in it first",
     "capabilities": "what the worker must be able to do; may be given several times",
-    "delay": "wait before the first retry",
+    "clear": "a field that goes back to its default; may be given several times",
+    "context-tokens": "how many tokens a conversation may have (0: as many as the model holds)",
+    "cooldown": "how long an instance above min-idle may rest before it goes",
     "deadline": "give up if not ended by then: 30s or 2h from now, 02:30, a date",
     "default-priority": "priority of tasks that name none",
+    "defaults": "merged under each payload, a JSON object",
     "definition": "the worker definition",
+    "delay": "wait before the first retry",
+    "description": "what it is for",
+    "draining": "work off what is there, take nothing new",
     "due": "do not start before: 30s or 2h from now, 02:30, a date",
     "durability": "what an acknowledgement promises: disk survives power loss, os a killed engine, memory neither",
-    "key": "a second submit with the same key adds nothing",
+    "external": "it lies outside the home, where config.toml allows it",
+    "file": "a file context; may be given several times",
+    "filters": "a glob of files to show; may be given several times (none: all)",
     "jitter": "share by which waits vary",
+    "keep-others": "keep what a complete bundle does not have",
+    "key": "a second submit with the same key adds nothing",
     "limit": "rows at most",
     "max-attempts": "attempts at most",
     "max-delay": "the longest wait before a retry",
     "max-length": "waiting tasks at most",
     "max-retries": "further attempts after the first",
+    "max-tokens": "tokens of an answer at most",
     "max-total": "instances at most",
+    "metadata": "anything else worth keeping, a JSON object",
     "min-idle": "instances that are kept ready",
+    "mission-critical": "an alert when it fails",
     "mode": "drain waits for running tasks, now gives them back to their queues",
+    "note": "what is wrong with it",
     "offset": "rows to skip",
+    "path": "a directory: absolute, or beneath the home's files/; fm:/… for the file store",
+    "pause-reason": "why it is paused",
     "paused": "start nothing from it yet",
     "payload": "what the worker gets, a JSON object",
+    "payload-schema": "a JSON Schema that payloads must satisfy",
+    "policy": "what becomes of a bundle with mistakes: fail-fast (nothing) or load-valid (what is right)",
     "pools": "pool that serves it; may be given several times, in order of preference",
     "priority": "higher goes first",
+    "queue": "the queue",
+    "read-only": "nothing is written there",
     "reason": "why, for the record",
+    "recursive": "subdirectories too",
+    "retention": "how long ended tasks are kept",
+    "retirement-max-age": "retire an instance at this age",
+    "retirement-max-tasks": "retire an instance after so many tasks",
+    "seed": "what it draws with, to draw the same again",
     "size": "rows at most",
+    "sources": "a data source by name; may be given several times",
+    "state": "idle or broken",
+    "status": "how it ended: completed, exhausted, failed, full or spent",
+    "stop": "text that ends an answer; may be given several times",
+    "supervisor": "a worker definition, a live instance, or rules/NAME",
+    "system": "its instruction",
+    "target": "the fm:/… folder that a sync fills",
+    "temperature": "how freely it draws; 0 always takes the likeliest",
     "tenant": "on whose behalf",
     "timeout": "wait at most, such as 30s or 5m",
+    "tokens-in": "tokens read beside its own calls, to be added",
+    "tokens-out": "tokens written beside its own calls, to be added",
     "top": "rows to skip",
+    "top-p": "the share of likeliest tokens that it draws from",
+    "type": "local_directory or file_store",
+    "wait": "wait at most so long for what runs, such as 10m",
     "where": "a filter such as state:failed queue:demo",
 }
 
@@ -66,6 +107,8 @@ class Param(NamedTuple):
     required: bool
     convert: Callable[[Any], Any] | None
     metavar: str | None
+    switch: bool = False
+    """A yes or no whose "no" must be sayable: it is not what saying nothing means."""
 
     @property
     def key(self) -> str:
@@ -85,13 +128,14 @@ def params_of(request: type[msgspec.Struct], path: tuple[str, ...] = (), prefix:
         name = prefix + field.name.removesuffix("_ms").replace("_", "-")
         kind, convert, metavar = _kind(field.name, hint, f"--{name}")
         required = field.default is msgspec.NODEFAULT and field.default_factory is msgspec.NODEFAULT
-        found.append(Param(here, name, kind, required, convert, metavar))
+        switch = kind is bool and field.default is not False
+        found.append(Param(here, name, kind, required, convert, metavar, switch))
     return found
 
 
 def _without_none(hint: Any) -> Any:
     if get_origin(hint) in (Union, types.UnionType):
-        rest = [part for part in get_args(hint) if part is not type(None)]
+        rest = [part for part in get_args(hint) if part not in (type(None), msgspec.UnsetType)]
         return rest[0] if len(rest) == 1 else Any
     return hint
 
@@ -122,7 +166,10 @@ def _parameter(param: Param) -> inspect.Parameter:
         about: Any = typer.Argument(metavar=metavar, help=help_text, show_default=False)
         return _keyword(param.key, Annotated[param.hint, about], inspect.Parameter.empty)
     about = typer.Option(
-        f"--{param.name}", metavar=param.metavar or _METAVARS.get(param.hint), help=help_text, show_default=False
+        f"--{param.name}/--no-{param.name}" if param.switch else f"--{param.name}",
+        metavar=param.metavar or _METAVARS.get(param.hint),
+        help=help_text,
+        show_default=False,
     )
     return _keyword(param.key, Annotated[Optional[param.hint], about], None)  # noqa: UP045 (a type made at run time)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from typing import Annotated
 
+import msgspec
 import typer
 
 from aiwm_tui.cli.answers import show
@@ -16,6 +17,7 @@ from aiwm_tui.cli.leaving import wait_until_gone
 from engine.client import connect_blocking
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.base import result_type
+from engine.contract.requests.maintenance import Drained, EngineDrain, EngineResume
 from engine.contract.requests.session import EngineStop
 from engine.home import socket_path
 
@@ -29,6 +31,8 @@ def add(app: typer.Typer) -> None:
     command(noun, "status")(_status)
     command(noun, "stop", EngineStop)(_stop)
     command(noun, "attach")(_attach)
+    command(noun, "drain", EngineDrain)(_drain)
+    command(noun, "resume", EngineResume)(_resume)
     app.command("simulate", context_settings={**_ANYTHING, "help_option_names": []})(_simulate)
 
 
@@ -83,6 +87,40 @@ def _stop(
             fix = "aiwm engine stop --mode now"
             raise AiwmError(Code.timeout, f"the engine has not left after {_STOP_TIMEOUT_S:g} s", fix=fix)
     return ExitCode.ok
+
+
+def _drain(cli: Cli, request: EngineDrain) -> int:
+    """Start no more tasks, for maintenance: what runs goes on, what is submitted waits. It outlasts restarts, until engine resume.
+
+    Says first what a restart now would take back; with --wait it then waits for what runs. Exit code 4 when something still runs after
+    that. JSON: kind drained."""
+    with cli.connected() as client:
+        begun = client.call(msgspec.structs.replace(request, wait_ms=0))
+        for line in _taken_back(begun):
+            cli.output.talk(line)
+        done = begun if begun.idle or not request.wait_ms else client.call(request)
+    state = "nothing runs" if done.idle else f"{len(done.running)} still running"
+    cli.output.one("drained", done, lambda: f"{state}, {done.waiting} waiting; aiwm engine resume ends the maintenance")
+    return ExitCode.ok if done.idle or not request.wait_ms else ExitCode.timeout
+
+
+def _taken_back(drained: Drained) -> list[str]:
+    """What a restart would do to the tasks that run, task by task."""
+    lines = [
+        f"{task.id}  {task.definition} on {task.instance}"
+        + ("" if task.idempotent else f"  (kind {task.kind} may do things twice)")
+        for task in drained.running
+    ]
+    if lines:
+        lines.insert(0, f"{len(lines)} running; a restart now would take them back to their queues and run them again:")
+    return lines
+
+
+def _resume(cli: Cli, request: EngineResume) -> None:
+    """End the maintenance: tasks start again. JSON: kind resumed."""
+    done = cli.call(request)
+    ended = "there was no maintenance" if done.maintenance is None else "the maintenance is over"
+    cli.output.one("resumed", done, lambda: f"{ended}, {done.waiting} waiting")
 
 
 def _attach(

@@ -6,7 +6,8 @@ import typer
 
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import group
-from engine.contract.requests import fleet
+from aiwm_tui.cli.defining import deleting
+from engine.contract.requests import definitions, fleet
 
 
 def add(app: typer.Typer) -> None:
@@ -15,8 +16,11 @@ def add(app: typer.Typer) -> None:
         fleet.QueueList,
         fleet.QueueShow,
         fleet.QueueCreate,
+        definitions.QueueUpdate,
         fleet.QueuePause,
         fleet.QueueResume,
+        definitions.QueueDrain,
         fleet.QueueExplain,
     ):
         plain(noun, request)
+    deleting(noun, definitions.QueueDelete, fleet.QueueShow)

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from aiwm_tui.live import format as written
 from aiwm_tui.live.text import clean, cut, fit, width
 from aiwm_tui.states import GLYPHS, look
@@ -73,6 +75,26 @@ def _done(row: Mapping[str, Any]) -> str:
 
 def _context(row: Mapping[str, Any]) -> str:
     return f"{row.get('context', 0)}/{row['context_max']}" if row.get("context_max") else written.NONE
+
+
+def _share(value: float | None) -> str:
+    return written.NONE if value is None else f"{value * 100:.0f}%"
+
+
+def _dollars(value: float | None) -> str:
+    return written.NONE if value is None else f"{value:.4f}"
+
+
+def _used(row: Mapping[str, Any], name: str) -> str:
+    """`41/60`: used of a limit."""
+    window = msgspec.to_builtins(row[name])
+    return f"{window['used']:,}/{window['limit']:,}" if window["limit"] else written.NONE
+
+
+def _next(row: Mapping[str, Any]) -> str:
+    """When the next call may be made."""
+    until = row.get("opens_ms")
+    return "now" if until is None else written.moment(until, time.time_ns() // 1_000_000)
 
 
 def _trouble(row: Mapping[str, Any]) -> str:
@@ -150,6 +172,47 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _age("GONE", "retired_ms"),
         _text("REASON", "reason"),
     ),
+    "records": (
+        _text("TASK", "task"),
+        _state("tasks"),
+        _text("QUEUE", "queue"),
+        _text("WORKER", "definition"),
+        _text("ON", "instance"),
+        _as("TOOK", "duration_ms", written.span),
+        _number("IN", "tokens_in"),
+        _number("OUT", "tokens_out"),
+        _as("COST $", "cost_usd", _dollars),
+        _as("RATED", "rating", _share),
+        _age("ENDED", "ended_ms"),
+        _text("SUMMARY", "summary"),
+    ),
+    "summaries": (
+        _text("NAME", "id"),
+        _number("TASKS", "attempted"),
+        _number("DONE", "completed"),
+        _number("FAIL", "failed"),
+        _as("RATE", "rate", _share),
+        _as("MEAN", "mean_ms", written.span),
+        _number("IN", "tokens_in"),
+        _number("OUT", "tokens_out"),
+        _as("COST $", "cost_usd", _dollars),
+        _as("QUALITY", "quality", _share),
+        _number("TURNS", "turns"),
+        _number("SPAWNED", "spawned"),
+        _number("ACTIVE", "active"),
+        _age("LAST", "last_ms"),
+    ),
+    "limits": (
+        _text("NAME", "id"),
+        _state("limits"),
+        Column("CALLS/min", lambda row: _used(row, "requests_per_minute"), True),
+        Column("TOKENS/min", lambda row: _used(row, "tokens_per_minute"), True),
+        Column("TOKENS/day", lambda row: _used(row, "tokens_per_day"), True),
+        Column("INSTANCES", lambda row: _used(row, "instances"), True),
+        _number("WAIT", "waiting"),
+        Column("NEXT", _next),
+        _text("WHY", "why"),
+    ),
     "models": (
         _text("ID", "id"),
         _state("models"),
@@ -170,10 +233,42 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("NAME", "id"),
         _text("KIND", "kind"),
         _text("MODEL", "model"),
+        _text("STATUS", "status"),
+        Column("CHAT", lambda row: "no" if row.get("interaction") == "stateless_task" else "yes"),
         _text("CAN", "capabilities"),
         _text("POOLS", "pools"),
         Column("DIGEST", lambda row: clean(str(row.get("digest", "")), 12)),
         _text("DESCRIPTION", "description"),
+    ),
+    "templates": (
+        _text("NAME", "id"),
+        _text("QUEUE", "queue"),
+        _text("WORKER", "definition"),
+        _text("CAN", "capabilities"),
+        _as("PRIO", "priority", lambda priority: written.NONE if priority is None else str(priority)),
+        _text("FIELDS", "fields"),
+        Column("DIGEST", lambda row: clean(str(row.get("digest", "")), 12)),
+        _text("DESCRIPTION", "description"),
+    ),
+    "sources": (
+        _text("NAME", "id"),
+        _state("sources"),
+        _text("TYPE", "type"),
+        _text("PATH", "path"),
+        _text("FILTERS", "filters"),
+        _text("TARGET", "target"),
+        _text("USED BY", "used_by"),
+        _text("NOTE", "note"),
+    ),
+    "steps": (
+        Column("AT", lambda row: written.moment(row.get("at_ms"), time.time_ns() // 1_000_000)),
+        Column("STEP", lambda row: {1: "+1", -1: "-1"}.get(row.get("change", 0), "failed"), True),
+        _text("INSTANCE", "instance"),
+        _number("TOTAL", "total"),
+        _number("IDLE", "idle"),
+        _number("BUSY", "busy"),
+        _number("WAIT", "waiting"),
+        _text("REASON", "reason"),
     ),
     "events": (
         _text("ID", "id"),
@@ -190,6 +285,52 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("WHAT", "what"),
         _text("WHY", "why"),
         _text("PRESS", "press"),
+    ),
+    "operations": (
+        _text("ID", "id"),
+        _text("STATE", "state"),
+        _text("REQUEST", "request"),
+        _text("BY", "by"),
+        Column("AT", lambda row: written.moment(row.get("at_ms"), time.time_ns() // 1_000_000)),
+        Column("DUE", lambda row: written.moment(row.get("due_ms"), time.time_ns() // 1_000_000)),
+        _number("COUNT", "count"),
+        _number("DONE", "done"),
+        _number("REFUSED", "refused"),
+        _text("TEXT", "text"),
+    ),
+    "failures": (
+        _text("ID", "id"),
+        _number("COUNT", "count"),
+        Column("FIRST", lambda row: written.moment(row.get("first_ms"), time.time_ns() // 1_000_000)),
+        Column("LAST", lambda row: written.moment(row.get("last_ms"), time.time_ns() // 1_000_000)),
+        _text("CODE", "code"),
+        _text("WORKER", "definition"),
+        _text("QUEUE", "queue"),
+        _text("TASK", "task"),
+        _text("CAUSE", "message"),
+    ),
+    "batches": (
+        _text("NAME", "id"),
+        _state("tasks"),
+        _text("QUEUE", "queue"),
+        _number("TOTAL", "total"),
+        _number("WAIT", "waiting"),
+        _number("RUN", "running"),
+        _number("DONE", "completed"),
+        _number("FAIL", "failed"),
+        _as("/m", "per_min", written.rate),
+        Column("DONE ABOUT", lambda row: written.moment(row.get("eta_ms"), time.time_ns() // 1_000_000)),
+        _age("AGE", "at_ms"),
+    ),
+    "usages": (
+        _text("NAME", "name"),
+        _number("TASKS", "tasks"),
+        _number("DONE", "completed"),
+        _number("FAIL", "failed"),
+        _number("TOKENS IN", "tokens_in"),
+        _number("TOKENS OUT", "tokens_out"),
+        _as("USD", "cost_usd", lambda usd: written.NONE if not usd else f"{usd:.4f}"),
+        _as("TIME", "spent_ms", written.span),
     ),
     "findings": (
         _text("WHAT", "what"),

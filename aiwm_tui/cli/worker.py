@@ -2,20 +2,68 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+import msgspec
 import typer
 
-from aiwm_tui.cli.answers import plain
+from aiwm_tui.cli.answers import plain, show
 from aiwm_tui.cli.command import Cli, command, group
+from aiwm_tui.cli.defining import Yes, report, text_of
 from aiwm_tui.cli.exit_codes import ExitCode
+from aiwm_tui.cli.limits import show_one
+from aiwm_tui.cli.output import confirm
 from engine.contract.errors import AiwmError
-from engine.contract.requests import fleet
+from engine.contract.requests import definitions, fleet
+from engine.contract.requests.base import result_type
+from engine.contract.requests.limits import LimitsShow
 
 
 def add(app: typer.Typer) -> None:
     noun = group(app, "worker", "Worker definitions: kind, model, instruction, adapters.")
-    plain(noun, fleet.WorkerList)
+    command(noun, "list", fleet.WorkerList, omit=("where",))(_list)
     plain(noun, fleet.WorkerShow)
+    command(noun, "limits", LimitsShow)(show_one)
     command(noun, "reload", fleet.WorkerReload)(_reload)
+    command(noun, "load")(_load)
+    command(noun, "validate")(_validate)
+
+
+def _list(
+    cli: Cli,
+    request: fleet.WorkerList,
+    *,
+    where: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="FILTER", help="such as provider:local name:*extract* capabilities:json", show_default=False
+        ),
+    ] = None,
+) -> None:
+    """Worker definitions by name, all or those that match a filter in the language of locations."""
+    found = cli.call(msgspec.structs.replace(request, where=" ".join(where or [])))
+    show(cli.output, result_type(fleet.WorkerList), found)
+
+
+File = Annotated[str, typer.Argument(metavar="FILE", help="- reads stdin", show_default=False)]
+
+
+def _load(cli: Cli, *, file: File, yes: Yes = False) -> int:
+    """Replace all worker definitions by those of a JSON file (a list, or an object with the list), or change nothing if anything in it
+    is wrong. Removing some needs a yes. JSON: kind bundle."""
+    text = text_of(file)
+    with cli.connected() as client:
+        planned = client.call(definitions.WorkerValidate(workers=text))
+        gone = [name for change in planned.changes for name in change.removed]
+        if gone and not planned.errors:
+            confirm(cli.output, f"This removes worker {', '.join(gone)}. Go on?", yes=yes)
+        done = client.call(definitions.WorkerLoad(workers=text))
+    return report(cli, done, would=False)
+
+
+def _validate(cli: Cli, *, file: File) -> int:
+    """Everything that is wrong with a file of worker definitions, and what loading it would change. Changes nothing. JSON: kind bundle."""
+    return report(cli, cli.call(definitions.WorkerValidate(workers=text_of(file))), would=True)
 
 
 def _reload(cli: Cli, request: fleet.WorkerReload) -> int:
@@ -30,6 +78,8 @@ def _reload(cli: Cli, request: fleet.WorkerReload) -> int:
 
     if not done.errors or not cli.output.for_people:
         cli.output.one("reloaded", done, people)
+    for warning in done.warnings:
+        cli.output.talk(f"warning: {AiwmError.of(warning)}")
     for error in done.errors:
         cli.output.error(AiwmError.of(error))
     return ExitCode.usage if done.errors else ExitCode.ok

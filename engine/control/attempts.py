@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,10 +14,12 @@ from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id
 from engine.contract.states import Durability, TaskState
 from engine.control.book import Book, Brief
+from engine.control.budget import Budget
 from engine.control.dispatcher import Dispatcher
 from engine.control.execution import Ended, TaskContext, decode_payload, execute
+from engine.control.failures import Failures, fingerprint, whole
 from engine.control.instances import Instance, Instances
-from engine.ports import Models, Reservation, Texts
+from engine.ports import Models, Texts
 from engine.scheduling.decisions import CancelTask, StartTask
 from engine.scheduling.inputs import StartRefused, TaskEnded
 from engine.scheduling.retry import Verdict
@@ -60,7 +63,9 @@ class Attempts:
         book: Book,
         instances: Instances,
         models: Models,
+        budget: Budget,
         texts: Texts,
+        failures: Failures,
         clock: Clock,
         *,
         max_result_bytes: int,
@@ -71,7 +76,9 @@ class Attempts:
         self._book = book
         self._instances = instances
         self._models = models
+        self._budget = budget
         self._texts = texts
+        self._failures = failures
         self._clock = clock
         self._max_result_bytes = max_result_bytes
         self._tell_ended = ended
@@ -150,24 +157,27 @@ class Attempts:
         if self._was_stopped(running):
             return
         instance, brief = running.instance, running.brief
-        identifier = task_id(running.seq)
-        reservation = Reservation(
-            task=identifier,
-            seq=running.seq,
-            attempt=running.attempt,
-            definition=instance.definition.name,
-            model=instance.definition.model,
-        )
-        context = TaskContext(self._models, reservation, lambda text: self._write(running, text))
         work = TaskInput(
-            id=identifier, attempt=running.attempt, payload=decode_payload(brief.payload), deadline_ms=brief.deadline_ms
+            id=task_id(running.seq),
+            attempt=running.attempt,
+            payload=decode_payload(brief.payload),
+            deadline_ms=brief.deadline_ms,
+        )
+        context = TaskContext(
+            self._models,
+            self._budget,
+            instance.definition,
+            work,
+            partial(self._write, running),
+            partial(self._instances.hold, instance),
         )
         try:
             ended = await execute(instance, work, context, self._max_result_bytes)
         except asyncio.CancelledError:
             if running.stopping is None:
                 raise
-            ended = _stopped(running)
+            ended = context.spent(_stopped(running))
+        context.note(instance)
         if running.stopping != "refused":
             self._finish(running, ended)
 
@@ -193,6 +203,8 @@ class Attempts:
         if ended.outcome == "released":
             entry, final = self._release_ops(running, now)
         else:
+            if ended.error is not None:
+                ended = msgspec.structs.replace(ended, error=whole(ended.error, running.seq))
             error = ended.error
             verdict = self._dispatcher.verdict(
                 running.seq,
@@ -231,7 +243,7 @@ class Attempts:
         instance = running.instance
         instance.done += ended.outcome == "completed"
         instance.failed += ended.outcome in ("failed", "crashed")
-        instance.tokens += (ended.tokens_in or 0) + (ended.tokens_out or 0)
+        instance.used(ended.tokens_in or 0, ended.tokens_out or 0, ended.cost_usd or 0.0)
         if error is not None:
             instance.note = f"{error.code}: {error.message}"[:200]
         if ended.outcome == "released":
@@ -262,6 +274,8 @@ class Attempts:
                 reason=ended.reason,
                 tokens_in=ended.tokens_in,
                 tokens_out=ended.tokens_out,
+                cost_usd=ended.cost_usd,
+                fail=self._fingerprint(running, ended.error),
             )
             return retry, _event(
                 now, "task.retry", "scheduler", seq, f"again in {verdict.delay_ms / 1000:g}s: {text}", "warn"
@@ -271,6 +285,7 @@ class Attempts:
                 seq=seq, attempt=attempt, at_ms=now, reason=ended.reason, crashed=ended.outcome == "crashed"
             )
             return again, _event(now, "task.requeued", "scheduler", seq, text, "warn")
+        mark, kept = self._failed(running, ended.error if verdict.state is TaskState.failed else None, now)
         end = ops.EndTask(
             seq=seq,
             attempt=attempt,
@@ -281,13 +296,34 @@ class Attempts:
             reason=ended.reason or verdict.reason,
             tokens_in=ended.tokens_in,
             tokens_out=ended.tokens_out,
+            cost_usd=ended.cost_usd,
+            adapter=ended.adapter,
+            summary=ended.summary,
+            model=ended.model,
+            finish_reason=ended.finish_reason,
+            calls=ended.calls,
+            input_chars=ended.input_chars,
+            fail=mark,
         )
         level = "error" if verdict.state is TaskState.failed else "info"
-        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level)
+        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level), *kept
+
+    def _failed(self, running: Running, error: ErrorInfo | None, now: int) -> tuple[str | None, tuple[ops.Op, ...]]:
+        """The fingerprint of a task that fails for good, and what is kept of the failure."""
+        if error is None:
+            return None, ()
+        return self._failures.note(running.seq, running.brief.queue, running.instance.definition.name, error, now)
+
+    def _fingerprint(self, running: Running, error: ErrorInfo | None) -> str | None:
+        return None if error is None else fingerprint(error.code, error.message, running.instance.definition.name)
 
     def _plain_end(self, end: End, failure: BaseException) -> End:
         running, now = end.running, self._clock.wall_ms()
-        error = ErrorInfo(code=Code.task_failed, message=f"what the worker returned cannot be stored: {failure}"[:500])
+        error = whole(
+            ErrorInfo(code=Code.task_failed, message=f"what the worker returned cannot be stored: {failure}"[:500]),
+            running.seq,
+        )
+        mark, kept = self._failed(running, error, now)
         ended = Ended(outcome="failed", state=TaskState.failed, error=error, reason=error.message[:200])
         op = ops.EndTask(
             seq=running.seq,
@@ -296,10 +332,11 @@ class Attempts:
             at_ms=now,
             error=msgspec.json.encode(error),
             reason=ended.reason,
+            fail=mark,
         )
         start = tuple(it for it in end.entry if isinstance(it, ops.StartTask))
         event = _event(now, "task.failed", running.instance.id, running.seq, error.message, "error")
-        return End(running, ended, TaskState.failed, (*start, op, event), plain=True)
+        return End(running, ended, TaskState.failed, (*start, op, event, *kept), plain=True)
 
     def _release_ops(self, running: Running, now: int) -> tuple[tuple[ops.Op, ...], TaskState]:
         release = ops.ReleaseTask(

@@ -35,12 +35,13 @@ _STORE = "fm:/"
 
 class Fault(msgspec.Struct, frozen=True):
     """What is wrong with a definition: the field's path in it (`retry.delay_ms`), a sentence, what would help. A warning is told, and
-    hinders nothing."""
+    hinders nothing. `names` is the kind of definition that it names and that is not there."""
 
     field: str
     message: str
     fix: str | None = None
     warning: bool = False
+    names: Kind | None = None
 
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +237,9 @@ def _shared(
 def _refers(field: str, kind: Kind, name: str, among: Definitions) -> Iterator[Fault]:
     known = among.of(kind)
     if name not in known:
-        yield Fault(field, f'{kind} "{name[:80]}" does not exist', nearest(name, known) or f"aiwm {kind} list")
+        yield Fault(
+            field, f'{kind} "{name[:80]}" does not exist', nearest(name, known) or f"aiwm {kind} list", names=kind
+        )
 
 
 def _ranges(*numbers: tuple[str, float, float, float]) -> Iterator[Fault]:

@@ -47,11 +47,13 @@ class Definer:
         """Raises `not_found`, or `definition_invalid` when the whole would not work."""
         await self.amend(kind, name, lambda definition: merged(definition, changes, clear), "changes.")
 
-    async def amend(self, kind: Kind, name: str, amend: Amend, prefix: str = "definition.") -> None:
-        """Put another one in the place of a definition."""
+    async def amend(self, kind: Kind, name: str, amend: Amend, prefix: str | None = None) -> None:
+        """Put another one in the place of a definition. With a `prefix` for the fields of its faults it is checked as a whole; without,
+        the change is one that cannot go wrong, and must not fail for what was wrong before (pausing a queue)."""
         async with self.changing:
             amended = amend(self._existing(kind, name))
-            refuse(check(amended, self._catalogue.now, self._around), prefix)
+            if prefix is not None:
+                refuse(check(amended, self._catalogue.now, self._around), prefix)
             await self.put_in_force(self._catalogue.now.put(amended))
 
     async def delete(self, kind: Kind, name: str) -> None:

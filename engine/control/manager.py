@@ -28,6 +28,9 @@ from engine.control.maintenance import Dispatching
 from engine.control.numbering import Numbering
 from engine.control.operations.maintenance import MaintenanceOperations
 from engine.control.scaling import Scaling
+from engine.control.operations.instances import InstanceOperations
+from engine.control.operations.performance import PerformanceOperations
+from engine.control.performance import Performance
 from engine.control.sessions.chat import Talk
 from engine.control.sessions.sessions import Sessions
 from engine.control.sessions.store import SessionStore
@@ -125,8 +128,9 @@ class Manager:
             self.slots,
             keeper,
             clock,
-            0,
+            scheduling.max_total_instances,
         )
+        self.performance = Performance(store.journal, store.readers, store.windows, clock)
         self.tables = Tables(
             self.catalogue,
             self.instances,
@@ -165,6 +169,18 @@ class Manager:
     def register(self, table: RequestTable) -> None:
         """Answer the control room's requests."""
         self.desk.register(table)
+        InstanceOperations(self.sessions, self.tables, self.dispatcher, self._clock).register(table)
+        PerformanceOperations(
+            self.performance,
+            self.sessions.store,
+            self._store.windows,
+            self.catalogue,
+            self.instances,
+            self.numbering,
+            self.dispatcher,
+            self.budget,
+            self._clock,
+        ).register(table)
         self.library.register(table, self.dispatcher, self.tables, self.scaling, self.tally)
         MaintenanceOperations(
             self.dispatching,
@@ -234,6 +250,8 @@ class Manager:
         return sum(self.tally.count(queue, TaskState.pending) for queue in queues)
 
     def _definitions_changed(self) -> None:
+        self.budget.look()
+        self.sessions.look()
         self._touch("pools", "instances", "queues", "workers", "templates", "sources")
 
     def _limits(self, definition: str) -> RateLimits:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -14,20 +15,28 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_id
 from engine.contract.requests.tasks import TaskAck, TaskSubmit
 from engine.contract.states import Durability, TaskState
+from engine.contract.suggest import nearest
 from engine.control.book import Book, Brief
 from engine.control.catalogue import Catalogue
+from engine.control.dependencies import Dependencies
 from engine.control.dispatcher import Dispatcher
 from engine.control.tally import Tally
+from engine.control.templating import Templating
 from engine.scheduling.inputs import Criteria, TaskRef, TaskSubmitted
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
+from engine.store.rows import StoredTask
 from engine.workers.registry import KindRegistry
 from engine.workers.template import WorkerTemplate
 
+Found = TypeVar("Found")
+
+MAX_METADATA_BYTES = 16_384
+
 
 class Submission:
-    """Submits tasks. `draining` refuses new ones while the engine stops."""
+    """Submits tasks. `draining` refuses new ones while the engine stops; `is_instance` knows live instances by their id."""
 
     def __init__(
         self,
@@ -38,7 +47,9 @@ class Submission:
         book: Book,
         tally: Tally,
         dispatcher: Dispatcher,
+        dependencies: Dependencies,
         clock: Clock,
+        is_instance: Callable[[str], bool],
         *,
         max_payload_bytes: int,
     ) -> None:
@@ -49,8 +60,11 @@ class Submission:
         self._book = book
         self._tally = tally
         self._dispatcher = dispatcher
+        self._dependencies = dependencies
         self._clock = clock
+        self._is_instance = is_instance
         self._max_payload_bytes = max_payload_bytes
+        self._templating = Templating()
         self._workers: dict[str, tuple[QueueDefinition, object, tuple[WorkerTemplate, ...]]] = {}
         self._keys_in_flight: dict[tuple[str, str], asyncio.Future[TaskAck]] = {}
         self._under_way: Counter[str] = Counter()
@@ -60,6 +74,8 @@ class Submission:
         """Store the task and acknowledge it. Raises not_found, payload_invalid, payload_too_large, queue_full, storage_failed."""
         if self.draining():
             raise AiwmError(Code.engine_stopping, "the engine is stopping and takes no new tasks", retryable=True)
+        if request.template is not None:
+            request = self._templating.applied(request, _named("template", request.template, self._catalogue.templates))
         key = request.idempotency_key
         if key is None:
             return await self._submit(request, principal)
@@ -79,6 +95,30 @@ class Submission:
         row = self._readers.task_row(seq)
         return TaskAck(id=task_id(seq), state=row.state if row is not None else TaskState.pending.value, duplicate=True)
 
+    def queue_of(self, request: TaskSubmit) -> str:
+        """The name of the queue that a submit would go to. Raises `not_found` for a queue or template that does not exist."""
+        name = request.queue
+        if not name and request.template is not None:
+            name = _named("template", request.template, self._catalogue.templates).queue
+        if not name:
+            raise AiwmError(Code.bad_request, "no queue is named", field="queue", fix="aiwm queue list")
+        return _named("queue", name, self._catalogue.queues).name
+
+    def check(self, request: TaskSubmit) -> None:
+        """Everything that a submit checks, and nothing else."""
+        if request.template is not None:
+            request = self._templating.applied(request, _named("template", request.template, self._catalogue.templates))
+        self._check_payload(request, self._check(request), msgspec.json.encode(request.payload))
+
+    def encoded(self, payload: dict[str, Any], stored: StoredTask) -> bytes:
+        """A changed payload of a stored task as JSON, held against everything that its submit was."""
+        if stored.template is not None and stored.template in self._catalogue.templates:
+            payload = self._templating.checked(self._catalogue.templates[stored.template], payload)
+        data = msgspec.json.encode(payload)
+        queue = self._catalogue.queue(stored.queue)
+        self._check_payload(TaskSubmit(queue=queue.name, payload=payload, definition=stored.wanted), queue, data)
+        return data
+
     async def _submit(self, request: TaskSubmit, principal: str) -> TaskAck:
         queue = self._check(request)
         payload = msgspec.json.encode(request.payload)
@@ -95,15 +135,20 @@ class Submission:
             text=f"to {queue.name}",
             task_seq=seq,
         )
-        # Two tasks with one key must meet in the file, so a `memory` task with a key is not acknowledged before it is there.
+        # Two tasks with one key must meet in the file, and so must tasks that wait for each other: such a `memory` task is not
+        # acknowledged before it is there.
         memory = queue.durability is Durability.memory
-        durability = Durability.os if memory and request.idempotency_key is not None else queue.durability
+        shared = request.idempotency_key is not None or insert.after
+        durability = Durability.os if memory and shared else queue.durability
         self._under_way[queue.name] += 1
         try:
             await self._journal.write((insert, event), durability)
         finally:
             self._under_way[queue.name] -= 1
         self._book.put(seq, Brief(queue.name, payload, queue.durability, request.deadline_ms))
+        if insert.blocked:
+            self._dependencies.settle(seq)
+            return TaskAck(id=identifier, state=insert.state.value)
         self._dispatcher.feed(
             TaskSubmitted(
                 TaskRef(
@@ -126,6 +171,7 @@ class Submission:
         priority = queue.default_priority if request.priority is None else request.priority
         later = request.due_ms is not None and request.due_ms > now
         due = request.due_ms if later and request.due_ms is not None else now
+        after, blocked = self._dependencies.expect(request.after) if request.after else ((), 0)
         return ops.InsertTask(
             seq=self._journal.next_seq(),
             queue=queue.name,
@@ -144,18 +190,39 @@ class Submission:
             idempotency_key=request.idempotency_key,
             batch=request.batch,
             durability=queue.durability,
+            after=after,
+            blocked=blocked,
+            adapter=_adapters(request.payload) if "adapters" in request.payload else None,
+            template=request.template,
+            supervisor=request.supervisor or None,
+            sources=msgspec.json.encode(request.sources) if request.sources else None,
+            metadata=msgspec.json.encode(request.metadata) if request.metadata else None,
         )
 
     def _check(self, request: TaskSubmit) -> QueueDefinition:
+        if not request.queue:
+            raise AiwmError(
+                Code.bad_request,
+                "no queue is named" + (", and the template has none" if request.template is not None else ""),
+                field="queue",
+                fix="aiwm queue list",
+            )
         try:
             queue = self._catalogue.queue(request.queue)
         except AiwmError as error:
             raise AiwmError(error.code, error.info.message, field="queue", fix=error.info.fix) from None
         if request.definition is not None:
-            try:
-                self._catalogue.worker(request.definition)
-            except AiwmError as error:
-                raise AiwmError(error.code, error.info.message, field="definition", fix=error.info.fix) from None
+            _named("worker", request.definition, self._catalogue.workers, field="definition")
+        if request.sources or request.supervisor or request.metadata:
+            self._check_references(request)
+        if queue.draining:
+            raise AiwmError(
+                Code.conflict,
+                f'queue "{queue.name}" drains: it takes nothing new',
+                field="queue",
+                fix=f"aiwm queue resume {queue.name}",
+                retryable=True,
+            )
         held = self._tally.waiting(queue.name) + self._under_way[queue.name]
         if queue.max_length is not None and held >= queue.max_length:
             raise AiwmError(
@@ -165,18 +232,27 @@ class Submission:
                 fix="wait, or raise its max_length",
                 retryable=True,
             )
-        for name, low, high in (
-            ("priority", -1000, 1000),
-            ("max_attempts", 1, 1000),
-            ("due_ms", 0, 2**53),
-            ("deadline_ms", 1, 2**53),
-        ):
+        for name, low, high in _BOUNDS:
             value = getattr(request, name)
             if value is not None and not low <= value <= high:
                 raise AiwmError(
                     Code.bad_request, f"{name} is {value}, but must lie between {low} and {high}", field=name
                 )
         return queue
+
+    def _check_references(self, request: TaskSubmit) -> None:
+        for source in request.sources:
+            _named("source", source, self._catalogue.sources, field="sources")
+        supervisor = request.supervisor
+        if supervisor and not supervisor.startswith("rules/") and not self._is_instance(supervisor):
+            _named("worker", supervisor, self._catalogue.workers, field="supervisor", what="supervisor")
+        if request.metadata and len(msgspec.json.encode(request.metadata)) > MAX_METADATA_BYTES:
+            raise AiwmError(
+                Code.payload_too_large,
+                f"metadata has more than the {MAX_METADATA_BYTES} bytes allowed",
+                field="metadata",
+                fix="put it into the payload",
+            )
 
     def _check_payload(self, request: TaskSubmit, queue: QueueDefinition, payload: bytes) -> None:
         if len(payload) > self._max_payload_bytes:
@@ -209,3 +285,33 @@ class Submission:
         if request.definition is None:
             return known[2]
         return tuple(worker for worker in known[2] if worker.definition.name == request.definition)
+
+
+_BOUNDS = (
+    ("priority", -1000, 1000),
+    ("max_attempts", 1, 1000),
+    ("due_ms", 0, 2**53),
+    ("deadline_ms", 1, 2**53),
+)
+
+
+def _named(
+    kind: str, name: str, known: Mapping[str, Found], field: str | None = None, what: str | None = None
+) -> Found:
+    """The definition of this name; `not_found` with the nearest one otherwise."""
+    found = known.get(name)
+    if found is None:
+        raise AiwmError(
+            Code.not_found,
+            f'{what or kind} "{name[:80]}" does not exist',
+            field=field or kind,
+            fix=nearest(name, known) or f"aiwm {kind} list",
+        )
+    return found
+
+
+def _adapters(payload: Mapping[str, Any]) -> str | None:
+    """The names of the adapters that a payload asks for, as the tasks table shows them."""
+    uses = payload["adapters"]
+    names = [use.get("name") for use in uses if isinstance(use, Mapping)] if isinstance(uses, list) else []
+    return ",".join(name for name in names if isinstance(name, str))[:500] or None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from engine.clock import SystemClock
 from engine.config import load_config
-from engine.contract.definitions import PoolDefinition, QueueDefinition, RetryPolicy
+from engine.contract.definitions import PoolDefinition, QueueDefinition, RetryPolicy, WorkerDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.ids import task_seq
 from engine.contract.notifications import StreamChunk
@@ -35,6 +35,9 @@ class _NoModels:
     def handle(self, model: str) -> Any:
         raise AssertionError(model)
 
+    def check(self, model: str) -> None:
+        pass
+
     def publish(self, model: str) -> None:
         pass
 
@@ -47,8 +50,17 @@ class Room:
 
     def __init__(self, home: Path) -> None:
         make_home(home)
-        workers = [{"name": "echo", "kind": "template"}]
-        (home / "ai_worker_definitions.json").write_text(json.dumps({"workers": workers}))
+        queues = (
+            QueueDefinition(name="q", pools=("p",), retry=RetryPolicy(delay_ms=0)),
+            QueueDefinition(name="m", pools=("p",), durability=Durability.memory),
+            QueueDefinition(name="short", pools=("p",), paused=True, max_length=5),
+        )
+        for file, definitions in (
+            ("ai_worker_definitions", (WorkerDefinition(name="echo", kind="template"),)),
+            ("ai_worker_pool_definitions", (PoolDefinition(name="p", definition="echo", max_total=2),)),
+            ("ai_work_queue_definitions", queues),
+        ):
+            (home / f"{file}.json").write_bytes(msgspec.json.encode(definitions))
         clock = SystemClock()
         self.store = Store.open(database_path(home), clock=clock)
         none = _NoModels()
@@ -67,10 +79,6 @@ class Room:
             lambda: "live",
         )
         manager = self.manager
-        manager.catalogue.put_pool(PoolDefinition(name="p", definition="echo", max_total=2))
-        manager.catalogue.put_queue(QueueDefinition(name="q", pools=("p",), retry=RetryPolicy(delay_ms=0)))
-        manager.catalogue.put_queue(QueueDefinition(name="m", pools=("p",), durability=Durability.memory))
-        manager.catalogue.put_queue(QueueDefinition(name="short", pools=("p",), paused=True, max_length=5))
         self.tasks = TaskOperations(
             manager.submission,
             manager.waiters,
@@ -246,14 +254,3 @@ async def test_whoever_follows_a_task_hears_that_it_was_cancelled_while_it_waite
         while not (chunk := await heard.get()).ended:
             pass
     assert chunk.state == "cancelled"
-
-
-async def test_a_reload_is_what_a_later_start_falls_back_on(room: Room, home: Path) -> None:
-    file = home / "ai_worker_definitions.json"
-    file.write_text(
-        json.dumps({"workers": [{"name": "echo", "kind": "template"}, {"name": "second", "kind": "template"}]})
-    )
-    assert room.manager.catalogue.load_workers().errors == []
-    await room.manager.store_definitions()
-    stored = [definition.name for definition in room.store.readers.definitions("worker")]
-    assert stored == ["echo", "second"]

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from engine.contract.requests.base import Request
+from engine.contract.requests.maintenance import Maintenance
 from engine.contract.states import Effect
 from engine.contract.why import Why
 
@@ -41,7 +42,8 @@ class EngineHello(Request[Welcome], frozen=True, kw_only=True):
 class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     """The engine in one look. `commits` counts transactions since its start (one fsync each where a queue promises `disk`), `fenced`
     answers that came too late and were dropped (of attempts that had been taken away: cancelled, timed out, given to another);
-    `text` is the same for people, rendered by the engine so that the shell need not."""
+    `maintenance` says why nothing starts, if an operator wants it so; `text` is the same for people, rendered by the engine so that
+    the shell need not."""
 
     version: str
     pid: int
@@ -55,6 +57,7 @@ class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     commits: int
     text: str
+    maintenance: Maintenance | None = None
     fenced: int = 0
 
 

@@ -197,7 +197,7 @@ def _settle(
     standing = candidates
     while True:
         among = _assembled(base, standing, said, complete=complete)
-        faults = [(it, check(it.definition, among, around)) for it in standing]
+        faults = [(it, _forgiven(check(it.definition, among, around), complete)) for it in standing]
         fallen = {id(it) for it, found in faults if any(not fault.warning for fault in found)}
         for it, found in faults:
             if id(it) in fallen:
@@ -207,6 +207,13 @@ def _settle(
                 warnings += [_told(it.item, fault) for fault in found]
             return among
         standing = [it for it in standing if id(it) not in fallen]
+
+
+def _forgiven(faults: list[Fault], complete: bool) -> list[Fault]:
+    """Worker definitions are replaced whole, so what names one may outlive it. A complete bundle tells how things were, that too."""
+    if not complete:
+        return faults
+    return [msgspec.structs.replace(it, warning=True) if it.names is Kind.worker else it for it in faults]
 
 
 def _assembled(base: Definitions, standing: Iterable[_Candidate], said: set[Kind], *, complete: bool) -> Definitions:

@@ -114,9 +114,7 @@ class FleetOperations:
         return self._dispatcher.why_queue(self._catalogue.queue(request.name).name)
 
     async def _set_queue(self, name: str, **fields: Any) -> QueueDetail:
-        await self._definer.amend(
-            Kind.queue, name, lambda queue: msgspec.structs.replace(queue, **fields), "definition."
-        )
+        await self._definer.amend(Kind.queue, name, lambda queue: msgspec.structs.replace(queue, **fields))
         return self._queue(name)
 
     def _queue(self, name: str) -> QueueDetail:

@@ -34,7 +34,7 @@ class InstanceOperations:
         self._clock = clock
 
     def register(self, table: RequestTable) -> None:
-        table.register(requests.InstanceList, self.list)
+        table.register(requests.InstanceList, self.live)
         table.register(requests.InstanceRetired, self.retired)
         table.register(requests.InstanceShow, self.show)
         table.register(requests.InstanceSpawn, self.spawn)
@@ -43,7 +43,7 @@ class InstanceOperations:
         table.register(requests.InstanceChat, self.chat)
         table.register(requests.InstanceStop, self.stop)
 
-    async def list(self, request: requests.InstanceList, _: Caller) -> list[InstanceRow]:
+    async def live(self, request: requests.InstanceList, _: Caller) -> list[InstanceRow]:
         return self._filtered("instances", request.where, self._tables.instances())
 
     async def retired(self, request: requests.InstanceRetired, _: Caller) -> list[RetiredRow]:

@@ -11,63 +11,46 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
-from engine.contract.query import parse
+from engine.contract.query import SortKey, parse
 from engine.contract.records import TaskDetail, TaskRow, TimelineStep
 from engine.contract.requests import tasks as requests
-from engine.contract.states import Durability, TaskState
+from engine.contract.states import TaskState
 from engine.contract.why import Why
-from engine.control.attempts import Attempts
-from engine.control.catalogue import Catalogue
 from engine.control.dispatcher import Dispatcher
 from engine.control.loading import stored_ref
 from engine.control.submission import Submission
 from engine.control.waiters import Waiters
-from engine.ports import Texts
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
-from engine.scheduling.decisions import CancelTask, DeadLetter, ExpireTask
-from engine.scheduling.inputs import CancelRequested, Outcome, TaskEnded, TaskSubmitted
-from engine.store import ops
-from engine.store.journal import Journal
 from engine.store.readers import Readers
 from engine.store.rows import StoredTask
 from engine.store.window import Windows
 
 _MAX_LIST = 10_000
+_MAX_EXPORT = 1_000
+_EXPORT_BYTES = 4 * 2**20
 
 
 class TaskOperations:
-    """Submit, wait, show, list, cancel, retry, explain."""
+    """Submit, wait, show, list, explain."""
 
     def __init__(
         self,
         submission: Submission,
         waiters: Waiters,
-        attempts: Attempts,
         dispatcher: Dispatcher,
-        journal: Journal,
         readers: Readers,
         windows: Windows,
-        catalogue: Catalogue,
         clock: Clock,
         explain_rows: Callable[[list[TaskRow]], list[TaskRow]],
-        texts: Texts,
     ) -> None:
         self._submission = submission
         self._waiters = waiters
-        self._attempts = attempts
         self._dispatcher = dispatcher
-        self._journal = journal
         self._readers = readers
         self._windows = windows
-        self._catalogue = catalogue
         self._clock = clock
         self._explain_rows = explain_rows
-        self._texts = texts
-        self._cancels: dict[int, set[asyncio.Future[str]]] = {}
-        dispatcher.performs(CancelTask, self._perform_cancel)
-        dispatcher.performs(ExpireTask, self._perform_expire)
-        dispatcher.performs(DeadLetter, self._perform_dead_letter)
 
     def register(self, table: RequestTable) -> None:
         table.register(requests.TaskSubmit, self.submit)
@@ -75,9 +58,8 @@ class TaskOperations:
         table.register(requests.TaskWait, self.wait)
         table.register(requests.TaskShow, self.show)
         table.register(requests.TaskList, self.list)
-        table.register(requests.TaskCancel, self.cancel)
-        table.register(requests.TaskRetry, self.retry)
         table.register(requests.TaskExplain, self.explain)
+        table.register(requests.TaskExport, self.export)
 
     async def submit(self, request: requests.TaskSubmit, caller: Caller) -> requests.TaskAck:
         return await self._submission.submit(request, caller.principal)
@@ -159,6 +141,29 @@ class TaskOperations:
         rows = self._explain_rows([row for row in window.rows if isinstance(row, TaskRow)])
         return requests.TaskPage(rows=rows, total=window.matched)
 
+    async def export(self, request: requests.TaskExport, _: Caller) -> requests.ExportPage:
+        if not 1 <= request.limit <= _MAX_EXPORT or request.offset < 0:
+            raise AiwmError(
+                Code.bad_request, f"limit is {request.limit}, but must lie between 1 and {_MAX_EXPORT}", field="limit"
+            )
+        location = msgspec.structs.replace(parse(f":tasks {request.where}"), sort=(SortKey("id"),))
+        window = await self._windows.window(location, request.offset, request.limit, self._clock.wall_ms())
+        found: list[requests.ExportedTask] = []
+        size = 0
+        for row in window.rows:
+            if size > _EXPORT_BYTES or not isinstance(row, TaskRow):
+                break
+            seq = task_seq(row.id)
+            payload, (result, error) = self._readers.payload(seq), self._readers.result(seq)
+            size += len(payload or b"") + len(result or b"") + len(error or b"")
+            found.append(
+                requests.ExportedTask(row=row, payload=_raw(payload), result=_raw(result), error=_error(error))
+            )
+        after = request.offset + len(found)
+        return requests.ExportPage(
+            tasks=found, total=window.matched, next=after if found and after < window.matched else None
+        )
+
     async def explain(self, request: requests.TaskExplain, _: Caller) -> Why:
         seq = task_seq(request.id)
         stored = self._stored(seq)
@@ -167,129 +172,6 @@ class TaskOperations:
             what = "it is running" if state is TaskState.processing else f"it has ended: {state.value}"
             return Why(scope="task", about=request.id, moving=True, summary=what)
         return self._dispatcher.why_task(stored_ref(stored))
-
-    # -- cancel and retry --------------------------------------------------------------------------------------------
-
-    async def cancel(self, request: requests.TaskCancel, _: Caller) -> requests.Cancelled:
-        result = requests.Cancelled(cancelled=[], stopping=[], ended=[])
-        waiting: list[tuple[str, asyncio.Future[str]]] = []
-        for identifier in dict.fromkeys(request.ids):
-            seq = task_seq(identifier)
-            state = TaskState(self._stored(seq).row.state)
-            if state.ended:
-                result.ended.append(identifier)
-                continue
-            if state is TaskState.processing:
-                result.stopping.append(identifier)
-            else:
-                waiting.append((identifier, self._cancelling(seq)))
-            self._dispatcher.feed(CancelRequested(seq))
-        for identifier, future in waiting:
-            became = await future
-            (result.cancelled if became == TaskState.cancelled else result.ended).append(identifier)
-        return result
-
-    def _cancelling(self, seq: int) -> asyncio.Future[str]:
-        """The state in which a waiting task that is being cancelled ends; the storage's error when that cannot be written."""
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._cancels.setdefault(seq, set()).add(answer)
-        # It may have been started meanwhile, and then ends by itself in its own way.
-        ended = self._waiters.wait(seq)
-        ended.add_done_callback(lambda done: None if done.cancelled() else self._cancelled(seq, done.result().state))
-        answer.add_done_callback(lambda _: ended.cancel())
-        return answer
-
-    def _cancelled(self, seq: int, outcome: str | BaseException) -> None:
-        for answer in self._cancels.pop(seq, ()):
-            if answer.done():
-                continue
-            if isinstance(outcome, BaseException):
-                answer.set_exception(outcome)
-            else:
-                answer.set_result(outcome)
-
-    def _perform_cancel(self, decision: CancelTask) -> None:
-        if decision.running:
-            self._attempts.cancel(decision)
-            return
-        now = self._clock.wall_ms()
-        error = ErrorInfo(code=Code.task_cancelled, message="cancelled while it waited")
-        event = _event(now, "task.cancelled", "operator", decision.seq, "cancelled while it waited")
-        entry = (ops.CancelTask(decision.seq, now, "cancelled while it waited"), event)
-        self._close_waiting(decision.seq, entry, TaskState.cancelled, "cancelled", error)
-
-    def _perform_expire(self, decision: ExpireTask) -> None:
-        error = ErrorInfo(code=Code.deadline_passed, message="the deadline passed while the task waited")
-        self._fail_waiting(decision.seq, "expired", error)
-
-    def _perform_dead_letter(self, decision: DeadLetter) -> None:
-        if decision.committed:
-            return
-        error = ErrorInfo(
-            code=Code.engine_crashed, message=f"not tried again: {decision.reason}", fix="aiwm task retry"
-        )
-        self._fail_waiting(decision.seq, "failed", error)
-
-    def _fail_waiting(self, seq: int, outcome: Outcome, error: ErrorInfo) -> None:
-        now = self._clock.wall_ms()
-        reason = f"{error.code}: {error.message}"
-        entry = (
-            ops.ExpireTask(seq, now, msgspec.json.encode(error), reason),
-            _event(now, "task.failed", "scheduler", seq, reason, "error"),
-        )
-        self._close_waiting(seq, entry, TaskState.failed, outcome, error)
-
-    def _close_waiting(
-        self, seq: int, entry: tuple[ops.Op, ...], state: TaskState, outcome: Outcome, error: ErrorInfo
-    ) -> None:
-        """Commit the end of a task that waits; then tell the scheduler and whoever waits for it."""
-        stored = self._readers.task(seq)
-        if stored is None:
-            self._dispatcher.feed(TaskEnded(seq, 0, "gone"))
-            return
-        written = self._journal.write(entry, Durability(stored.durability))
-
-        def done(receipt: asyncio.Future[Any]) -> None:
-            if receipt.cancelled():
-                return
-            failure = receipt.exception()
-            if failure is not None:
-                # The scheduler asks again once storage works; who asked for the cancel is told that it is not done.
-                self._cancelled(seq, failure)
-                return
-            if receipt.result().fenced:
-                self._dispatcher.feed(TaskEnded(seq, stored.attempt, "gone"))
-                return
-            self._dispatcher.feed(TaskEnded(seq, stored.attempt, outcome))
-            self._texts.end(seq, stored.attempt, state.value)
-            self._waiters.closed(seq, stored.attempt, state, error)
-
-        written.add_done_callback(done)
-
-    async def retry(self, request: requests.TaskRetry, caller: Caller) -> requests.Retried:
-        retried: list[str] = []
-        refused: dict[str, str] = {}
-        for identifier in dict.fromkeys(request.ids):
-            seq = task_seq(identifier)
-            stored = self._stored(seq)
-            queue = self._catalogue.queues.get(stored.queue)
-            if stored.state not in (TaskState.failed, TaskState.cancelled):
-                refused[identifier] = f"it is {stored.state}"
-            elif queue is None:
-                refused[identifier] = f'its queue "{stored.queue}" does not exist'
-            else:
-                now = self._clock.wall_ms()
-                rank = now - stored.priority * queue.aging_ms
-                entry = (
-                    ops.ReviveTask(seq, now, rank, queue.retry.max_retries + 1),
-                    _event(now, "task.revived", caller.principal, seq, f"put back into {queue.name}"),
-                )
-                if (await self._journal.write(entry, Durability(stored.durability))).fenced:
-                    refused[identifier] = "it changed meanwhile"
-                else:
-                    retried.append(identifier)
-                    self._dispatcher.feed(TaskSubmitted(stored_ref(self._stored(seq))))
-        return requests.Retried(retried=retried, refused=refused)
 
 
 def _check_timeout(timeout_ms: int | None) -> None:
@@ -303,7 +185,3 @@ def _raw(data: bytes | None) -> Any:
 
 def _error(data: bytes | None) -> ErrorInfo | None:
     return None if data is None else msgspec.json.decode(data, type=ErrorInfo)
-
-
-def _event(now: int, type_: str, who: str, seq: int, text: str, level: str = "info") -> ops.AppendEvent:
-    return ops.AppendEvent(at_ms=now, level=level, type=type_, who=who, about=task_id(seq), text=text, task_seq=seq)

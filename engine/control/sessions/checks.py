@@ -49,7 +49,7 @@ def check_room(
     live = instances.all()
     of_it = coming + sum(instance.definition.name == definition.name for instance in live)
     _check(f'"{definition.name}"', of_it, definition.limits.max_instances, "limits.max_instances")
-    _check("the engine", len(live) + sum(starting.values()), max_instances, "scheduling.max_instances")
+    _check("the engine", len(live) + sum(starting.values()), max_instances, "scheduling.max_total_instances")
 
 
 def _check(whose: str, count: int, most: int, setting: str) -> None:

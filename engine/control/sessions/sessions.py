@@ -66,6 +66,7 @@ class Sessions:
         self._turns: dict[str, Turn] = {}
         self._count: Counter[str] = Counter()
         self._changing = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -76,10 +77,16 @@ class Sessions:
                 self._adopt(session)
             except AiwmError as error:
                 await self._bury(session, InstanceState.failed, str(error), "engine")
-        await self.definitions_changed()
+        await self._retire_outdated()
 
-    async def definitions_changed(self) -> None:
-        """Retire sessions whose definition is another now; one in the middle of a turn goes when that has ended."""
+    def look(self) -> None:
+        """Definitions may have changed: sessions whose definition is another now are retired, in the middle of a turn when that has
+        ended."""
+        if self._looking is None and any(self._outdated(session) for session in self._live.values()):
+            self._looking = asyncio.get_running_loop().create_task(self._retire_outdated())
+
+    async def _retire_outdated(self) -> None:
+        self._looking = None
         for session in list(self._live.values()):
             if session.id not in self._turns and (reason := self._outdated(session)):
                 await self._end(session.id, InstanceState.exhausted, reason, "engine")
@@ -92,6 +99,8 @@ class Sessions:
 
     async def close(self) -> None:
         """The engine stops: answers under way end."""
+        if self._looking is not None:
+            self._looking.cancel()
         tasks = [turn.task for turn in self._turns.values() if turn.task is not None]
         for task in tasks:
             task.cancel()
@@ -219,7 +228,7 @@ class Sessions:
         finally:
             self._turns.pop(session.id, None)
             self._instances.changed()
-            await self.definitions_changed()
+            self.look()
 
     async def stop(self, identifier: str) -> None:
         """Stop the answer under way; what it has said so far is the answer."""

@@ -11,6 +11,7 @@ from engine.control.sessions.session import Session
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
+from engine.store.window import Windows
 
 SESSION, TURN, RETIRED = "session", "turn", "retired"
 _ALL = 1_000_000
@@ -21,6 +22,25 @@ class Retired(msgspec.Struct, frozen=True, kw_only=True):
 
     row: RetiredRow
     session: Session | None = None
+
+
+class Chatted(msgspec.Struct, frozen=True):
+    """What the sessions of one definition came to, live and retired ones."""
+
+    turns: int = 0
+    tokens: int = 0
+    cost_usd: float = 0.0
+    last_ms: int = 0
+
+
+_CHATTED = (
+    "SELECT ref, coalesce(sum(json_extract(session, '$.turns')), 0),"
+    " coalesce(sum(json_extract(session, '$.tokens_in') + json_extract(session, '$.tokens_out')), 0),"
+    " coalesce(sum(json_extract(session, '$.cost_usd')), 0.0), coalesce(max(json_extract(session, '$.active_ms')), 0) FROM ("
+    "SELECT ref, json AS session FROM documents WHERE kind = 'session'"
+    " UNION ALL SELECT ref, json_extract(json, '$.session') FROM documents WHERE kind = 'retired'"
+    ") WHERE session IS NOT NULL GROUP BY ref"
+)
 
 
 class SessionStore:
@@ -48,6 +68,10 @@ class SessionStore:
     def retired(self, identifier: str) -> Retired | None:
         document = self._readers.document(RETIRED, identifier)
         return None if document is None else msgspec.json.decode(document.json, type=Retired)
+
+    async def chatted(self, windows: Windows) -> dict[str, Chatted]:
+        """What all sessions came to, by definition."""
+        return {row[0]: Chatted(*row[1:]) for row in await windows.read(_CHATTED)}
 
     async def put(self, session: Session, turn: ChatTurn | None = None, event: ops.AppendEvent | None = None) -> None:
         """Write a session, and the turn and the event that changed it."""
