@@ -139,6 +139,7 @@ class Host:
                 "queues": tables.queues,
                 "pools": tables.pools,
                 "instances": tables.instances,
+                "retired": tables.retired,
                 "workers": tables.workers,
                 "templates": tables.templates,
                 "sources": tables.sources,
@@ -156,6 +157,7 @@ class Host:
             clock,
             Limits(**msgspec.structs.asdict(config.retention)),
             self._queue_retention_ms,
+            self._manager.performance.add_up,
         )
         self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
         store.journal.on_commit(lambda _: self._ticker.stir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -185,11 +185,27 @@ async def test_a_deleted_task_fences_what_follows_in_its_batch(store: Store) -> 
     assert store.counters() == {}
 
 
-def retention(store: Store, now_ms: int, queue_ms: dict[str, int] | None = None, **limits: int) -> Retention:
+def retention(
+    store: Store,
+    now_ms: int,
+    queue_ms: dict[str, int] | None = None,
+    before_records: Callable[[], Awaitable[None]] | None = None,
+    **limits: int,
+) -> Retention:
     own = queue_ms or {}
     return Retention(
-        store.journal, store.readers, store.windows, FakeClock(now_ms), Limits(**limits), lambda queue: own.get(queue)
+        store.journal,
+        store.readers,
+        store.windows,
+        FakeClock(now_ms),
+        Limits(**limits),
+        lambda queue: own.get(queue),
+        before_records or _nothing_before,
     )
+
+
+async def _nothing_before() -> None:
+    pass
 
 
 async def test_old_rows_go_and_young_and_waiting_ones_stay(store: Store) -> None:

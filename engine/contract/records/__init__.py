@@ -24,7 +24,7 @@ from engine.contract.records.core import (
 )
 from engine.contract.records.instances import ChatTurn, InstanceDetail, Overrides, RetiredRow
 from engine.contract.records.operations import BatchRow, FailureRow, OperationRow
-from engine.contract.records.performance import RecordRow
+from engine.contract.records.performance import RecordRow, SummaryRow
 
 TABLES: dict[str, type[Record]] = {
     **core.ROWS,
@@ -55,6 +55,7 @@ __all__ = [
     "Record",
     "RecordRow",
     "RetiredRow",
+    "SummaryRow",
     "TaskDetail",
     "TaskRow",
     "TimelineStep",

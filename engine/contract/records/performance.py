@@ -43,4 +43,29 @@ class RecordRow(Record, frozen=True, kw_only=True):
     summary: str = ""
 
 
+class SummaryRow(Record, frozen=True, kw_only=True):
+    """What a definition, pool or queue (`id`) came to, over everything that ever ended. `rate` is completed of completed and failed,
+    `mean_ms` how long the last attempts of its tasks ran on the average, `quality` the mean rating (0 to 1) of the `rated` ones among the
+    records that are kept; None where there is nothing to count. `spawned` instances there have been and `active` there are (0 for queues).
+    `turns`, `chat_tokens` and `chat_cost_usd` are of chats with its directly spawned instances, beside the tasks."""
+
+    by: str
+    attempted: int
+    completed: int
+    failed: int
+    rate: float | None
+    mean_ms: float | None
+    tokens_in: int
+    tokens_out: int
+    cost_usd: float
+    quality: float | None
+    rated: int
+    last_ms: int | None
+    spawned: int = 0
+    active: int = 0
+    turns: int = 0
+    chat_tokens: int = 0
+    chat_cost_usd: float = 0.0
+
+
 ROWS: dict[str, type[Record]] = {"records": RecordRow}
