@@ -19,6 +19,7 @@ from engine.contract.requests import (
     definitions,
     failures,
     fleet,
+    limits,
     maintenance,
     operations,
     session,
