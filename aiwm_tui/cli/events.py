@@ -27,15 +27,41 @@ Filter = Annotated[
 Count = Annotated[int, typer.Option("--count", "-n", help="events at most")]
 
 
-def _location(words: list[str] | None, sort: str) -> str:
-    return " ".join(
-        [":events", *(words or []), *([] if any(word.startswith("sort:") for word in words or []) else [sort])]
-    )
+Since = Annotated[
+    str | None, typer.Option("--since", metavar="WHEN", help="from then on: 22:00, 1h, yesterday", show_default=False)
+]
+Level = Annotated[
+    str | None,
+    typer.Option("--level", metavar="LEVELS", help="such as error,ask,audit", show_default=False),
+]
+Correlation = Annotated[
+    str | None,
+    typer.Option("--correlation", metavar="ID", help="what belongs to one operation or task", show_default=False),
+]
 
 
-def _search(cli: Cli, *, where: Filter = None, count: Count = 100) -> None:
+def _words(where: list[str] | None, since: str | None, level: str | None, correlation: str | None) -> list[str]:
+    """The filter, with what the options add to it."""
+    given = (("since", since), ("level", level), ("correlation", correlation))
+    return [*(where or []), *(f"{name}:{value}" for name, value in given if value is not None)]
+
+
+def _location(words: list[str], sort: str) -> str:
+    return " ".join([":events", *words, *([] if any(word.startswith("sort:") for word in words) else [sort])])
+
+
+def _search(
+    cli: Cli,
+    *,
+    where: Filter = None,
+    since: Since = None,
+    level: Level = None,
+    correlation: Correlation = None,
+    count: Count = 100,
+) -> None:
     """Events that match a filter, the newest first."""
-    seen = cli.call(ViewRead(location=_location(where, "sort:-id"), size=count))
+    words = _words(where, since, level, correlation)
+    seen = cli.call(ViewRead(location=_location(words, "sort:-id"), size=count))
     cli.output.many("event", "events", seen.rows, seen.matched, exact=seen.matched_exact, empty="no events match")
 
 
@@ -43,11 +69,14 @@ def _tail(
     cli: Cli,
     *,
     where: Filter = None,
+    since: Since = None,
+    level: Level = None,
+    correlation: Correlation = None,
     count: Count = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as events come", show_default=False)] = False,
 ) -> None:
     """The last events, the newest at the end. With --follow, one a line as they come until Ctrl-C."""
-    location = _location(where, "sort:-id")
+    location = _location(_words(where, since, level, correlation), "sort:-id")
     if not follow:
         seen = cli.call(ViewRead(location=location, size=count))
         cli.output.many("event", "events", seen.rows[::-1], seen.matched, exact=seen.matched_exact)

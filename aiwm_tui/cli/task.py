@@ -25,15 +25,19 @@ from engine.contract.requests.session import EngineStatus
 def add(app: typer.Typer) -> None:
     noun = group(app, "task", "Tasks: submit them, look at them, wait for them.")
     names = {"idempotency_key": "key"}
-    command(noun, "submit", tasks.TaskSubmit, names=names, omit=("payload",))(_submit)
-    command(noun, "run", tasks.TaskSubmit, names=names, omit=("payload",))(_run)
+    command(noun, "submit", tasks.TaskSubmit, names=names, omit=("queue", "payload"))(_submit)
+    command(noun, "run", tasks.TaskSubmit, names=names, omit=("queue", "payload"))(_run)
     command(noun, "list", tasks.TaskList, omit=("where",))(_list)
+    command(noun, "export")(_export)
     command(noun, "show", tasks.TaskShow)(_show)
     command(noun, "wait")(_wait)
     bulk.add(noun)
     plain(noun, tasks.TaskExplain)
 
 
+Queue = Annotated[
+    str, typer.Argument(metavar="[QUEUE]", help="may be left out with a template that has one", show_default=False)
+]
 Payload = Annotated[
     str | None,
     typer.Option(
@@ -62,6 +66,7 @@ def _submit(
     cli: Cli,
     request: tasks.TaskSubmit,
     *,
+    queue: Queue = "",
     payload: Payload = None,
     prompt: Prompt = None,
     wait: Annotated[
@@ -69,12 +74,35 @@ def _submit(
     ] = False,
     stream: Stream = False,
     timeout: Timeout = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            "--file",
+            metavar="FILE",
+            help="a task a line, JSON objects; - reads stdin; needs --batch",
+            show_default=False,
+        ),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="with --file: submit the good lines", show_default=False)
+    ] = False,
 ) -> int:
     """Put a task into a queue and print its id; with --wait or --stream its result.
 
+    With --file many, as a batch: --key names the field by which a line is known, so that a submit that was stopped can be run again.
+
     It is stored when this returns, as durably as the queue promises. Exit code with --wait: 0 completed, 1 failed or cancelled, 4 not
-    ended in time. JSON: kind task; with --wait the answer of a language model is data.result.text."""
-    request = msgspec.structs.replace(request, payload=_payload(payload, prompt))
+    ended in time. JSON: kind task; with --wait the answer of a language model is data.result.text; with --file kind batch."""
+    if file is not None:
+        if wait or stream or payload is not None or prompt is not None:
+            raise AiwmError(
+                Code.bad_request, "--file goes without --payload, --prompt, --wait and --stream", field="file"
+            )
+        from aiwm_tui.cli.batch import submit_file
+
+        key, request = request.idempotency_key, msgspec.structs.replace(request, queue=queue)
+        return submit_file(cli, request, file, key, skip_bad=skip_bad)
+    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt))
     if wait or stream:
         return _to_the_end(cli, request, stream=stream, timeout=timeout)
     with cli.connected() as client:
@@ -91,6 +119,7 @@ def _run(
     cli: Cli,
     request: tasks.TaskSubmit,
     *,
+    queue: Queue = "",
     payload: Payload = None,
     prompt: Prompt = None,
     stream: Stream = False,
@@ -99,7 +128,7 @@ def _run(
     """Submit a task, wait for its end and print its result: `task submit --wait`.
 
     Exit code: 0 completed, 1 failed or cancelled, 4 not ended in time (the task goes on). JSON: kind task, data.result."""
-    request = msgspec.structs.replace(request, payload=_payload(payload, prompt))
+    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt))
     return _to_the_end(cli, request, stream=stream, timeout=timeout)
 
 
@@ -150,11 +179,32 @@ def _list(
             metavar="FILTER", help="such as state:failed queue:demo age>5m sort:-submitted", show_default=False
         ),
     ] = None,
+    batch: Annotated[
+        str | None, typer.Option("--batch", metavar="NAME", help="only those of this batch", show_default=False)
+    ] = None,
 ) -> None:
     """Tasks that match a filter in the language of locations. JSON: kind tasks, total the number that match."""
-    page = cli.call(msgspec.structs.replace(request, where=bulk.filter_text(" ".join(where or []))))
-    empty = "no tasks match" if where else """no tasks (aiwm task submit demo --prompt "…")"""
+    words = [*(where or []), *([f"batch:{batch}"] if batch is not None else [])]
+    page = cli.call(msgspec.structs.replace(request, where=bulk.filter_text(" ".join(words))))
+    empty = "no tasks match" if words else """no tasks (aiwm task submit demo --prompt "…")"""
     cli.output.many("task", "tasks", page.rows, page.total, empty=empty)
+
+
+def _export(
+    cli: Cli,
+    *,
+    where: bulk.Where = None,
+    form: Annotated[str, typer.Option("--format", metavar="FORM", help="jsonl or csv")] = "jsonl",
+    out: Annotated[
+        str | None, typer.Option("--out", metavar="FILE", help="default: stdout", show_default=False)
+    ] = None,
+) -> int:
+    """Tasks with their payloads and results, the oldest first: a JSON object a line, or CSV with a line of names.
+
+    All that match --where (default: all)."""
+    from aiwm_tui.cli.export import export
+
+    return export(cli, bulk.filter_text(where or ""), form, out)
 
 
 def _show(cli: Cli, request: tasks.TaskShow) -> None:

@@ -12,6 +12,7 @@ from engine.clock import Clock
 from engine.contract.why import Why
 from engine.scheduling.budget import BudgetState
 from engine.scheduling.decisions import Decision, WakeAt
+from engine.scheduling.dependencies import Unmet
 from engine.scheduling.inputs import Input, Now, Outcome, TaskRef, Tick
 from engine.scheduling.retry import Verdict
 from engine.scheduling.scheduler import Scheduler
@@ -31,6 +32,9 @@ class Dispatcher:
         self._waiting: deque[Input] = deque()
         self._stepping = False
         self._timer: asyncio.TimerHandle | None = None
+        # What only the store knows: the tasks that one waits for, and how many of a queue (None: of all) wait for others.
+        self.unmet: Callable[[int], Unmet] = lambda _: ()
+        self.blocked: Callable[[str | None], int] = lambda _: 0
 
     def performs(self, decision: type[D], performer: Callable[[D], None]) -> None:
         """Let `performer` perform decisions of this kind."""
@@ -86,10 +90,10 @@ class Dispatcher:
         return self._scheduler.budget_buckets(definition)
 
     def why_task(self, task: TaskRef) -> Why:
-        return self._scheduler.explain_task(task, self.now())
+        return self._scheduler.explain_task(task, self.now(), self.unmet(task.seq))
 
     def why_queue(self, name: str) -> Why:
-        return self._scheduler.explain_queue(name, self.now())
+        return self._scheduler.explain_queue(name, self.now(), self.blocked(name))
 
     def why_pool(self, name: str) -> Why:
         return self._scheduler.explain_pool(name, self.now())
@@ -98,7 +102,7 @@ class Dispatcher:
         return self._scheduler.explain_model(name)
 
     def why_engine(self) -> Why:
-        return self._scheduler.explain_engine(self.now())
+        return self._scheduler.explain_engine(self.now(), self.blocked(None))
 
     def close(self) -> None:
         if self._timer is not None:

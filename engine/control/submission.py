@@ -12,7 +12,7 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.definitions import QueueDefinition
 from engine.contract.errors import AiwmError, Code
-from engine.contract.ids import task_id
+from engine.contract.ids import task_id, task_seq
 from engine.contract.requests.tasks import TaskAck, TaskSubmit
 from engine.contract.states import Durability, TaskState
 from engine.contract.suggest import nearest
@@ -197,6 +197,7 @@ class Submission:
             supervisor=request.supervisor or None,
             sources=msgspec.json.encode(request.sources) if request.sources else None,
             metadata=msgspec.json.encode(request.metadata) if request.metadata else None,
+            parent=task_seq(principal[5:]) if principal.startswith("task:") else None,
         )
 
     def _check(self, request: TaskSubmit) -> QueueDefinition:

@@ -144,7 +144,7 @@ class Tables:
         out: list[TaskRow] = []
         for row in found:
             if row.state in _WAITING:
-                gate = self._dispatcher.gate(task_seq(row.id))
+                gate = "after" if row.after else self._dispatcher.gate(task_seq(row.id))
                 reason = " · ".join(part for part in (gate or "", row.reason) if part)
                 out.append(msgspec.structs.replace(row, reason=reason))
             else:

@@ -109,6 +109,13 @@ class Readers:
         )
         return [row[0] for row in found]
 
+    def blocked_counts(self) -> dict[str, int]:
+        """How many tasks of each queue wait for others."""
+        found = self._connection.execute(
+            "SELECT queue, count(*) FROM tasks INDEXED BY tasks_blocked WHERE blocked > 0 AND ended_ms IS NULL GROUP BY queue"
+        )
+        return dict(found.fetchall())
+
     def children(self, seq: int, limit: int = 1000) -> list[int]:
         """The tasks that were submitted on behalf of a task."""
         found = self._connection.execute("SELECT seq FROM tasks WHERE parent = ? ORDER BY seq LIMIT ?", (seq, limit))

@@ -12,6 +12,8 @@ from engine.store.plan import Query
 
 COLUMNS = {
     "by": '"by"',
+    "submitter": '"by"',
+    "agent": """CASE WHEN "by" LIKE 'agent/%' THEN substr("by", 7) ELSE '' END""",
     "definition": "definition",
     "queue": "queue",
     "pool": "pool",
@@ -34,6 +36,7 @@ class Used(msgspec.Struct, frozen=True):
     tokens_out: int
     cost_usd: float
     busy_ms: int
+    completed: int = 0
 
 
 def usage_query(by: str, since_ms: int | None, until_ms: int | None) -> Query:
@@ -51,7 +54,8 @@ def usage_query(by: str, since_ms: int | None, until_ms: int | None) -> Query:
     where = f" WHERE {' AND '.join(tests)}" if tests else ""
     return Query(
         f"SELECT coalesce({column}, ''), count(*), sum(state = 'failed'), coalesce(sum(tokens_in), 0), coalesce(sum(tokens_out), 0),"
-        " coalesce(sum(cost_usd), 0.0), coalesce(sum(max(0, duration_ms) + coalesce(spent_ms, 0)), 0)"
+        " coalesce(sum(cost_usd), 0.0), coalesce(sum(max(0, duration_ms) + coalesce(spent_ms, 0)), 0),"
+        " sum(state = 'completed')"
         f" FROM records{where} GROUP BY 1 ORDER BY 6 DESC, 4 + 5 DESC, 2 DESC, 1",
         tuple(parameters),
     )

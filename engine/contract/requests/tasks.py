@@ -25,14 +25,15 @@ class TaskAck(msgspec.Struct, frozen=True, kw_only=True):
 class TaskSubmit(Request[TaskAck], frozen=True, kw_only=True):
     """Put a task into a queue. It is acknowledged when it is stored as durably as the queue promises.
 
-    `template` gives defaults for everything that is not said here; with a queue of its own, `queue` may be "". The task waits until those in `after` have
-    completed. `sources` are added to those of the other levels, `supervisor` goes before theirs."""
+    `template` gives defaults for everything that is not said here; with a queue of its own, `queue` may be left out. The task waits
+    until those in `after` have completed, and fails if one of them does not. `sources` are added to those of the other levels,
+    `supervisor` goes before theirs."""
 
     method: ClassVar[str] = "task.submit"
     effect: ClassVar[Effect] = Effect.write
-    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.submitTask",)
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.submitTask", "WorkQueue.SubmitTask")
 
-    queue: str
+    queue: str = ""
     payload: dict[str, Any] = {}
     priority: int | None = None
     definition: str | None = None
@@ -90,7 +91,7 @@ class TaskShow(Request[TaskDetail], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "task.show"
     effect: ClassVar[Effect] = Effect.read
-    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.getTaskInfo",)
+    aliases: ClassVar[tuple[str, ...]] = ("aiWorkerWorkQueue.getTaskInfo", "WorkQueue.GetTaskInfo")
 
     id: str
 
@@ -111,36 +112,150 @@ class TaskList(Request[TaskPage], frozen=True, kw_only=True):
     offset: int = 0
 
 
-class Cancelled(msgspec.Struct, frozen=True, kw_only=True):
+class ExportedTask(msgspec.Struct, frozen=True, kw_only=True):
+    """A task with its bodies."""
+
+    row: TaskRow
+    payload: Any = None
+    result: Any = None
+    error: ErrorInfo | None = None
+
+
+class ExportPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Tasks by number; `next` is the offset of the page after this one, None when there is none."""
+
+    tasks: list[ExportedTask]
+    total: int
+    next: int | None = None
+
+
+class TaskExport(Request[ExportPage], frozen=True, kw_only=True):
+    """Tasks that match a filter, with payloads and results, the oldest first. A page ends early when it grows large."""
+
+    method: ClassVar[str] = "task.export"
+    effect: ClassVar[Effect] = Effect.read
+
+    where: str = ""
+    offset: int = 0
+    limit: int = 500
+
+
+class PlanCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change is about to cost or lose: tokens and US dollars that these tasks used so far, and how many of them run now."""
+
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+    running: int = 0
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a change would do: the ids that it is fixed to, what it does to them, and what that costs."""
+
+    request: str
+    effect: str
+    ids: list[str]
+    count: int
+    cost: PlanCost
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """What all answers to changes say: the operation that it is (none for a dry run), when that is due if it waits, and the plan of a
+    dry run."""
+
+    operation: str = ""
+    due_ms: int | None = None
+    plan: Plan | None = None
+
+
+class Cancelled(Change, frozen=True, kw_only=True):
     """`cancelled` ended at once, `stopping` run and were told to stop, `ended` had ended before."""
 
-    cancelled: list[str]
-    stopping: list[str]
-    ended: list[str]
+    cancelled: list[str] = []
+    stopping: list[str] = []
+    ended: list[str] = []
 
 
 class TaskCancel(Request[Cancelled], frozen=True, kw_only=True):
-    """Cancel tasks. Waiting ones end at once, running ones are told to stop."""
+    """Cancel tasks. Waiting ones end at once, running ones are told to stop.
+
+    Name them by `ids` or by `where`, a filter that is resolved once. `dry_run` only says what it would do; with `delay_ms` it is an
+    operation that can be undone until then."""
 
     method: ClassVar[str] = "task.cancel"
     effect: ClassVar[Effect] = Effect.destructive
 
-    ids: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    where: str = ""
     reason: str = ""
+    dry_run: bool = False
+    delay_ms: int = 0
 
 
-class Retried(msgspec.Struct, frozen=True, kw_only=True):
-    retried: list[str]
+class Retried(Change, frozen=True, kw_only=True):
+    """`retried` wait again. `held` follow when the canaries have completed."""
+
+    retried: list[str] = []
     refused: dict[str, str] = {}
+    held: int = 0
 
 
 class TaskRetry(Request[Retried], frozen=True, kw_only=True):
-    """Put failed or cancelled tasks back into their queue, with all attempts."""
+    """Put failed or cancelled tasks back into their queue, with all attempts.
+
+    Name them by `ids` or by `where`, a filter that is resolved once. `adapter` replaces the adapters that they ask for ("base": none),
+    `set` is merged into their payloads, `priority` replaces theirs, `front` puts them before everything else. With `canary` only so
+    many go first; the rest follow when these have completed, and stay as they are if one fails."""
 
     method: ClassVar[str] = "task.retry"
     effect: ClassVar[Effect] = Effect.write
 
-    ids: tuple[str, ...]
+    ids: tuple[str, ...] = ()
+    where: str = ""
+    adapter: str | None = None
+    set: dict[str, Any] = {}
+    priority: int | None = None
+    front: bool = False
+    canary: int = 0
+    reason: str = ""
+    dry_run: bool = False
+    delay_ms: int = 0
+
+
+class Changed(Change, frozen=True, kw_only=True):
+    """`changed` were changed; `refused` says of each of the others why not."""
+
+    changed: list[str] = []
+    refused: dict[str, str] = {}
+
+
+class TaskMove(Request[Changed], frozen=True, kw_only=True):
+    """Move waiting tasks into another queue, or with `front` before everything else in theirs. Name them by `ids` or by `where`."""
+
+    method: ClassVar[str] = "task.move"
+    effect: ClassVar[Effect] = Effect.write
+
+    ids: tuple[str, ...] = ()
+    where: str = ""
+    queue: str = ""
+    front: bool = False
+    reason: str = ""
+    dry_run: bool = False
+    delay_ms: int = 0
+
+
+class TaskPriority(Request[Changed], frozen=True, kw_only=True):
+    """Change the priority of waiting tasks (bigger is sooner). Name them by `ids` or by `where`."""
+
+    method: ClassVar[str] = "task.priority"
+    effect: ClassVar[Effect] = Effect.write
+
+    priority: int
+    ids: tuple[str, ...] = ()
+    where: str = ""
+    reason: str = ""
+    dry_run: bool = False
+    delay_ms: int = 0
 
 
 class TaskExplain(Request[Why], frozen=True, kw_only=True):
