@@ -175,7 +175,7 @@ class Fleet:
         self._changed()
 
     def _retire(self, decision: RetireInstance) -> None:
-        instance = self._instances.retire(decision.id)
+        instance = self._instances.retire(decision.id, decision.reason)
         if instance is not None and instance.pool:
             self._scaling.step(instance.pool, -1, instance.id, decision.reason)
         self._dispatcher.feed(InstanceGone(decision.id))

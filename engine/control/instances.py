@@ -7,7 +7,7 @@ from pathlib import Path
 
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.ids import instance_id
-from engine.contract.records import InstanceRow
+from engine.contract.records import InstanceRow, RetiredRow
 from engine.contract.states import InstanceState
 from engine.control.budget import Held
 from engine.control.numbering import Numbering
@@ -66,6 +66,25 @@ class Instance:
         self.tokens_in += tokens_in
         self.tokens_out += tokens_out
         self.cost_usd += cost_usd
+
+    def retired(self, reason: str, now_ms: int) -> RetiredRow:
+        """What is kept of an instance of a pool that is no more."""
+        worn = "tasks" in reason or "age" in reason or "old" in reason
+        return RetiredRow(
+            id=self.id,
+            state=(InstanceState.exhausted if worn else InstanceState.completed).value,
+            pool=self.pool,
+            definition=self.definition.name,
+            reason=reason,
+            spawned_ms=self.spawned_ms,
+            retired_ms=now_ms,
+            done=self.done,
+            failed=self.failed,
+            tokens_in=self.tokens_in,
+            tokens_out=self.tokens_out,
+            cost_usd=self.cost_usd,
+            files=self.definition.files,
+        )
 
     def row(self) -> InstanceRow:
         return InstanceRow(
@@ -126,9 +145,11 @@ class Instances:
         if (instance.state, instance.until_ms) != before:
             self.changed()
 
-    def retire(self, identifier: str) -> Instance | None:
-        """Let an instance go; its process, if it has one, ends."""
+    def retire(self, identifier: str, reason: str = "") -> Instance | None:
+        """Let an instance go; its process, if it has one, ends. With a reason, one of a pool goes into the history."""
         instance = self._live.pop(identifier, None)
+        if instance is not None and instance.pool and reason:
+            self._numbering.retired(instance.retired(reason, self._now_ms()))
         if instance is not None and isinstance(instance.worker, IsolatedWorker):
             instance.worker.close()
         return instance

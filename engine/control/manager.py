@@ -17,11 +17,12 @@ from engine.control.attempts import Attempts
 from engine.control.book import Book, Brief
 from engine.control.budget import Budget
 from engine.control.catalogue import Catalogue
+from engine.control.contexts import Contexts
 from engine.control.desk import Desk
 from engine.control.dispatcher import Dispatcher
 from engine.control.failures import Failures
 from engine.control.fleet import Fleet, ModelKeeper
-from engine.control.instances import Instances
+from engine.control.instances import Instance, Instances
 from engine.control.library import Library
 from engine.control.loading import Loading
 from engine.control.maintenance import Dispatching
@@ -38,12 +39,13 @@ from engine.control.slots import Slots
 from engine.control.tables import Tables
 from engine.control.tally import WAITING, Tally
 from engine.control.waiters import Waiters
-from engine.ports import EventSink, Models, Texts
+from engine.ports import EventSink, Models, Texts, ToolBox
 from engine.requests.table import RequestTable
 from engine.scheduling.inputs import EngineLimits, Recover, StorageFailed, StorageRecovered
 from engine.scheduling.scheduler import Scheduler, SchedulerConfig
 from engine.store.commit import CommittedBatch
 from engine.store.store import Store
+from engine.tools.service import Rights
 from engine.workers.registry import KindRegistry
 
 _RELEASE_S = 5.0
@@ -65,7 +67,9 @@ class Manager:
         model_rows: Callable[[], list[ModelRow]],
         changed: Callable[[str], None],
         mode: Callable[[], str],
+        toolbox: Callable[[Rights], ToolBox] | None = None,
     ) -> None:
+        self._toolbox = toolbox
         self._store = store
         self._clock = clock
         self._events = events
@@ -85,6 +89,7 @@ class Manager:
             )
         )
         self.dispatcher = Dispatcher(scheduler, clock)
+        self.contexts = Contexts(self.catalogue, store.readers)
         self.numbering = Numbering(store.journal, store.readers, clock)
         self.instances = Instances(
             home, self.kinds, clock.wall_ms, self.numbering, lambda: self._touch("instances", "pools")
@@ -104,6 +109,7 @@ class Manager:
             failures,
             clock,
             max_result_bytes=config.queues.max_result_bytes,
+            tools=self._tools_of,
             ended=self.waiters.ended,
         )
         Loading(self.dispatcher, store.journal, store.readers, clock)
@@ -169,7 +175,7 @@ class Manager:
     def register(self, table: RequestTable) -> None:
         """Answer the control room's requests."""
         self.desk.register(table)
-        InstanceOperations(self.sessions, self.tables, self.dispatcher, self._clock).register(table)
+        InstanceOperations(self.sessions, self.tables, self._clock).register(table)
         PerformanceOperations(
             self.performance,
             self.sessions.store,
@@ -248,6 +254,11 @@ class Manager:
         """Tasks that wait for a pool, among others perhaps."""
         queues = [queue.name for queue in self.catalogue.queues.values() if pool in queue.pools]
         return sum(self.tally.count(queue, TaskState.pending) for queue in queues)
+
+    def _tools_of(self, seq: int, instance: Instance) -> ToolBox | None:
+        """The tools of a task that starts on an instance."""
+        rights = self.contexts.rights(seq, instance.definition, instance.pool)
+        return None if rights is None or self._toolbox is None else self._toolbox(rights)
 
     def _definitions_changed(self) -> None:
         self.budget.look()

@@ -1,4 +1,5 @@
-"""Instances' numbers, and how many of each definition and pool there have been: kept over the lives of engines."""
+"""Instances' numbers, how many of each definition and pool there have been, and what became of those of pools: kept over the lives of
+engines."""
 
 from __future__ import annotations
 
@@ -7,12 +8,14 @@ from collections import Counter
 import msgspec
 
 from engine.clock import Clock
+from engine.contract.records import RetiredRow
 from engine.contract.states import Durability
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
 
 KIND, KEY = "counter", "instances"
+RETIRED = "retired"
 
 
 class Spawned(msgspec.Struct):
@@ -44,4 +47,9 @@ class Numbering:
             self.pools[pool] += 1
         now = Spawned(self.made, dict(self.definitions), dict(self.pools))
         put = ops.PutDocument(KIND, KEY, "", self._clock.wall_ms(), msgspec.json.encode(now))
+        self._journal.write((put,), Durability.os)
+
+    def retired(self, row: RetiredRow) -> None:
+        """An instance of a pool is no more."""
+        put = ops.PutDocument(RETIRED, row.id, row.definition, row.retired_ms, msgspec.json.encode({"row": row}))
         self._journal.write((put,), Durability.os)

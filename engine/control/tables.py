@@ -31,7 +31,8 @@ from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instances
-from engine.control.sessions.store import RETIRED, Retired
+from engine.control.numbering import RETIRED
+from engine.control.sessions.store import Retired
 from engine.control.tally import WAITING, Tally
 from engine.store.readers import Readers
 

@@ -11,13 +11,11 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.query import matches, parse, sort_records
 from engine.contract.records import ChatTurn, InstanceDetail, InstanceRow, Record, RetiredRow
 from engine.contract.requests import instances as requests
-from engine.control.dispatcher import Dispatcher
 from engine.control.sessions.session import final_state
 from engine.control.sessions.sessions import Sessions
 from engine.control.tables import Tables
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
-from engine.scheduling.inputs import RetireRequested
 
 _MOST = 10_000
 
@@ -27,10 +25,9 @@ Row = TypeVar("Row", bound=Record)
 class InstanceOperations:
     """Spawn, talk, show, retire; and the lists of those that live and those that did."""
 
-    def __init__(self, sessions: Sessions, tables: Tables, dispatcher: Dispatcher, clock: Clock) -> None:
+    def __init__(self, sessions: Sessions, tables: Tables, clock: Clock) -> None:
         self._sessions = sessions
         self._tables = tables
-        self._dispatcher = dispatcher
         self._clock = clock
 
     def register(self, table: RequestTable) -> None:
@@ -65,8 +62,7 @@ class InstanceOperations:
     async def retire(self, request: requests.InstanceRetire, caller: Caller) -> InstanceDetail:
         detail = self._sessions.detail(request.id)
         if detail.row is not None and detail.row.pool:
-            self._dispatcher.feed(RetireRequested(request.id))
-            return self._sessions.detail(request.id)
+            return await self._sessions.retire_of_pool(request.id, request.reason, caller.principal)
         state = final_state(request.status)
         return await self._sessions.retire(request.id, state, request.reason, caller.principal)
 

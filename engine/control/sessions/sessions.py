@@ -24,7 +24,7 @@ from engine.control.sessions.speech import Speech
 from engine.control.sessions.store import Retired, SessionStore
 from engine.control.slots import Slots
 from engine.requests.caller import Caller
-from engine.scheduling.inputs import InstancesOutside
+from engine.scheduling.inputs import InstancesOutside, RetireRequested
 from engine.workers.registry import KindRegistry
 
 replace = msgspec.structs.replace
@@ -201,6 +201,16 @@ class Sessions:
             turn.task.cancel()
             await asyncio.gather(turn.task, return_exceptions=True)
         await self._end(identifier, state, reason or "retired by an operator", by)
+        return self.detail(identifier)
+
+    async def retire_of_pool(self, identifier: str, reason: str, by: str) -> InstanceDetail:
+        """Ask a pool's instance to go. It takes no further task, and goes when the one it has has ended."""
+        self._dispatcher.feed(RetireRequested(identifier))
+        instance = self._instances.get(identifier)
+        if instance is not None:
+            instance.note = "retires when its task has ended" + (f": {reason}" if reason else "")
+            self._instances.changed()
+        await self.store.note(self.store.event("instance.retiring", identifier, reason or "asked by an operator", by))
         return self.detail(identifier)
 
     async def chat(self, request: InstanceChat, caller: Caller) -> ChatTurn:

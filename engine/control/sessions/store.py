@@ -7,13 +7,14 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.records.instances import ChatTurn, RetiredRow
 from engine.contract.states import Durability
+from engine.control.numbering import RETIRED
 from engine.control.sessions.session import Session
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
 from engine.store.window import Windows
 
-SESSION, TURN, RETIRED = "session", "turn", "retired"
+SESSION, TURN = "session", "turn"
 _ALL = 1_000_000
 
 
@@ -82,6 +83,10 @@ class SessionStore:
         if event is not None:
             entry.append(event)
         await self._journal.write(entry, Durability.disk)
+
+    async def note(self, event: ops.AppendEvent) -> None:
+        """Write an event; whatever was given to the journal before is on disk then, too."""
+        await self._journal.write((event,), Durability.os)
 
     async def retire(self, retired: Retired, event: ops.AppendEvent | None = None) -> None:
         """Move an instance into the history; its conversation stays."""
