@@ -41,9 +41,14 @@ class Backlog:
             if known.state not in (LATER, PROMOTING) or ref.due_ms is not None:
                 return
             self.withdraw(known, out)
-        if ref.deadline_ms is not None:
+        if ref.deadline_ms is not None and not self.deadlines.holds(ref.deadline_ms, ref.seq):
             self.deadlines.add((ref.deadline_ms, ref.seq, None))
         self.admit(ref, now, out)
+
+    def blocked(self, seq: int, deadline_ms: int) -> None:
+        """Watch the deadline of a row that waits for other tasks."""
+        if seq not in self.tasks and seq not in self.leaving and not self.deadlines.holds(deadline_ms, seq):
+            self.deadlines.add((deadline_ms, seq, None))
 
     def admit(self, ref: TaskRef, now: Now, out: list[Decision]) -> None:
         """Take in a row that waits, unless it is known."""

@@ -200,9 +200,10 @@ class Budget:
                 self.minute.book(now, calls, tokens, max(age_ms, 0))
             self.days.book(now, tokens, self.days.day(start_ms))
 
-    def buckets(self) -> tuple[tuple[int, int, int], ...]:
-        """What to store, so that `restore` knows it: the calls of the last minute by the minute, and the rest of each day at its start."""
-        found = self.minute.buckets()
+    def buckets(self, now: Now) -> tuple[tuple[int, int, int], ...]:
+        """What to store, so that `restore` knows it: the calls of the last minute by the minute they would have been
+        in by the wall clock as it is now, and the rest of each day at its start. A jump of the clock within that minute counts it twice."""
+        found = self.minute.buckets(now)
         rest = self.days.totals()
         for start_ms, (_, tokens) in found.items():
             day = self.days.day(start_ms)

@@ -170,6 +170,14 @@ class TaskSubmitted(msgspec.Struct, frozen=True, gc=False):
     task: TaskRef
 
 
+class TaskBlocked(msgspec.Struct, frozen=True, gc=False):
+    """A row waits for other tasks and has a deadline, which is all that is watched until TaskSubmitted says that it waits for them no
+    more."""
+
+    seq: int
+    deadline_ms: int
+
+
 class TaskEnded(msgspec.Struct, frozen=True, gc=False):
     """An attempt, or a waiting task, ended; its transaction is committed.
 
@@ -343,7 +351,7 @@ class Tick(msgspec.Struct, frozen=True):
     """Time has passed. Answers WakeAt; an extra one does no harm."""
 
 
-TaskInput = TaskSubmitted | TaskEnded | StartRefused | CancelRequested | RetryNow | Promoted
+TaskInput = TaskSubmitted | TaskBlocked | TaskEnded | StartRefused | CancelRequested | RetryNow | Promoted
 PageInput = PageLoaded | ClassesLoaded | DueLoaded | DeadlinesLoaded
 FleetInput = (
     QueueChanged

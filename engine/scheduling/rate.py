@@ -15,13 +15,12 @@ _SLOT_NS = 100_000_000
 
 
 class Slot:
-    """The calls of a tenth of a second, and when the first of them was on the wall."""
+    """The calls of a tenth of a second."""
 
-    __slots__ = ("calls", "leaves_ns", "tokens", "wall_ms")
+    __slots__ = ("calls", "leaves_ns", "tokens")
 
-    def __init__(self, leaves_ns: int, wall_ms: int) -> None:
+    def __init__(self, leaves_ns: int) -> None:
         self.leaves_ns = leaves_ns
-        self.wall_ms = wall_ms
         self.calls = 0
         self.tokens = 0
 
@@ -41,7 +40,7 @@ class Minute:
         leaves_ns = ((now.mono_ns - age_ms * 1_000_000) // _SLOT_NS + 1) * _SLOT_NS + MINUTE_NS
         slots = self._slots
         if not slots or slots[-1].leaves_ns < leaves_ns:
-            slots.append(Slot(leaves_ns, now.wall_ms - age_ms))
+            slots.append(Slot(leaves_ns))
         slot = slots[-1]
         slot.calls += calls
         slot.tokens += tokens
@@ -78,11 +77,12 @@ class Minute:
                 return None
         return at
 
-    def buckets(self) -> dict[int, list[int]]:
-        """Calls and tokens by the start of their minute on the wall."""
+    def buckets(self, now: Now) -> dict[int, list[int]]:
+        """Calls and tokens by the start of their minute, by the wall clock as it is now."""
         found: dict[int, list[int]] = {}
         for slot in self._slots:
-            bucket = found.setdefault(slot.wall_ms // _MINUTE_MS * _MINUTE_MS, [0, 0])
+            wall_ms = now.wall_ms - (now.mono_ns - slot.leaves_ns + MINUTE_NS) // 1_000_000
+            bucket = found.setdefault(wall_ms // _MINUTE_MS * _MINUTE_MS, [0, 0])
             bucket[0] += slot.calls
             bucket[1] += slot.tokens
         return found

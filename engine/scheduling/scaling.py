@@ -31,9 +31,9 @@ class Scaling:
     # -- more --------------------------------------------------------------------------------------------------------
 
     def order(self, pools: list[Pool]) -> None:
-        """Who is served first when there is not room for all: those with the fewest instances, then who waits longest."""
+        """Who is served first when there is not room for all: work before rest, the fewest instances, the longest wait."""
         if self._short:
-            pools.sort(key=lambda pool: (pool.total - pool.leaving, pool.start_ns))
+            pools.sort(key=lambda pool: (self._demand(pool) <= 0, pool.total - pool.leaving, pool.start_ns))
 
     def scale(self, pool: Pool, now: Now, out: list[Decision]) -> None:
         """Spawn what the pool lacks: for tasks that wait while nobody is idle, and to keep its minimum idle."""
@@ -85,7 +85,7 @@ class Scaling:
         """Let an instance that rests in another pool go, unless one is leaving already."""
         if self._leaving(pool, closed):
             return
-        starving = demand > 0 and pool.total == 0
+        starving = demand > 0 and self._forsaken(pool) > 0
         for other in self._rivals(pool, closed):
             if other.idle and (starving or (other.spare > 0 and not other.offered)):
                 instance = next(iter(other.idle.values()))
@@ -174,15 +174,24 @@ class Scaling:
 
     def _gives_way(self, instance: Instance) -> str | None:
         """Whether a pool with work and no instance at all waits for a place like this one's."""
+        if not instance.served:
+            return None
         for pool in self._short:
-            if pool.total or pool is instance.pool or not pool.offered or gates.open_pool_gate(pool) is not None:
+            if pool is instance.pool or not (waiting := self._forsaken(pool)):
                 continue
             closed = gates.limits_gate(pool.definition, self._quotas)
             shared = closed == gates.ENGINE_MAX or pool.definition is instance.definition
             if closed is not None and shared and not self._leaving(pool, closed):
-                waiting = many(sum(cls.waiting for cls in pool.offered), "task", "tasks")
-                return f"it gives its place to {pool.name}, which has {waiting} and no instance"
+                tasks = many(waiting, "task", "tasks")
+                return f"it gives its place to {pool.name}, which has {tasks} and no instance"
         return None
+
+    @staticmethod
+    def _forsaken(pool: Pool) -> int:
+        """How many tasks wait for a pool that has no instance, and that no other pool works on either."""
+        if pool.total or gates.open_pool_gate(pool) is not None:
+            return 0
+        return sum(cls.waiting for cls in pool.offered if not any(_works(other) for other in cls.pools))
 
     def _set_timer(self, pool: Pool) -> None:
         """Say when the first instance will have rested or lived long enough."""
@@ -194,3 +203,8 @@ class Scaling:
             oldest = next((instance for instance in pool.instances.values() if instance.retire is None), None)
             if oldest is not None:
                 self.timers.at(pool, oldest.born_ns + spec.max_age_ms * _MS)
+
+
+def _works(pool: Pool) -> bool:
+    """Whether a pool has, or will have, an instance that takes further tasks."""
+    return pool.total > pool.leaving and gates.open_pool_gate(pool) is None

@@ -46,6 +46,7 @@ from engine.scheduling.inputs import (
     StartRefused,
     StorageFailed,
     StorageRecovered,
+    TaskBlocked,
     TaskEnded,
     TaskInput,
     TaskRef,
@@ -195,6 +196,8 @@ class Scheduler:
 
     def _take_task(self, inp: TaskInput, now: Now, out: list[Decision]) -> None:
         match inp:
+            case TaskBlocked():
+                self.backlog.blocked(inp.seq, inp.deadline_ms)
             case StartRefused():
                 self._refused(inp, now, out)
             case CancelRequested():

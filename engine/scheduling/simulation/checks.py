@@ -6,7 +6,9 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from engine.contract.states import TaskState
-from engine.scheduling.inputs import ClassKey, Criteria, Key
+from engine.scheduling.decisions import DenyBudget
+from engine.scheduling.inputs import ClassKey, Criteria, DefinitionChanged, Key, Now, PoolChanged
+from engine.scheduling.simulation.books import Books
 from engine.scheduling.simulation.disk import Row
 from engine.scheduling.task import READY
 
@@ -23,6 +25,15 @@ class Violation(AssertionError):
         self.promise = promise
 
 
+MOST_TURNS = 2
+"""So many starts of one tenant may a waiting tenant of the same queue see before its own."""
+
+
+def limited(limits: DefinitionChanged) -> bool:
+    """Whether windows may keep tasks from starting."""
+    return bool(limits.requests_per_minute or limits.tokens_per_minute or limits.tokens_per_day)
+
+
 class Checks:
     """`ready` are the tasks that the scheduler was told are ready and has not been told otherwise, in order, class by class."""
 
@@ -35,6 +46,10 @@ class Checks:
         self._promoted: set[int] = set()  # tasks that it decided to make ready and that are not yet
         self._cancelled: set[int] = set()  # cancels that it was told of
         self._rivals: dict[str, list[ClassKey]] = {}
+        self._passed: dict[
+            tuple[str, str, str], dict[str, int]
+        ] = {}  # pool, queue, tenant: the starts of others that it saw
+        self._books = Books()
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
@@ -62,8 +77,11 @@ class Checks:
         self._ready.clear()
         self._ready_seqs.clear()
         self._rivals.clear()
+        self._passed.clear()
+        kept, clock_ms = self._world.kept, self._world.wall_offset_ms
+        self._books.rebooted({name for name, (_, by_clock_ms) in kept.items() if by_clock_ms != clock_ms})
         for row in self._world.disk.rows.values():
-            if row.state is TaskState.pending:
+            if row.state is TaskState.pending and not row.blocked:
                 self.ready(row)
 
     # -- what the scheduler is told ----------------------------------------------------------------------------------
@@ -78,7 +96,7 @@ class Checks:
 
     def promoted(self, row: Row) -> None:
         self._promoted.discard(row.seq)
-        if row.state is TaskState.pending:
+        if row.state is TaskState.pending and not row.blocked:
             self.ready(row)
 
     def giving_up(self, seq: int) -> None:
@@ -91,6 +109,7 @@ class Checks:
 
     def specs_changed(self) -> None:
         self._rivals.clear()
+        self._passed.clear()
 
     # -- what it decides ---------------------------------------------------------------------------------------------
 
@@ -111,10 +130,10 @@ class Checks:
         named = criteria.definition in (None, pool.definition)
         if pool_name not in queue.pools or not named or not criteria.capabilities <= pool.capabilities:
             raise Violation("criteria", f"{what} of {queue.name}, which asks for {row.key.criteria}")
-        if pool.model is not None:
-            total = world.slots[pool.model]
-            if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
-                raise Violation("model slots", f"{what}: all {total} slots of {pool.model} are taken")
+        self._check_workforce(what, pool, instance)
+        for other in row.after:
+            if world.disk.rows[other].state is not TaskState.completed:
+                raise Violation("dependencies", f"{what} before task {other}, which is {world.disk.rows[other].state}")
         if row.deadline_ms is not None and row.deadline_ms <= world.now.wall_ms:
             raise Violation("deadline", f"{what} started after its deadline")
         # A page may be older than the task's end; the disk refuses such a start.
@@ -123,12 +142,68 @@ class Checks:
         if row.seq in self._ready_seqs:
             self._ready_seqs.remove(row.seq)
             self._check_order(row, pool_name)
+            self._check_turns(row, pool_name)
+
+    def _check_workforce(self, what: str, pool: PoolChanged, instance: Instance) -> None:
+        """May this instance of this pool work now?"""
+        world = self._world
+        if pool.model is not None:
+            total = world.slots[pool.model]
+            if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
+                raise Violation("model slots", f"{what}: all {total} slots of {pool.model} are taken")
+        if pool.max_tasks and instance.served >= pool.max_tasks:
+            raise Violation("retirement", f"{what} on {instance.id}, which has run {instance.served} tasks already")
+        if (limits := world.definitions.get(pool.definition)) is not None and not limits.active:
+            raise Violation("gates", f"{what} while {pool.definition} is not active")
 
     def spawning(self, pool_name: str, total: int) -> None:
         """SpawnInstance was decided; `total` instances exist or are on their way with it."""
         pool = self._world.pools.get(pool_name)
         if pool is None or total > pool.max_total:
             raise Violation("pool max_total", f"{pool_name} would have {total} instances: {pool}")
+        limits = self._world.definitions.get(pool.definition)
+        if limits is not None and not limits.active:
+            raise Violation("gates", f"{pool_name} has another instance while {pool.definition} is not active")
+        self.limits(pool.definition)
+
+    def limits(self, definition: str) -> None:
+        """There is another instance of this definition."""
+        world = self._world
+        limits = world.definitions.get(definition)
+        total = world.of_definition[definition] + world.outsiders.get(definition, 0)
+        if limits is not None and limits.max_instances and total > limits.max_instances:
+            raise Violation("max instances", f"{total} of {definition}, at most {limits.max_instances}")
+        total = sum(world.totals.values()) + sum(world.outsiders.values())
+        if world.max_instances and total > world.max_instances:
+            raise Violation("max instances", f"{total} in the engine, at most {world.max_instances}")
+
+    # -- calls -------------------------------------------------------------------------------------------------------
+
+    def budget_granted(self, definition: str, number: int, tokens: int) -> None:
+        limits = self._world.definitions[definition]
+        passed = self._books.grant(limits, number, tokens, self._world.now)
+        if passed is not None:
+            raise Violation("budget", f"{definition}: {passed}")
+        if not limits.active:
+            raise Violation("budget", f"{definition} is not active, and a call is granted")
+
+    def budget_stored(self, number: int) -> None:
+        self._books.stored(number)
+
+    def budget_denied(self, definition: str, tokens: int, decision: DenyBudget) -> None:
+        limits = self._world.definitions[definition]
+        largest = min((limit for limit in (limits.tokens_per_minute, limits.tokens_per_day) if limit), default=tokens)
+        never = tokens > largest or not limits.active
+        if (decision.until_ms is None) != never:
+            raise Violation("budget", f"{definition}: a call of {tokens} tokens denied for ever, or not: {decision}")
+        if decision.until_ms is not None and decision.until_ms < self._world.now.wall_ms:
+            raise Violation("budget", f"{definition}: denied until {decision.until_ms}, which is past")
+
+    def budget_settled(self, number: int, tokens: int) -> None:
+        self._books.settle(number, tokens)
+
+    def budget_over(self, definition: str, tokens: int, at: Now) -> None:
+        self._books.over(definition, tokens, at)
 
     def expiring(self, row: Row) -> None:
         """ExpireTask was decided. After a storage failure it is decided again, and a clock may have gone back meanwhile."""
@@ -168,8 +243,10 @@ class Checks:
         if first is not None and first < own:
             raise Violation("order in a class", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]})")
         firsts = [(key, seen) for key in self._rivals_of(pool_name) if (seen := self._startable(key)) is not None]
-        # Queues compete by the first of all their tasks, whichever tenant's turn it then is.
-        best = min([own, *(seen for key, seen in firsts if key.queue == row.key.queue)])
+        # Queues compete by the first of all their tasks, whichever tenant's turn it then is. One that is not in memory may have been when
+        # this was decided, so it counts for its queue and not against others.
+        rivals = [self._first(key) for key in self._rivals_of(pool_name) if key.queue == row.key.queue]
+        best = min([own, *(seen for seen in rivals if seen is not None)])
         for key, seen in firsts:
             if key.queue != row.key.queue and seen < best:
                 raise Violation(
@@ -179,6 +256,27 @@ class Checks:
             if key.queue == row.key.queue and key.tenant == row.key.tenant and seen < own:
                 raise Violation(
                     "rank order", f"task {row.seq} (rank {row.rank}) before {seen[1]} (rank {seen[0]}) on {pool_name}"
+                )
+
+    def _check_turns(self, row: Row, pool_name: str) -> None:
+        """A tenant that has something to start sees only so many starts of each other tenant of its queue before its own."""
+        queue = row.key.queue
+        waiting = {
+            key.tenant
+            for key in self._rivals_of(pool_name)
+            if key.queue == queue and key.tenant != row.key.tenant and self._startable(key) is not None
+        }
+        for tenant in self._world.plan.tenants:
+            place = (pool_name, queue, tenant)
+            if tenant not in waiting:
+                self._passed.pop(place, None)
+                continue
+            seen = self._passed.setdefault(place, {})
+            seen[row.key.tenant] = seen.get(row.key.tenant, 0) + 1
+            if seen[row.key.tenant] > MOST_TURNS:
+                raise Violation(
+                    "tenant turns",
+                    f'"{row.key.tenant}" had {MOST_TURNS + 1} starts on {pool_name} while "{tenant}" waited',
                 )
 
     def _startable(self, key: ClassKey) -> Key | None:
@@ -200,6 +298,9 @@ class Checks:
             return
         for pool in world.pools.values():
             if pool.paused or not world.idle.get(pool.name):
+                continue
+            limits = world.definitions.get(pool.definition)
+            if limits is not None and (not limits.active or limited(limits)):
                 continue
             if pool.model is not None:
                 total = world.slots[pool.model]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from engine.contract.states import TaskState
 from engine.scheduling import decisions as decide
 from engine.scheduling import inputs
+from engine.scheduling.dependencies import Blocked, FailDependent, Follow, Release, after_end, judge_dependent
 from engine.scheduling.inputs import Outcome, PoolChanged
 from engine.scheduling.retry import Verdict
 from engine.scheduling.simulation.checks import Violation
@@ -99,6 +100,7 @@ class Control:
 
     def _refused(self, run: Run, *, gone: bool) -> None:
         run.ended = run.refused = True
+        self.world.calls.end(run)
         self._free(run)
         if not gone:
             self.world.checks.ready(self.world.disk.rows[run.seq])
@@ -120,7 +122,14 @@ class Control:
                 outcome = "failed"
             elif fate > 1 - faults.fail - faults.fail_for_good:
                 outcome, retryable = "failed", False
-        self.world.later(ms, self._answer, (run, outcome, retryable), any_life=True)
+
+        def work() -> None:
+            self.world.later(ms, self._answer, (run, outcome, retryable), any_life=True)
+
+        if run.pool.definition in self.world.definitions:
+            self.world.calls.begin(run, work)
+        else:
+            work()
 
     def _answer(self, what: tuple[Run, Outcome, bool]) -> None:
         run, outcome, retryable = what
@@ -163,6 +172,7 @@ class Control:
         """An attempt ended: its end goes to the journal."""
         assert self.world.scheduler is not None
         run.ended = True
+        self.world.calls.end(run)
         verdict = self.world.scheduler.verdict(run.seq, run.attempt, outcome, self.world.now, retryable=retryable)
         op = Op(
             lambda: self.world.disk.end(run.seq, run.epoch, run.attempt, verdict),
@@ -193,6 +203,45 @@ class Control:
         elif verdict.due_mono_ns is not None:
             self.world.retry_ns[run.seq] = verdict.due_mono_ns
         self.world.feed(inputs.TaskEnded(run.seq, run.attempt, outcome, retryable))
+        if verdict.state.ended:
+            self.ended(run.seq)
+
+    def ended(self, seq: int) -> None:
+        """An end is on disk: what follows for the tasks that wait for it?"""
+        disk = self.world.disk
+        waiting = [one for one in disk.dependents.get(seq, ()) if not disk.rows[one].state.ended]
+        for follow in after_end([(one, disk.unmet(one)) for one in waiting if disk.rows[one].blocked]):
+            self._follow(follow)
+
+    def follow(self, seq: int) -> None:
+        """What becomes of a task that waits for others, as things are now?"""
+        self._follow(judge_dependent(seq, self.world.disk.unmet(seq)))
+
+    def _follow(self, follow: Follow) -> None:
+        world = self.world
+        match follow:
+            case Blocked():
+                deadline_ms = world.disk.rows[follow.seq].deadline_ms
+                if deadline_ms is not None:
+                    world.feed(inputs.TaskBlocked(follow.seq, deadline_ms))
+            case Release():
+                op = Op(
+                    lambda: world.disk.release(follow.seq),
+                    lambda hit: self._released(follow.seq, hit),
+                    lambda: world.held.append(op),
+                )
+                world.journal.write(op)
+            case FailDependent():
+                world.counts["dependents failed"] += 1
+                self._give_up(follow.seq, TaskState.failed, "failed")
+
+    def _released(self, seq: int, hit: bool) -> None:
+        row = self.world.disk.rows[seq]
+        if hit:
+            self.world.counts["dependents released"] += 1
+            if row.state is TaskState.pending:
+                self.world.checks.ready(row)
+            self.world.feed(inputs.TaskSubmitted(row.ref()))
 
     def _free(self, run: Run) -> None:
         instance = run.instance
@@ -202,6 +251,7 @@ class Control:
             self.world.used[run.pool.model] -= 1
         if instance.busy is run:
             instance.busy = None
+            instance.served += 1
             if instance.id in self.world.instances:
                 self.world.idle[instance.pool][instance.id] = instance
 
@@ -231,8 +281,16 @@ class Control:
             self.world.last_end_ns = self.world.ns
             self.world.counts[outcome if hit else "nothing to give up"] += 1
             self.world.feed(inputs.TaskEnded(seq, 0, outcome if hit else "gone"))
+            if hit:
+                self.ended(seq)
 
-        self.world.journal.write(Op(lambda: self.world.disk.give_up(seq, state), done))
+        def failed() -> None:
+            # The scheduler decides its own again; what follows from another task's end is nobody's but ours.
+            if self.world.disk.rows[seq].blocked:
+                self.world.held.append(op)
+
+        op = Op(lambda: self.world.disk.give_up(seq, state), done, failed)
+        self.world.journal.write(op)
 
     def _promote(self, decision: decide.Promote) -> None:
         for seq in decision.seqs:
@@ -252,24 +310,27 @@ class Control:
     def _spawn(self, decision: decide.SpawnInstance) -> None:
         pool = decision.pool
         self.world.totals[pool] += 1
+        self.world.of_definition[self.world.pools[pool].definition] += 1
         self.world.checks.spawning(pool, self.world.totals[pool])
         self.world.later(self.world.rng.expovariate(1 / 5.0), self._spawned, self.world.pools[pool])
 
     def _spawned(self, pool: PoolChanged) -> None:
         if self.world.stormy and self.world.rng.random() < self.world.plan.faults.spawn_fails:
             self.world.totals[pool.name] -= 1
+            self.world.of_definition[pool.definition] -= 1
             self.world.feed(inputs.SpawnFailed(pool.name, "no memory"))
             return
         self.world.counts["instances"] += 1
-        instance = Instance(f"i-{self.world.counts['instances']}", pool.name)
+        instance = Instance(f"i-{self.world.counts['instances']}", pool.name, pool.definition)
         self.world.instances[instance.id] = self.world.idle[pool.name][instance.id] = instance
         self.world.feed(inputs.InstanceReady(instance.id, pool.name, revision=pool.revision))
 
     def _retire(self, decision: decide.RetireInstance) -> None:
         instance = self.world.instances[decision.id]
         if instance.busy is not None:
-            raise Violation("one task per instance", f"{instance.id} retired while it runs task {instance.busy.seq}")
+            raise Violation("retirement", f"{instance.id} retired while it runs task {instance.busy.seq}")
         instance.leaving = True
+        self.world.counts["retired"] += 1
         self.world.idle[instance.pool].pop(instance.id, None)
         self.world.later(self.world.rng.expovariate(1 / 2.0), self._retired, instance)
 
@@ -283,6 +344,7 @@ class Control:
         del self.world.instances[instance.id]
         self.world.idle[instance.pool].pop(instance.id, None)
         self.world.totals[instance.pool] -= 1
+        self.world.of_definition[instance.definition] -= 1
 
     def _note_backoffs(self, page: inputs.DueLoaded) -> None:
         """From here on the monotonic clock counts for these, too."""

@@ -18,10 +18,13 @@ PENDING, PROCESSING = TaskState.pending, TaskState.processing
 
 
 class Row:
-    """A task as it is on disk. `completions` counts results that were accepted: never more than one."""
+    """A task as it is on disk. `completions` counts results that were accepted: never more than one. It waits for the tasks in `after`
+    while it is `blocked`."""
 
     __slots__ = (
+        "after",
         "attempt",
+        "blocked",
         "completions",
         "crashes",
         "deadline_ms",
@@ -44,8 +47,11 @@ class Row:
         deadline_ms: int | None,
         max_attempts: int | None,
         on_crash: Literal["retry", "dead-letter"],
+        after: tuple[int, ...] = (),
     ) -> None:
         self.seq = seq
+        self.after = after
+        self.blocked = False
         self.key = key
         self.rank = rank
         self.due_ms = due_ms
@@ -86,6 +92,7 @@ class Disk:
         self.open = 0
         self.rows: dict[int, Row] = {}
         self.epoch = 0
+        self.dependents: dict[int, list[int]] = {}
         self._pending: dict[ClassKey, list[Key]] = {}
         self._due: list[Key] = []
         self._deadlines: list[Key] = []
@@ -95,6 +102,9 @@ class Disk:
     def insert(self, row: Row) -> bool:
         self.rows[row.seq] = row
         self.open += self._counts(row.key)
+        for other in row.after:
+            self.dependents.setdefault(other, []).append(row.seq)
+        row.blocked = bool(row.after)
         self._index(row)
         if row.deadline_ms is not None:
             insort(self._deadlines, (row.deadline_ms, row.seq))
@@ -138,6 +148,21 @@ class Disk:
             row = self.rows[seq]
             if row.state in WAITING:
                 self._move(row, PENDING)
+        return True
+
+    def unmet(self, seq: int) -> list[tuple[int, TaskState]]:
+        """What this task waits for and that has not completed."""
+        rows = (self.rows[other] for other in self.rows[seq].after)
+        return [(row.seq, row.state) for row in rows if row.state is not TaskState.completed]
+
+    def release(self, seq: int) -> bool:
+        """It waits for no other task any more."""
+        row = self.rows[seq]
+        if not row.blocked or row.state not in WAITING:
+            return False
+        self._unindex(row)
+        row.blocked = False
+        self._index(row)
         return True
 
     def take_back(self, max_crashes: int) -> None:
@@ -189,6 +214,8 @@ class Disk:
                 _drop(self._deadlines, (row.deadline_ms, row.seq))
 
     def _index(self, row: Row) -> None:
+        if row.blocked:
+            return
         if row.state is PENDING:
             insort(self._pending.setdefault(row.key, []), (row.rank, row.seq))
         else:
@@ -196,6 +223,8 @@ class Disk:
             insort(self._due, (row.due_ms, row.seq))
 
     def _unindex(self, row: Row) -> None:
+        if row.blocked:
+            return
         if row.state is PENDING:
             _drop(self._pending[row.key], (row.rank, row.seq))
         else:

@@ -59,7 +59,14 @@ class Clients:
             deadline_ms=deadline_ms,
             max_attempts=None if rng.random() < 0.9 else rng.randint(1, 5),
             on_crash="retry" if rng.random() < 0.98 else "dead-letter",
+            after=self._after(rng),
         )
+
+    def _after(self, rng: random.Random) -> tuple[int, ...]:
+        """What a new task waits for: nothing, or some of the last tasks that are acknowledged."""
+        if not self.acked or rng.random() >= self._world.plan.after:
+            return ()
+        return tuple({rng.choice(self.acked[-20:]) for _ in range(rng.choice((1, 1, 2)))})
 
     def _send(self, row: Row) -> None:
         self._flying += 1
@@ -72,6 +79,9 @@ class Clients:
     def _acked(self, row: Row) -> None:
         self._flying -= 1
         self.acked.append(row.seq)
+        if row.blocked:
+            self._world.control.follow(row.seq)
+            return
         if row.due_ms is None:
             self._world.checks.ready(row)
         self._world.feed(inputs.TaskSubmitted(row.ref()))
@@ -115,6 +125,8 @@ class Storm:
             world.outside = dict.fromkeys(plan.slots, 0)
             world.queues = {queue.name: queue for queue in plan.queues}
             world.pools = {pool.name: pool for pool in plan.pools}
+            world.definitions = {definition.name: definition for definition in plan.definitions}
+            world.max_instances = plan.max_instances
             world.checks.specs_changed()
             world.boot()
             return
@@ -128,6 +140,11 @@ class Storm:
             self._set(queue)
         for pool in plan.pools:
             self._set(pool)
+        for definition in plan.definitions:
+            self._define(definition)
+        for name in list(world.outsiders):
+            self._spawn_outside(name, 0)
+        self._limit(plan.max_instances)
 
     # -- bad luck ----------------------------------------------------------------------------------------------------
 
@@ -205,6 +222,9 @@ class Storm:
                 self._retire_one,
                 self._hurry_one,
                 self._talk,
+                self._change_definition,
+                self._change_limits,
+                self._direct,
             )
         )()
 
@@ -261,7 +281,53 @@ class Storm:
     def _switch_dispatch(self) -> None:
         world = self._world
         world.dispatch = not world.dispatch
-        world.feed(inputs.DispatchEnabled(world.dispatch, "" if world.dispatch else "drain"))
+        world.feed(inputs.DispatchEnabled(world.dispatch, "" if world.dispatch else "a new disk", not world.dispatch))
+
+    def _define(self, definition: inputs.DefinitionChanged) -> None:
+        self._world.definitions[definition.name] = definition
+        self._world.feed(definition)
+
+    def _change_definition(self) -> None:
+        """Somebody switches a definition off or on, or changes its limits."""
+        rng = self._world.rng
+        if self._world.plan.definitions:
+            planned = rng.choice(self._world.plan.definitions)
+            now = self._world.definitions[planned.name]
+            self._define(
+                rng.choice(
+                    (
+                        planned,
+                        msgspec.structs.replace(now, active=not now.active),
+                        msgspec.structs.replace(now, max_instances=rng.randint(0, 3)),
+                        msgspec.structs.replace(now, requests_per_minute=0),
+                    )
+                )
+            )
+
+    def _limit(self, max_instances: int) -> None:
+        self._world.max_instances = max_instances
+        self._world.feed(inputs.EngineLimits(max_instances))
+
+    def _change_limits(self) -> None:
+        self._limit(self._world.rng.choice((self._world.plan.max_instances, 0, 1, 4)))
+
+    def _direct(self) -> None:
+        """Somebody spawns an instance outside of pools, if that may be, or retires one."""
+        world = self._world
+        name = world.rng.choice([pool.definition for pool in world.plan.pools])
+        count = world.outsiders.get(name, 0)
+        assert world.scheduler is not None
+        if count and world.rng.random() < 0.5:
+            self._spawn_outside(name, count - 1)
+        elif world.scheduler.spawn_refusal(name) is None:
+            self._spawn_outside(name, count + 1)
+
+    def _spawn_outside(self, name: str, count: int) -> None:
+        more = count > self._world.outsiders.get(name, 0)
+        self._world.outsiders[name] = count
+        if more:
+            self._world.checks.limits(name)
+        self._world.feed(inputs.InstancesOutside(name, count))
 
     def _retire_one(self) -> None:
         world = self._world

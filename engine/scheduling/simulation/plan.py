@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-from engine.scheduling.inputs import Criteria, PoolChanged, QueueChanged, RetryPolicy
+from engine.scheduling.inputs import Criteria, DefinitionChanged, PoolChanged, QueueChanged, RetryPolicy
 from engine.scheduling.scheduler import SchedulerConfig
 
 DEFINITIONS = ("goat", "echo", "judge")
@@ -40,6 +40,12 @@ class Plan:
     queues: tuple[QueueChanged, ...]
     pools: tuple[PoolChanged, ...]
     slots: dict[str, int | None]
+    definitions: tuple[DefinitionChanged, ...]
+    """Those whose instances call a model; the others work by themselves."""
+    max_instances: int
+    """Over the whole engine; 0: no limit."""
+    after: float
+    """The share of tasks that wait for other tasks."""
     eager: frozenset[str]
     """Pools whose tasks run while their start is still being committed."""
     tenants: tuple[str, ...]
@@ -73,6 +79,9 @@ def draw(seed: int, tasks: int, workers: int) -> Plan:
         queues=queues,
         pools=pools,
         slots=slots,
+        definitions=_definitions(rng, tasks, workers),
+        max_instances=rng.choice((0, 0, 0, 1, max(1, workers // 2), workers)),
+        after=rng.choice((0.0, 0.0, 0.1, 0.5)),
         eager=frozenset(pool.name for pool in pools if rng.random() < 0.5),
         tenants=("", "ana", "ben")[: rng.randint(1, 3)],
         criteria=_criteria(rng, pools),
@@ -96,8 +105,30 @@ def _pools(rng: random.Random, workers: int, models: list[str]) -> tuple[PoolCha
             max_total=size,
             model=rng.choice([*models, None]),
             revision="1",
+            max_tasks=rng.choice((0, 0, 0, 1, 20)),
+            max_age_ms=rng.choice((0, 0, 0, 700, 30_000)),
+            cooldown_ms=rng.choice((60_000, 60_000, 0, 300)),
         )
         for index, size in enumerate(sizes)
+    )
+
+
+def _definitions(rng: random.Random, tasks: int, workers: int) -> tuple[DefinitionChanged, ...]:
+    """Limits that matter, and yet let all tasks through in some minutes or days."""
+
+    def limit(*choices: int) -> int:
+        return rng.choice((0, 0, *choices))
+
+    return tuple(
+        DefinitionChanged(
+            name=name,
+            requests_per_minute=limit(max(2, tasks // 20), max(1, tasks // 5)),
+            tokens_per_minute=limit(max(60, tasks * 3), tasks * 12),
+            tokens_per_day=limit(max(100, tasks * 12)),
+            max_instances=limit(1, max(1, workers // 3)),
+        )
+        for name in DEFINITIONS
+        if rng.random() < 0.5
     )
 
 

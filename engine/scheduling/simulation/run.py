@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from engine.contract.states import TaskState
 from engine.scheduling.simulation.checks import Violation
+from engine.scheduling.simulation.disk import Row
 from engine.scheduling.simulation.people import Clients, Storm
 from engine.scheduling.simulation.plan import draw
 from engine.scheduling.simulation.world import MS, World
@@ -69,8 +70,13 @@ def _over(world: World, clients: Clients) -> bool:
         stuck = _stuck(world)
         if stuck is not None:
             raise Violation("bounded wait", f"nothing ended for {quiet_ns / 1e9:.0f} s, e.g. {stuck}")
-        # What is left was scheduled by a clock that was far ahead, or retries by its word: let that time come.
+        if len(clients.acked) == world.plan.tasks and not _ending(world):
+            return True
+        # What is left was scheduled by a clock that was far ahead, or retries by its word, or has used its tokens of this day.
         world.last_end_ns = world.ns
+        world.counts["days"] += 1
+        if world.counts["days"] > 400:
+            raise Violation("bounded wait", "400 days were not enough")
         world.jump_clock(86_400_000)
     return False
 
@@ -78,19 +84,44 @@ def _over(world: World, clients: Clients) -> bool:
 def _stuck(world: World) -> str | None:
     """A task that should have ended by now, and what the scheduler says about it."""
     for row in world.disk.rows.values():
-        if not row.state.ended and world.serving(row.key) and (row.due_ms is None or row.due_ms <= world.now.wall_ms):
+        if row.state.ended or (row.due_ms is not None and row.due_ms > world.now.wall_ms):
+            continue
+        pools = world.serving(row.key)
+        # A run of the task holds its place in the line before a day's tokens.
+        if row.seq in world.runs:
+            pools = [world.runs[row.seq].pool.name]
+        limits = [world.definitions.get(world.pools[name].definition) for name in pools]
+        if pools and not all(limit is not None and limit.tokens_per_day for limit in limits) and not _waits(world, row):
             why = "" if world.scheduler is None else world.scheduler.explain_task(row.ref(), world.now).summary
             return f"task {row.seq} ({row.state}, attempt {row.attempt}, {row.key}): {why}"
     return None
 
 
+def _waits(world: World, row: Row) -> bool:
+    """Whether a task waits for one that has not ended."""
+    return row.blocked and any(not state.ended for _, state in world.disk.unmet(row.seq))
+
+
+def _ending(world: World) -> list[int]:
+    """The tasks that can still end: somebody serves them, and what they wait for can end too."""
+    found: set[int] = set()
+    # A task waits for older ones only.
+    for row in world.disk.rows.values():
+        if not row.state.ended and world.serving(row.key):
+            unmet = world.disk.unmet(row.seq) if row.blocked else []
+            if all(state.ended or seq in found for seq, state in unmet):
+                found.add(row.seq)
+    return sorted(found)
+
+
 def _take_stock(world: World, clients: Clients) -> None:
     """At the end every acknowledged task is on disk and has ended, or nobody could ever serve it."""
+    left = set(_ending(world))
     for seq in clients.acked:
         row = world.disk.rows.get(seq)
         if row is None:
             raise Violation("none lost", f"task {seq} was acknowledged and is not on disk")
-        if not row.state.ended and world.serving(row.key):
+        if seq in left:
             raise Violation("none lost", f"task {seq} is still {row.state}")
         if row.completions != (row.state is TaskState.completed):
             raise Violation("none completed twice", f"task {seq} is {row.state} and has {row.completions} results")

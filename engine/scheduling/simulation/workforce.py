@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from engine.scheduling.inputs import PoolChanged
+
+if TYPE_CHECKING:
+    from engine.scheduling.simulation.calls import Call
 
 
 class Run:
     """One attempt in the hands of an instance. `ended`: its answer was given, or nobody waits for it any more."""
 
-    __slots__ = ("attempt", "ended", "epoch", "instance", "pool", "refused", "seq")
+    __slots__ = ("attempt", "call", "ended", "epoch", "instance", "pool", "refused", "seq")
 
     def __init__(self, seq: int, attempt: int, epoch: int, instance: Instance, pool: PoolChanged) -> None:
         self.seq = seq
@@ -16,15 +21,18 @@ class Run:
         self.epoch = epoch
         self.instance = instance
         self.pool = pool
+        self.call: Call | None = None
         self.ended = False
         self.refused = False
 
 
 class Instance:
-    __slots__ = ("busy", "id", "leaving", "pool")
+    __slots__ = ("busy", "definition", "id", "leaving", "pool", "served")
 
-    def __init__(self, identifier: str, pool: str) -> None:
+    def __init__(self, identifier: str, pool: str, definition: str) -> None:
         self.id = identifier
         self.pool = pool
+        self.definition = definition
+        self.served = 0
         self.busy: Run | None = None
         self.leaving = False

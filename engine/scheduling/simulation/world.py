@@ -12,6 +12,7 @@ from engine.scheduling import inputs
 from engine.scheduling.gates import serves
 from engine.scheduling.inputs import ClassKey, Criteria, Now
 from engine.scheduling.scheduler import Scheduler
+from engine.scheduling.simulation.calls import Calls
 from engine.scheduling.simulation.checks import Checks, Violation
 from engine.scheduling.simulation.control import Control
 from engine.scheduling.simulation.disk import Disk
@@ -56,8 +57,16 @@ class World:
         self.at_next_start: Callable[[Any], None] | None = None
         self.retry_ns: dict[int, int] = {}
         self.hurried: set[int] = set()
+        self.definitions = {definition.name: definition for definition in plan.definitions}
+        self.max_instances = plan.max_instances
+        self.outsiders: dict[str, int] = {}  # instances of no pool, by definition
+        self.of_definition: defaultdict[str, int] = defaultdict(int)  # instances of pools, also those on their way
+        self.kept: dict[
+            str, tuple[tuple[tuple[int, int, int], ...], int]
+        ] = {}  # use by definition, as stored, and by which clock
+        self.calls = Calls(self)
         self.control = Control(self)
-        self._perform = self.control.performers()
+        self._perform = self.control.performers() | self.calls.performers()
         self.counts: defaultdict[str, int] = defaultdict(int)
         self.digest = 0
         self.last_end_ns = 0
@@ -102,14 +111,23 @@ class World:
         self.retry_ns = {}
         self.hurried = set()
         self.dispatch = self.storage_ok = True
+        self.outsiders = {}
+        self.of_definition.clear()
+        self.calls.rebooted()
         self.checks.rebooted()
         self.scheduler = Scheduler(plan.config)
         self.counts["engines"] += 1
         told: list[inputs.Input] = [inputs.Recover(), *self.queues.values(), *self.pools.values()]
         told += [inputs.SlotsChanged(name, total, self.outside[name]) for name, total in self.slots.items()]
         self.rng.shuffle(told)
-        for inp in told:
+        # Limits come before what they limit.
+        limits: list[inputs.Input] = [inputs.EngineLimits(self.max_instances), *self.definitions.values()]
+        limits += [inputs.BudgetRestored(name, buckets) for name, (buckets, _) in self.kept.items()]
+        for inp in limits + told:
             self.feed(inp)
+        for row in list(self.disk.rows.values()):
+            if row.blocked and not row.state.ended:
+                self.control.follow(row.seq)
 
     def die(self) -> None:
         """The engine is killed. Some of what it ran goes on and will answer to nobody, or to the next one."""
