@@ -7,102 +7,16 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 
-from engine.clock import SystemClock
-from engine.config import load_config
-from engine.contract.definitions import PoolDefinition, QueueDefinition, RetryPolicy, WorkerDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.ids import task_seq
 from engine.contract.notifications import StreamChunk
-from engine.contract.requests.tasks import TaskCancel, TaskOutcome, TaskShow, TaskSubmit, TaskWait
-from engine.contract.states import Durability, TaskState
-from engine.control.manager import Manager
-from engine.control.operations.tasks import TaskOperations
-from engine.events import JournalEvents
-from engine.home import database_path, make_home
-from engine.inference.streams import Streams
-from engine.requests.caller import Caller
-from engine.store.store import Store
+from engine.contract.requests.tasks import TaskCancel, TaskShow, TaskSubmit
+from engine.contract.states import TaskState
 from engine.workers.kinds.template import TemplateWorker
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext
-
-CALLER = Caller(id=1, principal="operator", client="test", read_only=False, send=lambda _: True)
-
-
-class _NoModels:
-    def handle(self, model: str) -> Any:
-        raise AssertionError(model)
-
-    def check(self, model: str) -> None:
-        pass
-
-    def publish(self, model: str) -> None:
-        pass
-
-    def ensure(self, model: str) -> None:
-        pass
-
-
-class Room:
-    """A control room on a real store, without doors and models."""
-
-    def __init__(self, home: Path) -> None:
-        make_home(home)
-        queues = (
-            QueueDefinition(name="q", pools=("p",), retry=RetryPolicy(delay_ms=0)),
-            QueueDefinition(name="m", pools=("p",), durability=Durability.memory),
-            QueueDefinition(name="short", pools=("p",), paused=True, max_length=5),
-        )
-        for file, definitions in (
-            ("ai_worker_definitions", (WorkerDefinition(name="echo", kind="template"),)),
-            ("ai_worker_pool_definitions", (PoolDefinition(name="p", definition="echo", max_total=2),)),
-            ("ai_work_queue_definitions", queues),
-        ):
-            (home / f"{file}.json").write_bytes(msgspec.json.encode(definitions))
-        clock = SystemClock()
-        self.store = Store.open(database_path(home), clock=clock)
-        none = _NoModels()
-        self.texts = Streams()
-        self.manager = Manager(
-            home,
-            load_config({}).config,
-            self.store,
-            clock,
-            JournalEvents(self.store.journal, clock),
-            none,
-            none,
-            self.texts,
-            list,
-            lambda _: None,
-            lambda: "live",
-        )
-        manager = self.manager
-        self.tasks = TaskOperations(
-            manager.submission,
-            manager.waiters,
-            manager.attempts,
-            manager.dispatcher,
-            self.store.journal,
-            self.store.readers,
-            self.store.windows,
-            manager.catalogue,
-            clock,
-            manager.tables.with_reasons,
-            self.texts,
-        )
-
-    async def submit(self, **payload: Any) -> str:
-        return (await self.tasks.submit(TaskSubmit(queue="q", payload=payload), CALLER)).id
-
-    async def outcome(self, identifier: str) -> TaskOutcome:
-        (outcome,) = await self.tasks.wait(TaskWait(ids=(identifier,), timeout_ms=5_000), CALLER)
-        return outcome
-
-    async def close(self) -> None:
-        await self.manager.stop()
-        await self.store.close()
+from tests.support.room import Room
 
 
 @pytest.fixture
@@ -144,7 +58,7 @@ async def test_a_cancel_while_it_runs(room: Room, monkeypatch: pytest.MonkeyPatc
     identifier = await room.submit()
     while not len(room.manager.attempts):  # noqa: ASYNC110 (every turn of the loop is a moment worth a try)
         await asyncio.sleep(0)
-    await room.tasks.cancel(TaskCancel(ids=(identifier,)), CALLER)
+    await room.call(TaskCancel(ids=(identifier,)))
     assert (await room.outcome(identifier)).state == "cancelled"
     assert room.manager.dispatcher.running == 0
 
@@ -171,7 +85,7 @@ async def test_a_worker_that_raises_is_a_failure_with_its_words(room: Room, monk
         raise ValueError("the soup is cold")
 
     monkeypatch.setattr(TemplateWorker, "process", broken)
-    ack = await room.tasks.submit(TaskSubmit(queue="q", max_attempts=1), CALLER)
+    ack = await room.call(TaskSubmit(queue="q", max_attempts=1))
     outcome = await room.outcome(ack.id)
     assert outcome.state == "failed"
     assert outcome.error is not None
@@ -189,7 +103,7 @@ async def test_a_result_that_is_not_json_or_too_large_fails_the_task(
 
     monkeypatch.setattr(TemplateWorker, "process", strange)
     for expected in ("not JSON", "more than"):
-        ack = await room.tasks.submit(TaskSubmit(queue="q", max_attempts=1), CALLER)
+        ack = await room.call(TaskSubmit(queue="q", max_attempts=1))
         outcome = await room.outcome(ack.id)
         assert outcome.error is not None
         assert expected in outcome.error.message
@@ -197,19 +111,19 @@ async def test_a_result_that_is_not_json_or_too_large_fails_the_task(
 
 async def test_a_memory_task_is_seen_and_waited_for_right_after_its_acknowledgement(room: Room) -> None:
     for n in range(30):
-        ack = await room.tasks.submit(TaskSubmit(queue="m", payload={"n": n}), CALLER)
-        assert (await room.tasks.show(TaskShow(id=ack.id), CALLER)).row.queue == "m"
+        ack = await room.call(TaskSubmit(queue="m", payload={"n": n}))
+        assert (await room.call(TaskShow(id=ack.id))).row.queue == "m"
         assert (await room.outcome(ack.id)).result is not None
 
 
 async def test_one_key_is_one_task_in_a_memory_queue_too(room: Room) -> None:
-    first = await room.tasks.submit(TaskSubmit(queue="m", idempotency_key="k"), CALLER)
-    second = await room.tasks.submit(TaskSubmit(queue="m", idempotency_key="k"), CALLER)
+    first = await room.call(TaskSubmit(queue="m", idempotency_key="k"))
+    second = await room.call(TaskSubmit(queue="m", idempotency_key="k"))
     assert (second.id, second.duplicate) == (first.id, True)
 
 
 async def test_max_length_holds_for_submits_at_once(room: Room) -> None:
-    submits = [room.tasks.submit(TaskSubmit(queue="short"), CALLER) for _ in range(40)]
+    submits = [room.call(TaskSubmit(queue="short")) for _ in range(40)]
     done = await asyncio.gather(*submits, return_exceptions=True)
     refused = [error for error in done if isinstance(error, AiwmError)]
     assert len(refused) == 35
@@ -241,7 +155,7 @@ async def test_an_end_that_cannot_be_stored_fails_the_task_and_frees_its_place(
 
 
 async def test_whoever_follows_a_task_hears_that_it_was_cancelled_while_it_waited(room: Room) -> None:
-    ack = await room.tasks.submit(TaskSubmit(queue="short"), CALLER)
+    ack = await room.call(TaskSubmit(queue="short"))
     heard: asyncio.Queue[StreamChunk] = asyncio.Queue()
 
     def hear(chunk: StreamChunk) -> bool:
@@ -249,7 +163,7 @@ async def test_whoever_follows_a_task_hears_that_it_was_cancelled_while_it_waite
         return True
 
     room.texts.follow(task_seq(ack.id), 0, hear, "me")
-    await room.tasks.cancel(TaskCancel(ids=(ack.id,)), CALLER)
+    await room.call(TaskCancel(ids=(ack.id,)))
     async with asyncio.timeout(5):
         while not (chunk := await heard.get()).ended:
             pass
