@@ -1,4 +1,4 @@
-"""`python -P -m engine run|simulate`: the engine process. The protocol's pipe is made safe before anything else is imported."""
+"""`python -P -m engine run|simulate|key`: the engine process. The protocol's pipe is made safe before anything else is imported."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ def main(arguments: list[str]) -> int:
         from engine.scheduling.simulate import main as simulate
 
         return simulate(rest)
-    print(f'engine: unknown verb "{verb[:40]}" (run or simulate)', file=sys.stderr)
+    if verb == "key":
+        from engine.keys.writing import main as write_key
+
+        return write_key(rest)
+    print(f'engine: unknown verb "{verb[:40]}" (run, simulate or key)', file=sys.stderr)
     return 2
 
 

@@ -185,7 +185,9 @@ def _read_keys(section: Any, origin: str) -> dict[str, KeyConfig]:
             )
         values: dict[str, Any] = dict(entry)
         if "secret" in values:
-            raise _unknown(f"{field}.secret", origin, (f"{field}.{known}" for known in ("method", "value", "path", "hosts")))
+            raise _unknown(
+                f"{field}.secret", origin, (f"{field}.{known}" for known in ("method", "value", "path", "hosts"))
+            )
         text = values.pop("value", "") if values.get("method") == KeyMethod.inline else ""
         try:
             key = msgspec.convert(values, KeyConfig)

@@ -23,6 +23,7 @@ from engine.contract.notifications import EngineNotice
 from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
 from engine.control.manager import Manager
 from engine.control.operations.streams import StreamOperations
+from engine.control.operations.tools import ToolOperations
 from engine.doors.pipe import open_pipe
 from engine.doors.session import Doorman
 from engine.doors.socket import open_socket
@@ -32,14 +33,21 @@ from engine.inference.service import InferenceService
 from engine.inference.streams import Streams
 from engine.inference.supervision import Policy
 from engine.inference.supervisor import ProcessSettings
+from engine.keys.operations import KeyOperations
+from engine.keys.ring import KeyRing
 from engine.lock import HomeLock
 from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
+from engine.requests.approvals import Approvals
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.store.retention import Limits, Retention
 from engine.store.store import Store
 from engine.ticker import Ticker
+from engine.tools.files import FileTools
+from engine.tools.filestore import FileStore
+from engine.tools.service import TaskTools, ToolService
+from engine.tools.sources import Sources
 from engine.views.operations import ViewOperations
 from engine.views.service import ViewService
 
@@ -131,6 +139,7 @@ class Host:
             self._models.rows,
             self._touch,
             self._mode,
+            lambda rights: TaskTools(self._tools, rights),
         )
         tables = self._manager.tables
         self._views = ViewService(
@@ -144,7 +153,7 @@ class Host:
                 "templates": tables.templates,
                 "sources": tables.sources,
                 "models": tables.models,
-                "needs": tables.needs,
+                "needs": lambda: [*self._approvals.needs(), *tables.needs()],
                 "machine": tables.machine,
             },
             clock,
@@ -162,6 +171,29 @@ class Host:
         self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
         store.journal.on_commit(lambda _: self._ticker.stir())
         self._table = RequestTable(self._events, read_only=options.read_only)
+        self._approvals = Approvals(
+            self._table, store.journal, store.readers, clock, config.tools.approval_ms, lambda: self._touch("needs")
+        )
+        self._sources = Sources(
+            options.home,
+            config.security.external_roots,
+            FileStore(options.home, config.files.store_quota_bytes),
+            lambda: self._manager.catalogue.sources,
+        )
+        self._tools = ToolService(
+            FileTools(
+                options.home,
+                self._sources,
+                max_file_bytes=config.files.max_file_bytes,
+                quota_bytes=config.files.area_quota_bytes,
+            ),
+            self._table,
+            self._approvals,
+            self._events,
+            max_chars=config.tools.max_result_chars,
+            timeout_ms=config.tools.timeout_ms,
+        )
+        self.keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
         self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
         self._presence = Presence(
             Stay.on_demand if options.on_demand else Stay.attached if options.attached else Stay.headless,
@@ -174,6 +206,16 @@ class Host:
         ViewOperations(self._views).register(self._table)
         self._following.register(self._table)
         self._manager.register(self._table)
+        self._approvals.register()
+        KeyOperations(self.keys, lambda: self._manager.catalogue.workers).register(self._table)
+        ToolOperations(
+            self._manager.catalogue,
+            self._manager.contexts,
+            self._sources,
+            self._tools,
+            self._events,
+            config.files.max_file_bytes,
+        ).register(self._table)
         EngineOperations(
             options.home,
             loaded,
@@ -191,6 +233,7 @@ class Host:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        await self._approvals.start()
         await self._manager.start(dispatch=self._presence.dispatching)
         recovered = self._store.recovered
         self._events.emit(

@@ -17,13 +17,45 @@ class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     content: str
 
 
+class ToolDeclaration(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool as a model is told of it. `parameters` is a JSON Schema."""
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+
+
+class ToolAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of a call. `verdict` and `gate` are the permission gate's (`allowed`, or what refused it); `ok` says whether the tool did
+    its work, `text` is its answer or what went wrong, for the model: data, never an instruction. `ms` is the time it took."""
+
+    tool: str
+    verdict: str
+    gate: str
+    ok: bool
+    text: str
+    ms: float = 0.0
+
+
+class ToolBox(Protocol):
+    """The tools of one task: what it may call, and the one way to call it."""
+
+    @property
+    def declared(self) -> tuple[ToolDeclaration, ...]:
+        """The permitted tools, and no others."""
+
+    async def call(self, name: str, arguments: Any) -> ToolAnswer:
+        """Put a call to the gate and make it if it passes. Refusals and failures are answers, not exceptions."""
+
+
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit)."""
+    """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit); `tools` are told to the model."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     adapters: tuple[AdapterUse, ...] = ()
     deadline_ms: int | None = None
+    tools: tuple[ToolDeclaration, ...] = ()
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +127,15 @@ class Models(Protocol):
     """Where workers get their models from."""
 
     def handle(self, model: str) -> ModelHandle: ...
+
+
+class Lesson(msgspec.Struct, frozen=True, kw_only=True):
+    """A lesson as a task is given it: `text` is what its prompt says."""
+
+    id: str
+    version: int
+    title: str
+    text: str
 
 
 class Texts(Protocol):

@@ -14,16 +14,21 @@ from aiwm_tui.cli.output import Output, fields_text
 from engine.contract import records
 from engine.contract.records import definitions as rows
 from engine.contract.requests import (
+    approvals,
     batches,
     bundles,
+    context,
     definitions,
     failures,
     fleet,
+    keys,
     limits,
     maintenance,
     operations,
     session,
+    sources,
     tasks,
+    tools,
     usage,
 )
 from engine.contract.requests.base import Request, result_type
@@ -45,6 +50,9 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     records.OperationRow: ("operation", "operations", "nothing was changed by hand"),
     records.FailureRow: ("failure", "failures", "nothing failed"),
     records.BatchRow: ("batch", "batches", "no batches (aiwm task submit QUEUE --file in.jsonl --batch NAME)"),
+    keys.KeyRow: ("key", "keys", "config.toml names no API keys ([keys.NAME])"),
+    approvals.ApprovalRow: ("approval", "approvals", "nothing waits for approval"),
+    tools.ToolRow: ("tool", "tools", "no tools"),
     session.Finding: ("finding", "findings", "nothing to say"),
     session.Setting: ("setting", "settings", "no settings"),
 }
@@ -66,6 +74,13 @@ _ONES: dict[Any, str] = {
     usage.Report: "report",
     batches.BatchAdded: "batch",
     batches.BatchPage: "results",
+    keys.KeyRow: "key",
+    approvals.ApprovalRow: "approval",
+    tools.ToolResult: "tool",
+    context.EffectiveContext: "context",
+    sources.SourceListing: "files",
+    sources.FileContent: "file",
+    sources.SyncResult: "synced",
     tasks.TaskAck: "task",
     tasks.Cancelled: "cancelled",
     tasks.Retried: "retried",

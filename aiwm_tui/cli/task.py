@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from aiwm_tui.cli import bulk
-from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command, group
+from aiwm_tui.cli.context import Context, context_text, explain
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
 from aiwm_tui.cli.task_text import detail_text, result_text
@@ -19,6 +19,7 @@ from aiwm_tui.cli.values import duration_ms, json_object
 from aiwm_tui.cli.waiting import Follower, outcome_code, wait
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import tasks
+from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.session import EngineStatus
 
 
@@ -32,7 +33,7 @@ def add(app: typer.Typer) -> None:
     command(noun, "show", tasks.TaskShow)(_show)
     command(noun, "wait")(_wait)
     bulk.add(noun)
-    plain(noun, tasks.TaskExplain)
+    command(noun, "explain", tasks.TaskExplain)(explain)
 
 
 Queue = Annotated[
@@ -207,10 +208,13 @@ def _export(
     return export(cli, bulk.filter_text(where or ""), form, out)
 
 
-def _show(cli: Cli, request: tasks.TaskShow) -> None:
-    """A task whole: what was asked, what came out, what happened."""
+def _show(cli: Cli, request: tasks.TaskShow, *, effective: Context = False) -> None:
+    """A task whole: what was asked, what came out, what happened. With --context what it may use too; JSON then has two objects a line."""
     detail = cli.call(request)
     cli.output.one("task", detail, lambda: detail_text(detail))
+    if effective:
+        found = cli.call(TaskContextShow(id=request.id))
+        cli.output.one("context", found, lambda: context_text(found))
 
 
 def _wait(

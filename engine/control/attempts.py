@@ -19,7 +19,8 @@ from engine.control.dispatcher import Dispatcher
 from engine.control.execution import Ended, TaskContext, decode_payload, execute
 from engine.control.failures import Failures, fingerprint, whole
 from engine.control.instances import Instance, Instances
-from engine.ports import Models, Texts
+from engine.control.supervision.care import Care
+from engine.ports import Lesson, Models, Texts, ToolBox
 from engine.scheduling.decisions import CancelTask, StartTask
 from engine.scheduling.inputs import StartRefused, TaskEnded
 from engine.scheduling.retry import Verdict
@@ -41,6 +42,7 @@ class Running(msgspec.Struct, kw_only=True, gc=False):
     begun: bool = False
     wrote: bool = False
     start: tuple[ops.Op, ...] = ()
+    lessons: tuple[Lesson, ...] = ()
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
@@ -69,7 +71,9 @@ class Attempts:
         clock: Clock,
         *,
         max_result_bytes: int,
+        tools: Callable[[int, Instance], ToolBox | None],
         ended: Callable[[int, int, Ended], None],
+        care: Care,
     ) -> None:
         self._dispatcher = dispatcher
         self._journal = journal
@@ -82,6 +86,8 @@ class Attempts:
         self._clock = clock
         self._max_result_bytes = max_result_bytes
         self._tell_ended = ended
+        self._care = care
+        self._tools = tools
         self._running: dict[int, Running] = {}
         self.idle = asyncio.Event()
         self.idle.set()
@@ -110,7 +116,8 @@ class Attempts:
         instance.take(task_id(decision.seq), now)
         start = ops.StartTask(decision.seq, decision.attempt, instance.id, decision.pool, instance.definition.name, now)
         event = _event(now, "task.started", instance.id, running.seq, f"attempt {running.attempt} on {instance.id}")
-        running.start = (start, event)
+        running.lessons, given = self._care.begin(running.seq, running.attempt, brief, instance)
+        running.start = (start, event, *given)
         if instance.worker.idempotent:
             # Running it twice does no harm, so it need not wait until its start is on disk. What ends in its first step is
             # written with its start, in one commit: the loop calls in the order in which it was asked.
@@ -162,7 +169,9 @@ class Attempts:
             attempt=running.attempt,
             payload=decode_payload(brief.payload),
             deadline_ms=brief.deadline_ms,
+            lessons=running.lessons,
         )
+        notes = self._care.notes(running.seq, running.attempt, instance)
         context = TaskContext(
             self._models,
             self._budget,
@@ -170,6 +179,8 @@ class Attempts:
             work,
             partial(self._write, running),
             partial(self._instances.hold, instance),
+            self._tools(running.seq, instance) if instance.definition.tools_allow else None,
+            notes.insight,
         )
         try:
             ended = await execute(instance, work, context, self._max_result_bytes)
@@ -177,6 +188,8 @@ class Attempts:
             if running.stopping is None:
                 raise
             ended = context.spent(_stopped(running))
+        if notes.reflection:
+            ended = msgspec.structs.replace(ended, reflection=notes.reflection)
         context.note(instance)
         if running.stopping != "refused":
             self._finish(running, ended)
@@ -303,10 +316,12 @@ class Attempts:
             finish_reason=ended.finish_reason,
             calls=ended.calls,
             input_chars=ended.input_chars,
+            reflection=ended.reflection,
             fail=mark,
         )
+        due = self._care.due(seq, attempt, running.brief, running.instance, now)
         level = "error" if verdict.state is TaskState.failed else "info"
-        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level), *kept
+        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level), *kept, *due
 
     def _failed(self, running: Running, error: ErrorInfo | None, now: int) -> tuple[str | None, tuple[ops.Op, ...]]:
         """The fingerprint of a task that fails for good, and what is kept of the failure."""

@@ -16,7 +16,7 @@ from engine.contract.states import TaskState
 from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
 from engine.control.metering import Meter, MeteredGeneration
-from engine.ports import GenerateRequest, Models, Outcome, Reservation
+from engine.ports import GenerateRequest, Models, Outcome, Reservation, ToolBox
 from engine.workers.template import TaskInput, TaskOutput
 
 _log = logging.getLogger(__name__)
@@ -43,6 +43,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     calls: int | None = None
     input_chars: int | None = None
     summary: str = ""
+    reflection: str | None = None
 
 
 class TaskContext:
@@ -56,12 +57,16 @@ class TaskContext:
         task: TaskInput,
         write: Callable[[str], None],
         waiting: Waiting,
+        tools: ToolBox | None = None,
+        insight: Callable[[str, str, Any], None] = lambda *_: None,
     ) -> None:
         self._models = models
+        self.tools = tools
         self._budget = budget
         self._definition = definition
         self._task = task
         self._write = write
+        self._insight = insight
         self._waiting = waiting
         self._generations: list[MeteredGeneration] = []
         self.meter = Meter()
@@ -88,6 +93,9 @@ class TaskContext:
 
     def write(self, text: str) -> None:
         self._write(text)
+
+    def insight(self, level: str, message: str, details: Any = None) -> None:
+        self._insight(level, message, details)
 
     async def stop(self) -> None:
         """Stop whatever still runs at a model; it ends with reason `cancelled`."""

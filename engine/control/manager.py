@@ -27,11 +27,11 @@ from engine.control.library import Library
 from engine.control.loading import Loading
 from engine.control.maintenance import Dispatching
 from engine.control.numbering import Numbering
-from engine.control.operations.maintenance import MaintenanceOperations
-from engine.control.scaling import Scaling
 from engine.control.operations.instances import InstanceOperations
+from engine.control.operations.maintenance import MaintenanceOperations
 from engine.control.operations.performance import PerformanceOperations
 from engine.control.performance import Performance
+from engine.control.scaling import Scaling
 from engine.control.sessions.chat import Talk
 from engine.control.sessions.sessions import Sessions
 from engine.control.sessions.store import SessionStore

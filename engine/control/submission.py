@@ -145,7 +145,7 @@ class Submission:
             await self._journal.write((insert, event), durability)
         finally:
             self._under_way[queue.name] -= 1
-        self._book.put(seq, Brief(queue.name, payload, queue.durability, request.deadline_ms))
+        self._book.put(seq, Brief(queue.name, payload, queue.durability, request.deadline_ms, insert.template, insert.supervisor))
         if insert.blocked:
             self._dependencies.settle(seq)
             return TaskAck(id=identifier, state=insert.state.value)

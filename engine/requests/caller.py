@@ -7,13 +7,17 @@ from typing import Any
 
 import msgspec
 
+from engine.requests.grants import Grant
+
 
 class Caller(msgspec.Struct, kw_only=True):
     """One connection's identity. `id` is unique in this engine's life, `principal` is on whose behalf it asks (kept with every
-    task), `send` delivers a notification and is False when the other side is congested."""
+    task), `send` delivers a notification and is False when the other side is congested.
+    `grant` bounds the rights of a principal that is no person (None: a person's connection)."""
 
     id: int
     principal: str
     client: str
     read_only: bool
     send: Callable[[Any], bool]
+    grant: Grant | None = None

@@ -14,6 +14,7 @@ from engine.contract.requests.base import Request
 from engine.contract.states import Effect
 from engine.ports import EventSink
 from engine.requests.caller import Caller
+from engine.requests.grants import check_grant
 from engine.wire.rpc import encode, undecodable
 
 Result = TypeVar("Result")
@@ -21,8 +22,23 @@ Handler = Callable[[Any, Caller], Awaitable[Any]]
 
 _log = logging.getLogger(__name__)
 
-# A task's or a turn's own events say who asked; an audit line for each would only double them, and repeat what was said in a chat.
-_SPEAK_FOR_THEMSELVES = frozenset({"task.submit", "task.run", "instance.chat"})
+# Their own events say who asked; an audit line for each would only double them, and repeat what was said in a chat. Changes of tasks
+# are operations, which write theirs with their id.
+_SPEAK_FOR_THEMSELVES = frozenset(
+    {
+        "task.submit",
+        "task.run",
+        "task.cancel",
+        "task.retry",
+        "task.move",
+        "task.priority",
+        "batch.add",
+        "batch.cancel",
+        "operation.defer",
+        "operation.undo",
+        "instance.chat",
+    }
+)
 
 
 class RequestTable:
@@ -49,6 +65,8 @@ class RequestTable:
         kind = self._catalogue.find(method)
         request = decode_request(kind, params)
         self._check(kind, caller)
+        if caller.grant is not None:
+            check_grant(request, caller.grant)
         try:
             result = await self._handlers[kind.method](request, caller)
         except AiwmError:
@@ -95,6 +113,6 @@ def _about(request: Request[Any]) -> str:
 
 def _summary(request: Request[Any]) -> str:
     if request.unlogged:
-        said = msgspec.structs.asdict(request)
+        said: dict[str, Any] = msgspec.to_builtins(request)
         return encode({name: value for name, value in said.items() if name not in request.unlogged}).decode()[:500]
     return encode(request).decode()[:500]

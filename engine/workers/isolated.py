@@ -19,7 +19,7 @@ from engine.ports import Generation
 from engine.wire.peer import Peer, notification
 from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
-from engine.workers.isolation import AskModel, ModelSaid, ProcessTask, StopModel, WriteText
+from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
 
 
@@ -46,7 +46,9 @@ class IsolatedWorker(WorkerTemplate):
         self._context = context
         try:
             peer = await self._connected()
-            answer = await peer.call(ProcessTask.method, encode(ProcessTask(definition=self.definition, task=task)))
+            tools = context.tools.declared if context.tools is not None else None
+            work = ProcessTask(definition=self.definition, task=task, tools=tools)
+            answer = await peer.call(ProcessTask.method, encode(work))
         except AiwmError as error:
             if error.code == Code.connection_lost:
                 raise self._crashed() from None
@@ -92,6 +94,9 @@ class IsolatedWorker(WorkerTemplate):
             pump = asyncio.get_running_loop().create_task(_pump(peer, number, generation))
             self._generations[number] = (generation, pump)
             return encode(number)
+        if message.method == AskTool.method and self._context.tools is not None:
+            call = params_of(message, AskTool)
+            return encode(await self._context.tools.call(call.name, call.arguments))
         if message.method == StopModel.method:
             found = self._generations.get(params_of(message, StopModel).generation)
             if found is not None:
@@ -102,6 +107,9 @@ class IsolatedWorker(WorkerTemplate):
     def _heard(self, _: Peer, message: Incoming) -> None:
         if message.method == WriteText.method and self._context is not None:
             self._context.write(params_of(message, WriteText).text)
+        elif message.method == NoteInsight.method and self._context is not None:
+            said = params_of(message, NoteInsight)
+            self._context.insight(said.level, said.message, said.details)
 
     def _crashed(self) -> AiwmError:
         process = self._process

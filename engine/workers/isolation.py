@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import ErrorInfo
-from engine.ports import GenerateRequest, Outcome
+from engine.ports import GenerateRequest, Outcome, ToolDeclaration
 from engine.workers.template import TaskInput
 
 
 class ProcessTask(msgspec.Struct, frozen=True, kw_only=True):
-    """Engine to process, request: process this task. The answer is a TaskOutput."""
+    """Engine to process, request: process this task, which may call these tools (None: none at all). The answer is a TaskOutput."""
 
     method: ClassVar[str] = "process"
     definition: WorkerDefinition
     task: TaskInput
+    tools: tuple[ToolDeclaration, ...] | None = None
 
 
 class AskModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +26,14 @@ class AskModel(msgspec.Struct, frozen=True, kw_only=True):
 
     method: ClassVar[str] = "generate"
     request: GenerateRequest
+
+
+class AskTool(msgspec.Struct, frozen=True, kw_only=True):
+    """Process to engine, request: put a tool call to the gate. The answer is a ToolAnswer."""
+
+    method: ClassVar[str] = "tool"
+    name: str
+    arguments: Any = None
 
 
 class StopModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,6 +48,15 @@ class WriteText(msgspec.Struct, frozen=True, kw_only=True):
 
     method: ClassVar[str] = "write"
     text: str
+
+
+class NoteInsight(msgspec.Struct, frozen=True, kw_only=True):
+    """Process to engine, notification: an insight of the worker."""
+
+    method: ClassVar[str] = "insight"
+    level: str
+    message: str
+    details: Any = None
 
 
 class ModelSaid(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,16 +12,16 @@ if __name__ == "__main__":
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
-from engine.ports import Delta, GenerateRequest, Outcome
+from engine.ports import Delta, GenerateRequest, Outcome, ToolAnswer, ToolDeclaration
 from engine.wire.peer import Peer, notification
 from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
-from engine.workers.isolation import AskModel, ModelSaid, ProcessTask, StopModel, WriteText
+from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
 from engine.workers.registry import KindRegistry
 
 
@@ -57,12 +57,27 @@ class RemoteGeneration:
         await self._peer.call(StopModel.method, encode(StopModel(generation=self._number)))
 
 
+class RemoteTools:
+    """The task's tools (`ports.ToolBox`): every call goes to the engine's gate."""
+
+    def __init__(self, peer: Peer, declared: tuple[ToolDeclaration, ...]) -> None:
+        self._peer = peer
+        self.declared = declared
+
+    async def call(self, name: str, arguments: Any) -> ToolAnswer:
+        answer = await self._peer.call(AskTool.method, encode(AskTool(name=name, arguments=arguments)))
+        return msgspec.json.decode(answer, type=ToolAnswer)
+
+
 class RemoteContext:
     """The context of a task in this process: its requests go over the pipe."""
 
-    def __init__(self, peer: Peer, generations: dict[int, RemoteGeneration]) -> None:
+    def __init__(
+        self, peer: Peer, generations: dict[int, RemoteGeneration], tools: tuple[ToolDeclaration, ...] | None
+    ) -> None:
         self._peer = peer
         self._generations = generations
+        self.tools = None if tools is None else RemoteTools(peer, tools)
 
     async def generate(self, request: GenerateRequest) -> RemoteGeneration:
         answer = await self._peer.call(AskModel.method, encode(AskModel(request=request)))
@@ -71,6 +86,9 @@ class RemoteContext:
 
     def write(self, text: str) -> None:
         notification(self._peer, WriteText(text=text))
+
+    def insight(self, level: str, message: str, details: Any = None) -> None:
+        notification(self._peer, NoteInsight(level=level, message=message, details=details))
 
 
 class KindProcess:
@@ -88,7 +106,7 @@ class KindProcess:
         try:
             worker = self._registry.load(self._kind)(work.definition)
             worker.check(work.task.payload)
-            return encode(await worker.process(work.task, RemoteContext(peer, self._generations)))
+            return encode(await worker.process(work.task, RemoteContext(peer, self._generations, work.tools)))
         except AiwmError:
             raise
         except Exception as error:

@@ -8,16 +8,18 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from engine.contract.definitions import WorkerDefinition
-from engine.ports import GenerateRequest, Generation
+from engine.ports import GenerateRequest, Generation, Lesson, ToolBox
 
 
 class TaskInput(msgspec.Struct, frozen=True, kw_only=True):
-    """A task as its worker sees it. `payload` is the submitted JSON object, untrusted; `deadline_ms` Unix time."""
+    """A task as its worker sees it. `payload` is the submitted JSON object, untrusted; `deadline_ms` Unix time; `lessons` are
+    what earlier tasks of its sort have taught, for its prompt."""
 
     id: str
     attempt: int
     payload: dict[str, Any]
     deadline_ms: int | None = None
+    lessons: tuple[Lesson, ...] = ()
 
 
 class TaskOutput(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,11 +34,19 @@ class TaskOutput(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerContext(Protocol):
     """What a kind may ask for while it works."""
 
+    @property
+    def tools(self) -> ToolBox | None:
+        """What it may call, through the permission gate; None for a definition without tools."""
+
     async def generate(self, request: GenerateRequest) -> Generation:
         """Ask the definition's model. The reservation that the scheduler made for this task is used up here."""
 
     def write(self, text: str) -> None:
         """Append to the task's streamed text."""
+
+    def insight(self, level: str, message: str, details: Any = None) -> None:
+        """Note something about the work for those who look after it: shown with the task, joined in its record. `level` is debug, info,
+        warn or error, `details` any JSON."""
 
 
 class WorkerTemplate(ABC):

@@ -122,7 +122,9 @@ def test_what_is_inside_is_found(beneath: Beneath, path: str) -> None:
     assert beneath.read(path, 1000) == INSIDE
 
 
-@pytest.mark.parametrize("path", ["..", "dir-link", "up-link", "inner-link", "loop", "/", "/proc/self/fd", "sub/a.txt", "pipe"])
+@pytest.mark.parametrize(
+    "path", ["..", "dir-link", "up-link", "inner-link", "loop", "/", "/proc/self/fd", "sub/a.txt", "pipe"]
+)
 def test_no_directory_outside_is_listed_or_entered(beneath: Beneath, path: str) -> None:
     with pytest.raises(AiwmError):
         beneath.entries(path)
@@ -138,7 +140,11 @@ def test_a_walk_meets_no_link_and_nothing_outside(beneath: Beneath) -> None:
     assert kinds["sub"] == "directory"
 
 
-WRITES = [path for path in OUTSIDE if path not in ("file-link", "loop", "pipe", "sock", "..%2foutside", "~/a.txt", "inner-link")]
+WRITES = [
+    path
+    for path in OUTSIDE
+    if path not in ("file-link", "loop", "pipe", "sock", "..%2foutside", "~/a.txt", "inner-link")
+]
 
 
 @pytest.mark.parametrize("path", WRITES, ids=lambda path: ascii(path)[:30])
