@@ -10,7 +10,9 @@ import msgspec
 
 from engine.clock import Clock
 from engine.config import Config, KeyMethod
+from engine.contract.ids import task_id
 from engine.contract.requests.tasks import Cancelled, TaskCancel
+from engine.contract.states import TaskState
 from engine.control.bundles.validate import Prepared, prepare
 from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings
@@ -29,6 +31,7 @@ from engine.control.tally import Tally
 from engine.ports import EventSink
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
+from engine.store.commit import CommittedBatch
 from engine.store.store import Store
 from engine.wire.rpc import encode
 from engine.workers.registry import KindRegistry
@@ -60,6 +63,8 @@ class Library:
         )
         self.keeping = Keeping(home, catalogue, store.journal, store.readers, clock, events)
         self.definer = Definer(catalogue, self.keeping, self.around, announce)
+        self._events = events
+        store.journal.on_commit(self._dead_letters)
 
     async def begin(self) -> None:
         """Put the home's definitions in force and announce them. A model that is not here is told with its pool: it may come back."""
@@ -94,6 +99,17 @@ class Library:
             self._key_for,
             self._clock.wall_ms,
         ).register(table)
+
+    def _dead_letters(self, batch: CommittedBatch) -> None:
+        """A task that was given up in a mission-critical queue is an alert."""
+        for change in batch.changed:
+            if change.after != TaskState.failed or change.before == TaskState.failed:
+                continue
+            queue = self._catalogue.queues.get(change.queue)
+            if queue is not None and queue.mission_critical:
+                row = self._store.readers.task_row(change.seq)
+                text = f"{task_id(change.seq)}: {row.reason if row is not None else 'it failed'}"
+                self._events.emit("error", "alert.queue", queue.name, text, who="scheduler", task_seq=change.seq)
 
     def _key_for(self, method: str, value: str) -> str | None:
         """The key of config.toml that a seed's `auth` means: the one that comes from the same place, or is called so."""

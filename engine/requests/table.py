@@ -60,6 +60,11 @@ class RequestTable:
         """Methods of the contract that nobody answers: must be empty once the host is built."""
         return sorted(set(self._catalogue.by_method) - set(self._handlers))
 
+    def only_reads(self, method: str) -> bool:
+        """Whether a request changes nothing. Unknown methods do not either."""
+        kind = self._catalogue.by_method.get(method)
+        return kind is not None and kind.effect is Effect.read
+
     async def handle(self, method: str, params: msgspec.Raw, caller: Caller) -> bytes:
         """Answer one request. Raises AiwmError only; anything else a handler raises becomes `internal` and a log entry."""
         kind = self._catalogue.find(method)

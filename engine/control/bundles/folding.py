@@ -79,6 +79,10 @@ class Folded:
             self._read(inner, value, f"{field}.", f"{self._reading}.")
             self._prefix = ""
 
+    def wants_key(self, method: str, value: str) -> None:
+        if not self._said("key"):
+            self.auth = (method, value)
+
     def warn(self, message: str, fix: str | None = None) -> None:
         self.warnings.append(self._problem(f"{self.where}.{self._reading}", message, fix))
 

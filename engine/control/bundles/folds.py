@@ -12,7 +12,6 @@ class Item(Protocol):
     """What a fold writes to: a definition under way."""
 
     given_id: str | None
-    auth: tuple[str, str] | None
 
     def put(self, field: str, value: Any) -> None:
         """Set our field (`sampling.seed` for one inside another). A second value for it is a fault."""
@@ -22,6 +21,9 @@ class Item(Protocol):
 
     def default(self, field: str, value: Any) -> None:
         """Set our field unless the document did."""
+
+    def wants_key(self, method: str, value: str) -> None:
+        """Say where the seeds' API key comes from. Which of config.toml's keys that is, is found out later."""
 
     def warn(self, message: str, fix: str | None = None) -> None:
         """Warn about the name that is being read."""
@@ -93,7 +95,7 @@ def auth(value: dict[str, Any] | None, item: Item) -> None:
         item.warn('the method "env" is taken for env_var', '"method": "env_var"')
         method = "env_var"
     if method != "none":
-        item.auth = (method, text)
+        item.wants_key(method, text)
 
 
 def interaction(value: list[str] | None, item: Item) -> None:

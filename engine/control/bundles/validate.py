@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -54,6 +55,10 @@ def prepare(
     candidates = _structures(items, key_for, errors, warnings)
     complete = document.get("complete") is True and not keep_others
     said = {_KINDS[key] for key in document if key in _KINDS}
+    if only is not None and only not in said:
+        key = only.plural
+        problem = Problem(kind="", name="", field=key, message=f'has no list "{key}"', fix=f'{{"{key}": […]}}')
+        errors.append(problem)
     valid = _settle(candidates, base, around, said, errors, warnings, complete=complete)
     lost = _lost(base, valid)
     (errors if strict else warnings).extend(lost)
@@ -153,13 +158,11 @@ def _give_key(item: Folded, key_for: KeyFor) -> None:
         return
     name = key_for(method, value)
     if name is None:
-        item.fault(
-            "key",
-            f'config.toml lists no API key of {method} "{value[:80]}"',
-            "list it there, with the hosts it may go to",
-        )
+        # Somebody may have written the key itself where the name of its place belongs.
+        place = f' "{value}"' if re.fullmatch(r"[A-Z][A-Z0-9_]{0,63}", value) else ""
+        item.fault("key", f"config.toml lists no API key of {method}{place}", "list it there, with its hosts")
     else:
-        item.put("key", name)
+        item.tree["key"] = name
 
 
 def _unique(candidates: list[_Candidate], errors: list[Problem]) -> list[_Candidate]:
