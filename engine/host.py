@@ -153,6 +153,8 @@ class Host:
                 "templates": tables.templates,
                 "sources": tables.sources,
                 "models": tables.models,
+                "lessons": self._manager.supervision.lesson_rows,
+                "reviews": self._manager.supervision.review_rows,
                 "needs": lambda: [*self._approvals.needs(), *tables.needs()],
                 "machine": tables.machine,
             },

@@ -36,12 +36,17 @@ _HELP = {
     "deadline": "give up if not ended by then: 30s or 2h from now, 02:30, a date",
     "default-priority": "priority of tasks that name none",
     "defaults": "merged under each payload, a JSON object",
+    "comments": "why",
+    "confidence": "how sure it is, from 0 to 1",
+    "corrections": "what should be done differently",
     "definition": "the worker definition",
     "delay": "wait before the first retry",
     "description": "what it is for",
     "draining": "work off what is there, take nothing new",
     "due": "do not start before: 30s or 2h from now, 02:30, a date",
     "durability": "what an acknowledgement promises: disk survives power loss, os a killed engine, memory neither",
+    "error": "a glob, or a part, of the error of the attempt before",
+    "evidence": "a task that it was learned from; may be given several times",
     "external": "it lies outside the home, where config.toml allows it",
     "file": "a file context; may be given several times",
     "filters": "a glob of files to show; may be given several times (none: all)",
@@ -70,6 +75,7 @@ _HELP = {
     "pools": "pool that serves it; may be given several times, in order of preference",
     "priority": "higher goes first",
     "queue": "the queue",
+    "rating": "from 0 (useless) to 1 (as good as it can be)",
     "read-only": "nothing is written there",
     "reason": "why, for the record",
     "recursive": "subdirectories too",
@@ -82,6 +88,7 @@ _HELP = {
     "state": "idle or broken",
     "status": "how it ended: completed, exhausted, failed, full or spent",
     "stop": "text that ends an answer; may be given several times",
+    "steps": "what to do, a step each; may be given several times",
     "supervisor": "a worker definition, a live instance, or rules/NAME",
     "system": "its instruction",
     "target": "the fm:/… folder that a sync fills",
@@ -197,5 +204,8 @@ def converted(tree: Any, request: type[Made]) -> Made:
     try:
         made: Made = msgspec.convert(tree, request)
     except msgspec.ValidationError as error:
+        translated = request.translated(tree) if isinstance(tree, dict) else None
+        if translated is not None and translated != tree:
+            return converted(translated, request)
         raise invalid(error, request) from None
     return made

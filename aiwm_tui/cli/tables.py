@@ -105,6 +105,17 @@ def _trouble(row: Mapping[str, Any]) -> str:
     return f"{note}; opens {written.moment(until, time.time_ns() // 1_000_000)}"
 
 
+def _rating(value: float | None) -> str:
+    return written.NONE if value is None else f"{value:.0%}"
+
+
+def _lesson_context(row: Mapping[str, Any]) -> str:
+    """`queue:etl payload.country:DE`: the tasks that a lesson is for."""
+    parts = [f"{name}:{row[name]}" for name in ("template", "queue", "definition", "error") if row.get(name)]
+    parts += [f"can:{name}" for name in row.get("capabilities") or ()]
+    return " ".join([*parts, *(f"payload.{path}:{value}" for path, value in (row.get("payload") or {}).items())])
+
+
 _COLUMNS: dict[str, tuple[Column, ...]] = {
     "tasks": (
         _text("ID", "id"),
@@ -361,6 +372,40 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _number("TOKENS OUT", "tokens_out"),
         _as("USD", "cost_usd", lambda usd: written.NONE if not usd else f"{usd:.4f}"),
         _as("TIME", "spent_ms", written.span),
+    ),
+    "lessons": (
+        _text("ID", "id"),
+        _number("V", "version"),
+        _text("TITLE", "title"),
+        Column("FOR", lambda row: clean(_lesson_context(row)) or written.NONE),
+        Column("SURE", lambda row: f"{row.get('confidence', 0):.0%}", True),
+        _text("BY", "by"),
+        _age("AGE", "updated_ms"),
+        _text("INSIGHT", "insight"),
+    ),
+    "reviews": (
+        _text("TASK", "id"),
+        _text("SUPERVISOR", "supervisor"),
+        _text("FROM", "level"),
+        _age("DUE", "due_ms"),
+        _number("TRIES", "tries"),
+        _text("NOTE", "note"),
+    ),
+    "feedback": (
+        _text("TASK", "task"),
+        _as("RATING", "rating", _rating),
+        _text("BY", "by"),
+        _age("AGE", "at_ms"),
+        _text("COMMENTS", "comments"),
+        _text("CORRECTIONS", "corrections"),
+    ),
+    "supervisors": (
+        _text("NAME", "name"),
+        _text("KIND", "kind"),
+        _number("RATED", "rated"),
+        _as("MEAN", "mean", _rating),
+        _number("DUE", "due"),
+        _text("LOOKS AFTER", "binds"),
     ),
     "findings": (
         _text("WHAT", "what"),

@@ -118,7 +118,7 @@ class Attempts:
         event = _event(now, "task.started", instance.id, running.seq, f"attempt {running.attempt} on {instance.id}")
         running.lessons, given = self._care.begin(running.seq, running.attempt, brief, instance)
         running.start = (start, event, *given)
-        if instance.worker.idempotent:
+        if instance.worker.idempotent and not instance.definition.tools_allow:
             # Running it twice does no harm, so it need not wait until its start is on disk. What ends in its first step is
             # written with its start, in one commit: the loop calls in the order in which it was asked.
             self._launch(running)

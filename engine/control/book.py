@@ -14,12 +14,14 @@ _MAX_BYTES = 16 * 2**20
 
 
 class Brief(msgspec.Struct, frozen=True, gc=False):
-    """What a start needs to know of a task. `payload` is its JSON, `deadline_ms` Unix time."""
+    """What a start needs to know of a task. `payload` is its JSON, `deadline_ms` Unix time, `supervisor` the task's own."""
 
     queue: str
     payload: bytes
     durability: Durability
     deadline_ms: int | None
+    template: str | None = None
+    supervisor: str | None = None
 
 
 class Book:

@@ -10,7 +10,6 @@ from engine.clock import Clock
 from engine.config import Config
 from engine.contract.definitions import RateLimits
 from engine.contract.errors import AiwmError
-from engine.contract.ids import task_id
 from engine.contract.records import ModelRow
 from engine.contract.states import Durability, TaskState
 from engine.control.attempts import Attempts
@@ -20,6 +19,7 @@ from engine.control.catalogue import Catalogue
 from engine.control.contexts import Contexts
 from engine.control.desk import Desk
 from engine.control.dispatcher import Dispatcher
+from engine.control.execution import Ended
 from engine.control.failures import Failures
 from engine.control.fleet import Fleet, ModelKeeper
 from engine.control.instances import Instance, Instances
@@ -36,6 +36,7 @@ from engine.control.sessions.chat import Talk
 from engine.control.sessions.sessions import Sessions
 from engine.control.sessions.store import SessionStore
 from engine.control.slots import Slots
+from engine.control.supervision.room import Supervision
 from engine.control.tables import Tables
 from engine.control.tally import WAITING, Tally
 from engine.control.waiters import Waiters
@@ -98,6 +99,20 @@ class Manager:
         self.slots = Slots(self.dispatcher)
         book = Book(self._read_brief)
         failures = Failures(store.readers)
+        self.supervision = Supervision(
+            home,
+            store,
+            self.catalogue,
+            self.kinds,
+            models,
+            self.budget,
+            self.slots,
+            keeper,
+            clock,
+            lambda: self.sessions,
+            lambda identifier: self.instances.get(identifier) is not None,
+            changed,
+        )
         self.attempts = Attempts(
             self.dispatcher,
             store.journal,
@@ -110,7 +125,8 @@ class Manager:
             clock,
             max_result_bytes=config.queues.max_result_bytes,
             tools=self._tools_of,
-            ended=self.waiters.ended,
+            ended=self._task_ended,
+            care=self.supervision.care,
         )
         Loading(self.dispatcher, store.journal, store.readers, clock)
         self.scaling = Scaling(store.journal, store.readers, self.instances, clock, self._waiting_for)
@@ -187,6 +203,7 @@ class Manager:
             self.budget,
             self._clock,
         ).register(table)
+        self.supervision.register(table)
         self.library.register(table, self.dispatcher, self.tables, self.scaling, self.tally)
         MaintenanceOperations(
             self.dispatching,
@@ -209,10 +226,14 @@ class Manager:
         await self.sessions.restore()
         self.dispatcher.feed(Recover())
         self.desk.start()
+        if dispatch:
+            self.supervision.reviews.start()
 
     def enable(self, enabled: bool, reason: str = "") -> None:
         """Let tasks start, or let none start."""
         self.dispatching.enable(enabled, reason)
+        if enabled:
+            self.supervision.reviews.start()
 
     async def drain(self) -> None:
         """Start nothing more and wait for what runs."""
@@ -231,6 +252,7 @@ class Manager:
     async def stop(self) -> None:
         """Give back what runs, wait until that is on disk, and let the instances go."""
         self.enable(False, "the engine is stopping")
+        await self.supervision.reviews.close()
         await self.sessions.close()
         self.attempts.release_all()
         try:
@@ -246,7 +268,7 @@ class Manager:
     @property
     def busy(self) -> bool:
         """Whether there is work: running, or waiting and able to run by itself soon."""
-        return bool(len(self.attempts)) or self.tally.total(TaskState.pending, TaskState.retrying) > 0
+        return bool(len(self.attempts)) or self.supervision.reviews.busy or self.tally.total(TaskState.pending, TaskState.retrying) > 0
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
@@ -274,7 +296,11 @@ class Manager:
         payload = self._store.readers.payload(seq)
         if row is None or payload is None:
             return None
-        return Brief(row.queue, payload, Durability(row.durability), row.deadline_ms)
+        return Brief(row.queue, payload, Durability(row.durability), row.deadline_ms, row.template, row.supervisor)
+
+    def _task_ended(self, seq: int, attempt: int, ended: Ended) -> None:
+        self.waiters.ended(seq, attempt, ended)
+        self.supervision.reviews.ended(seq)
 
     def _committed(self, batch: CommittedBatch) -> None:
         self.commits += 1
@@ -282,14 +308,6 @@ class Manager:
         self.desk.committed(batch)
         if batch.changed:
             self._touch("machine", "queues", "pools", "instances", "needs")
-
-    def _dead_letter(self, queue: str, seq: int) -> None:
-        """A task was given up: in a mission-critical queue that is an alert."""
-        definition = self.catalogue.queues.get(queue)
-        if definition is not None and definition.mission_critical:
-            row = self._store.readers.task_row(seq)
-            why = row.reason if row is not None else "it failed"
-            self._events.emit("error", "alert.queue", queue, f"{task_id(seq)}: {why}", who="scheduler", task_seq=seq)
 
     def _storage_failed(self, _: AiwmError) -> None:
         self.tables.storage_failed_ms = self._clock.wall_ms()

@@ -218,7 +218,14 @@ class Batch:
             self._effects.append((op.seq, INSERT_RECORD, (op.seq,)))
         else:
             used = (op.tokens_in, op.tokens_out, op.cost_usd, op.adapter, op.fail)
-            said = (op.summary[:SUMMARY_LENGTH] or None, op.model, op.finish_reason, op.calls, op.input_chars)
+            said = (
+                op.summary[:SUMMARY_LENGTH] or None,
+                op.model,
+                op.finish_reason,
+                op.calls,
+                op.input_chars,
+                op.reflection,
+            )
             self._effects.append((op.seq, END_DETAILED, (*row, *used)))
             self._effects.append((op.seq, INSERT_RECORD_DETAILED, (op.seq, *said)))
         self._outcome(op, op.result)

@@ -79,7 +79,7 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
     `error` is ErrorInfo as JSON; `reason` is what the tasks table shows (cut to 200 characters). Tokens and cost are this attempt's;
     the row and the task's performance record, which is written with this, show the sum over all attempts. `adapter` names the
     adapters really used, `fail` is the failure's fingerprint. The rest is for the record: `summary` (cut to 256 characters; the
-    reason when empty), `model`, `finish_reason`, `calls` of the model, `input_chars` asked."""
+    reason when empty), `model`, `finish_reason`, `calls` of the model, `input_chars` asked, `reflection` (what the worker noted)."""
 
     seq: int
     attempt: int
@@ -98,6 +98,7 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
     finish_reason: str | None = None
     calls: int | None = None
     input_chars: int | None = None
+    reflection: str | None = None
 
     @property
     def detailed(self) -> bool:
@@ -111,6 +112,7 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
             or self.finish_reason
             or self.calls
             or self.input_chars
+            or self.reflection
         )
 
 

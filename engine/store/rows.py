@@ -17,7 +17,8 @@ TASK_ROW_COLUMNS = (
 )
 RECORD_COLUMNS = (
     'seq, task, state, ended_ms, started_ms, duration_ms, spent_ms, attempt, queue, pool, definition, instance, "by", template, batch,'
-    " model, adapter, tokens_in, tokens_out, cost_usd, calls, input_chars, finish_reason, error, fail, rating, comments, summary"
+    " model, adapter, tokens_in, tokens_out, cost_usd, calls, input_chars, finish_reason, error, fail, rating, comments, summary,"
+    " reflection"
 )
 EVENT_COLUMNS = "seq, at_ms, level, type, who, about, text, task, correlation, causation"
 WAITING_COLUMNS = (
@@ -313,6 +314,7 @@ def record_row(row: Sequence[Any]) -> RecordRow:
         rating=row[25],
         comments=row[26],
         summary=row[27],
+        reflection=row[28],
     )
 
 

@@ -155,6 +155,7 @@ CREATE TABLE records (
   finish_reason TEXT,
   calls INTEGER,
   input_chars INTEGER,
+  reflection TEXT,
   rating REAL,
   comments TEXT,
   duration_ms INTEGER AS (ended_ms - started_ms) VIRTUAL

@@ -126,7 +126,7 @@ def _record(columns: str) -> Statement:
 
 
 INSERT_RECORD = _record("seq")
-INSERT_RECORD_DETAILED = _record("seq, summary, model, finish_reason, calls, input_chars")
+INSERT_RECORD_DETAILED = _record("seq, summary, model, finish_reason, calls, input_chars, reflection")
 INSERT_EVENT = Statement(
     "INSERT INTO events (seq, at_ms, level, type, who, about, text, task, correlation, causation)", 10
 )

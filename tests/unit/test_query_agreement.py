@@ -95,7 +95,7 @@ def _fill(path: Path, rng: random.Random, gaps: bool) -> dict[str, list[Any]]:
             pick([None, *TEXTS]), pick([None, *TEXTS]), pick(TEXTS), pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, "nano"]),
             pick([None, *TEXTS]), pick(NUMBERS), pick(NUMBERS), pick([None, 0.0, 0.5, 2.0]), pick(NUMBERS), pick(NUMBERS),
             pick([None, "stop", "length"]), pick([None, "timeout"]), pick([None, "F-7c1"]), pick([None, 0.0, 0.5, 1.0]),
-            pick([None, *TEXTS]), pick(TEXTS),
+            pick([None, *TEXTS]), pick(TEXTS), pick([None, *TEXTS]),
         )  # fmt: skip
         columns = RECORD_COLUMNS.replace(" duration_ms,", "")
         connection.execute(f"INSERT INTO records ({columns}) VALUES ({','.join('?' * len(record))})", record)
@@ -158,7 +158,7 @@ TASK_TEXT = st.sampled_from(
 )  # fmt: skip
 RECORD_TEXT = st.sampled_from(
     ["id", "task", "state", "success", "queue", "pool", "definition", "instance", "by", "template", "batch", "model", "adapter",
-     "finish_reason", "error", "fail", "comments", "summary"]
+     "finish_reason", "error", "fail", "comments", "summary", "reflection"]
 )  # fmt: skip
 RECORD_NUMBER = st.sampled_from(
     ["attempt", "tokens_in", "tokens_out", "cost_usd", "cost", "calls", "input_chars", "rating"]

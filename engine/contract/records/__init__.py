@@ -4,7 +4,7 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import core, definitions, instances, operations, performance
+from engine.contract.records import core, definitions, instances, knowledge, operations, performance
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
@@ -23,6 +23,7 @@ from engine.contract.records.core import (
     WorkerRow,
 )
 from engine.contract.records.instances import ChatTurn, InstanceDetail, Overrides, RetiredRow
+from engine.contract.records.knowledge import Feedback, LessonDetail, LessonRow, ReviewRow, TaskNotes
 from engine.contract.records.operations import BatchRow, FailureRow, OperationRow
 from engine.contract.records.performance import RecordRow, SummaryRow
 
@@ -30,6 +31,7 @@ TABLES: dict[str, type[Record]] = {
     **core.ROWS,
     **definitions.ROWS,
     **instances.ROWS,
+    **knowledge.ROWS,
     **operations.ROWS,
     **performance.ROWS,
 }
@@ -41,8 +43,11 @@ __all__ = [
     "ChatTurn",
     "EventRow",
     "FailureRow",
+    "Feedback",
     "InstanceDetail",
     "InstanceRow",
+    "LessonDetail",
+    "LessonRow",
     "MachineRow",
     "ModelRow",
     "NeedRow",
@@ -55,8 +60,10 @@ __all__ = [
     "Record",
     "RecordRow",
     "RetiredRow",
+    "ReviewRow",
     "SummaryRow",
     "TaskDetail",
+    "TaskNotes",
     "TaskRow",
     "TimelineStep",
     "WorkerDetail",

@@ -10,8 +10,8 @@ class RecordRow(Record, frozen=True, kw_only=True):
 
     `duration_ms` is how long that attempt ran, `spent_ms` how long those before it did; tokens and cost are sums over all of them.
     `summary` is the beginning of what came out or went wrong, `fail` the failure's fingerprint, `adapter` the adapters applied,
-    `calls` how often the model was called and `input_chars` how much it was given. A supervisor fills in `rating` (0 to 1) and
-    `comments`."""
+    `reflection` what the worker noted about its work, `calls` how often the model was called and `input_chars` how much it was given. A
+    supervisor fills in `rating` (0 to 1) and `comments`."""
 
     task: str
     state: str
@@ -41,6 +41,7 @@ class RecordRow(Record, frozen=True, kw_only=True):
     rating: float | None = None
     comments: str | None = None
     summary: str = ""
+    reflection: str | None = None
 
 
 class SummaryRow(Record, frozen=True, kw_only=True):
