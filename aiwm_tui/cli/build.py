@@ -7,7 +7,7 @@ import time
 import types
 from collections.abc import Callable
 from enum import Enum
-from typing import Annotated, Any, NamedTuple, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 import typer
@@ -154,7 +154,9 @@ def _kind(field: str, hint: Any, option: str) -> tuple[Any, Callable[[Any], Any]
         return str, lambda text: values.duration_ms(text, option), "TIME"
     if hint == tuple[str, ...]:
         return list[str], tuple, None
-    if hint in (str, int, float, bool) or (isinstance(hint, type) and issubclass(hint, Enum)):
+    if get_origin(hint) is Literal or hint in (str, int, float, bool):
+        return hint, None, None
+    if isinstance(hint, type) and issubclass(hint, Enum):
         return hint, None, None
     if get_origin(hint) is dict:
         return str, lambda text: values.json_object(text, option), "JSON"

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -93,7 +93,7 @@ class Undertakings:
                 self._watch(operation)
             elif operation.id not in self._claimed:
                 self._claimed.add(operation.id)
-                self._go(self._resume(operation))
+                self._go(self._resume, operation)
 
     def close(self) -> None:
         """Do nothing more; what waits is in the store."""
@@ -112,7 +112,7 @@ class Undertakings:
         self._timers.pop(operation.id, None)
         if operation.id not in self._claimed:
             self._claimed.add(operation.id)
-            self._go(self._do(operation))
+            self._go(self._do, operation)
 
     async def _do(self, operation: Operation) -> None:
         running = msgspec.structs.replace(operation, state="running")
@@ -204,7 +204,7 @@ class Undertakings:
 
     def _watch(self, operation: Operation) -> None:
         if operation.id not in self._watches:
-            task = self._go(self._after_canaries(operation))
+            task = self._go(self._after_canaries, operation)
             self._watches[operation.id] = task
             task.add_done_callback(lambda _: self._watches.pop(operation.id, None))
 
@@ -232,8 +232,8 @@ class Undertakings:
         finally:
             ended.cancel()
 
-    def _go(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(_logged(work))
+    def _go(self, work: Callable[[Operation], Awaitable[None]], operation: Operation) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(_logged(work, operation))
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
         return task
@@ -302,9 +302,9 @@ class Undertakings:
         )
 
 
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
+async def _logged(work: Callable[[Operation], Awaitable[None]], operation: Operation) -> None:
     try:
-        await work
+        await work(operation)
     except AiwmError as error:
         _log.warning("an operation failed: %s", error)
     except Exception:

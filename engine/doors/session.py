@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from engine import __version__
@@ -34,6 +35,7 @@ class Doorman:
         self._left = left
         self._ids = itertools.count(1)
         self._sessions: dict[Peer, Caller] = {}
+        self._looking: dict[Peer, set[asyncio.Task[Any]]] = {}
         self.stopping = False
 
     @property
@@ -67,7 +69,20 @@ class Doorman:
             if method != EngineStatus.method:
                 raise AiwmError(Code.bad_request, "the first request of a connection is engine.hello", field="method")
             caller = Caller(id=0, principal="operator", client="status", read_only=True, send=lambda _: False)
+        if self._table.only_reads(method):
+            return await self._look(peer, self._table.handle(method, message.params, caller))
         return await self._table.handle(method, message.params, caller)
+
+    async def _look(self, peer: Peer, answer: Coroutine[Any, Any, bytes]) -> bytes:
+        """A request that changes nothing ends with its connection: it may wait for hours, and nobody would hear the answer."""
+        task = asyncio.current_task()
+        assert task is not None
+        looking = self._looking.setdefault(peer, set())
+        looking.add(task)
+        try:
+            return await answer
+        finally:
+            looking.discard(task)
 
     def _hello(self, peer: Peer, message: Incoming) -> bytes:
         hello = decode_request(EngineHello, message.params)
@@ -91,12 +106,15 @@ class Doorman:
                 client=hello.client[:80],
                 read_only=hello.read_only,
                 send=lambda note: notification(peer, note, droppable=True),
+                gone=peer.closed,
             )
             self._sessions[peer] = caller
             self._arrived(caller, hello.work)
         return encode(self._greet())
 
     def _gone(self, peer: Peer) -> None:
+        for task in self._looking.pop(peer, ()):
+            task.cancel()
         caller = self._sessions.pop(peer, None)
         if caller is not None:
             self._left(caller)

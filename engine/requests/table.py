@@ -103,8 +103,24 @@ def decode_request(kind: type[Request[Any]], params: msgspec.Raw) -> Request[Any
     try:
         request: Request[Any] = msgspec.json.decode(b"{}" if raw == b"null" else raw, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise undecodable(error, kind) from None
+        found = _translated(kind, raw) if isinstance(error, msgspec.ValidationError) else None
+        if found is None:
+            raise undecodable(error, kind) from None
+        return found
     return request
+
+
+def _translated(kind: type[Request[Any]], raw: bytes) -> Request[Any] | None:
+    """The request when its parameters have other names that the class understands; None otherwise."""
+    params = msgspec.json.decode(raw)
+    translated = kind.translated(params) if isinstance(params, dict) else None
+    if translated is None or translated == params:
+        return None
+    try:
+        found: Request[Any] = msgspec.convert(translated, kind)
+    except msgspec.ValidationError as error:
+        raise undecodable(error, kind) from None
+    return found
 
 
 def _about(request: Request[Any]) -> str:

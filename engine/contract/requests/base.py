@@ -26,6 +26,13 @@ class Request(
     aliases: ClassVar[tuple[str, ...]] = ()
     unlogged: ClassVar[tuple[str, ...]] = ()
 
+    @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any] | None:
+        """Parameters under other names that are understood too, as this class's own; None when there are none. Asked only for
+        parameters that the class does not know."""
+        del params
+        return None
+
 
 def result_type(request: type[Request[Any]]) -> Any:
     """The result type that a request class names in its base."""

@@ -50,6 +50,12 @@ class TaskSubmit(Request[TaskAck], frozen=True, kw_only=True):
     after: tuple[str, ...] = ()
     metadata: dict[str, Any] = {}
 
+    @classmethod
+    def translated(cls, params: dict[str, Any]) -> dict[str, Any] | None:
+        from engine.contract.requests.seed_names import of_submit
+
+        return of_submit(params)
+
 
 class TaskOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a task ended (or that it has not, when `state` is not an end state)."""

@@ -23,6 +23,7 @@ from engine.control.changes import Outcome
 from engine.control.operation_log import Operation, OperationLog
 from engine.control.undertakings import Undertakings
 from engine.requests.caller import Caller
+from engine.requests.grants import check_grant
 from engine.requests.table import RequestTable
 from engine.store.readers import Readers
 from engine.store.window import Windows
@@ -188,9 +189,11 @@ class ChangeOperations:
             raise AiwmError(Code.bad_request, "delay_ms must be at least 1", field="delay_ms")
         try:
             # What is wrong with it is said now, not when it is due.
-            msgspec.convert(request.params, kind)
+            inner = msgspec.convert(request.params, kind)
         except msgspec.ValidationError as error:
             raise AiwmError(Code.bad_request, f"params: {error}", field="params") from None
+        if caller.grant is not None:
+            check_grant(inner, caller.grant)
         operation, _ = await self._undertakings.begin(
             kind.method, caller.principal, settings=request.params, delay_ms=request.delay_ms
         )

@@ -13,6 +13,7 @@ from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.query import SortKey, parse
 from engine.contract.records import TaskDetail, TaskRow, TimelineStep
+from engine.contract.records.notes import TaskNotes
 from engine.contract.requests import tasks as requests
 from engine.contract.states import TaskState
 from engine.contract.why import Why
@@ -43,6 +44,7 @@ class TaskOperations:
         windows: Windows,
         clock: Clock,
         explain_rows: Callable[[list[TaskRow]], list[TaskRow]],
+        notes: Callable[[int], TaskNotes],
     ) -> None:
         self._submission = submission
         self._waiters = waiters
@@ -51,6 +53,7 @@ class TaskOperations:
         self._windows = windows
         self._clock = clock
         self._explain_rows = explain_rows
+        self._notes = notes
 
     def register(self, table: RequestTable) -> None:
         table.register(requests.TaskSubmit, self.submit)
@@ -70,14 +73,17 @@ class TaskOperations:
             queue=request.queue, payload=request.payload, priority=request.priority, definition=request.definition
         )
         ack = await self._submission.submit(submit, caller.principal)
-        return (await self._outcomes((ack.id,), request.timeout_ms))[0]
+        # The task is stored and goes on without the one who waits for it.
+        return (await self._outcomes((ack.id,), request.timeout_ms, caller.gone))[0]
 
     async def wait(self, request: requests.TaskWait, _: Caller) -> list[requests.TaskOutcome]:
         _check_timeout(request.timeout_ms)
         return await self._outcomes(request.ids, request.timeout_ms)
 
-    async def _outcomes(self, ids: tuple[str, ...], timeout_ms: int | None) -> list[requests.TaskOutcome]:
-        """How the tasks ended; for those that have not when the time is up, how far they are."""
+    async def _outcomes(
+        self, ids: tuple[str, ...], timeout_ms: int | None, gone: asyncio.Future[None] | None = None
+    ) -> list[requests.TaskOutcome]:
+        """How the tasks ended; for those that have not when the time is up, or `gone` is done, how far they are."""
         seqs = [task_seq(identifier) for identifier in ids]
         # First wait, then look: an end in between is seen by one of the two.
         futures = {seq: self._waiters.wait(seq) for seq in seqs}
@@ -85,7 +91,12 @@ class TaskOperations:
             found = {seq: self._outcome_now(seq) for seq in futures}
             pending = [futures[seq] for seq, outcome in found.items() if not TaskState(outcome.state).ended]
             if pending:
-                await asyncio.wait(pending, timeout=None if timeout_ms is None else timeout_ms / 1000)
+                timeout_s = None if timeout_ms is None else timeout_ms / 1000
+                if gone is None:
+                    await asyncio.wait(pending, timeout=timeout_s)
+                else:
+                    everyone = asyncio.gather(*pending, return_exceptions=True)
+                    await asyncio.wait((everyone, gone), timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             return [futures[seq].result() if futures[seq].done() else self._latest(seq, found) for seq in seqs]
         finally:
             for future in futures.values():
@@ -129,6 +140,7 @@ class TaskOperations:
             idempotency_key=stored.idempotency_key,
             capabilities=stored.capabilities,
             timeline=steps,
+            notes=self._notes(seq),
         )
 
     async def list(self, request: requests.TaskList, _: Caller) -> requests.TaskPage:
