@@ -27,7 +27,7 @@ _HELP = {
     "aging": "what one priority step is worth in waiting, such as 60s",
     "backoff": "factor between one retry's wait and the next's",
     "batch": "a name that ties tasks together",
-    "by": "definition, pool or queue",
+    "by": "what one line stands for",
     "cancel-tasks": "cancel all that waits or runs in it first",
     "capabilities": "what the worker must be able to do; may be given several times",
     "clear": "a field that goes back to its default; may be given several times",

@@ -18,7 +18,7 @@ _STEPS = {"1s": 1_000, "10s": 10_000, "5m": 300_000}
 
 
 def add(app: typer.Typer) -> None:
-    command(app, "usage", UsageRead, omit=("since_ms", "by"))(_usage)
+    command(app, "usage", UsageRead, omit=("since_ms",))(_usage)
     command(app, "report")(_report)
     command(app, "samples")(_samples)
 
@@ -32,12 +32,6 @@ def _usage(
     cli: Cli,
     request: UsageRead,
     *,
-    by: Annotated[
-        str,
-        typer.Option(
-            "--by", metavar="WHAT", help="submitter, definition, queue, pool, adapter, agent, batch, template or model"
-        ),
-    ] = "submitter",
     since: Since = None,
 ) -> None:
     """Who used what: ended tasks, tokens, cost and time, most tokens first.
@@ -45,10 +39,9 @@ def _usage(
     JSON: kind usages."""
     import msgspec
 
-    from aiwm_tui.cli.build import converted
-
-    asked = {"by": by, "limit": request.limit} | ({} if since is None else {"since_ms": past_ms(since, "--since")})
-    rows = cli.call(converted(asked, UsageRead))
+    if since is not None:
+        request = msgspec.structs.replace(request, since_ms=past_ms(since, "--since"))
+    rows = cli.call(request)
     cli.output.many(
         "usage", "usages", [msgspec.structs.asdict(row) for row in rows], len(rows), empty="nothing was used"
     )
