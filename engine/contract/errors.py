@@ -67,6 +67,7 @@ class Code(StrEnum):
     context_full = "context_full"
     # tasks
     task_failed = "task_failed"
+    step_limit = "step_limit"
     task_cancelled = "task_cancelled"
     deadline_passed = "deadline_passed"
     worker_crashed = "worker_crashed"

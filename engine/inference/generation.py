@@ -7,6 +7,8 @@ import itertools
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from engine.contract.errors import AiwmError, Code
 from engine.inference import protocol
 from engine.ports import AdapterUsed, Delta, GenerateRequest, Outcome
@@ -69,6 +71,7 @@ class LocalGeneration:
                 stop=sampling.stop,
             ),
             deadline_ms=self._time_left(),
+            tools=tuple({"type": "function", "function": msgspec.to_builtins(tool)} for tool in self._request.tools),
         )
         await self._process.generate(request, self)
 

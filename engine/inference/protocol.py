@@ -4,7 +4,7 @@ Requests go from the engine to the process, notifications the other way. Sizes i
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -100,7 +100,8 @@ class PrefetchResult(msgspec.Struct, frozen=True):
 
 
 class Generate(msgspec.Struct, frozen=True, kw_only=True):
-    """Make text. Either `prompt` or `messages`. `deadline_ms` is the time left from now."""
+    """Make text. Either `prompt` or `messages`, with the `tools` that the model may call (functions as chat templates know them).
+    `deadline_ms` is the time left from now."""
 
     method: ClassVar[str] = "generate"
 
@@ -110,6 +111,7 @@ class Generate(msgspec.Struct, frozen=True, kw_only=True):
     adapters: tuple[AdapterFile, ...] = ()
     sampling: Draw = Draw()
     deadline_ms: int | None = None
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 class GenerateResult(msgspec.Struct, frozen=True, kw_only=True):

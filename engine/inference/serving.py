@@ -184,6 +184,7 @@ class Server:
             messages=None if params.messages is None else tuple(Message(t.role, t.content) for t in params.messages),
             adapters=_refs(params.adapters),
             sampling=Sampling(**msgspec.structs.asdict(params.sampling)),
+            tools=params.tools,
         )
         prepared = self._backend.prepare(request)
         cache = self._stepper.cache

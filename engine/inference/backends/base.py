@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from engine.contract.errors import AiwmError
 
@@ -86,13 +86,14 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Either `prompt` (used as it is) or `messages` (rendered by the model's chat template)."""
+    """Either `prompt` (used as it is) or `messages` (rendered by the model's chat template, which is told of `tools`)."""
 
     id: str
     prompt: str | None = None
     messages: tuple[Message, ...] | None = None
     adapters: tuple[AdapterRef, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
+    tools: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

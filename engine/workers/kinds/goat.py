@@ -1,4 +1,4 @@
-"""The kind `goat`: the LLM worker. It puts a task's prompt to its definition's model and streams the answer."""
+"""The kind `goat`: the LLM worker. It puts a task's prompt to its definition's model, lets it call its tools, and streams the answer."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from engine.contract.definitions import AdapterUse, Sampling, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.invalid import invalid
 from engine.ports import GenerateRequest, Message
+from engine.workers.loop import Talked, talk
+from engine.workers.prompting import taught
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
 
 
@@ -28,7 +30,7 @@ class GoatPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class GoatWorker(WorkerTemplate):
-    """One turn with a model: prompt in, text out, token by token on the way."""
+    """Prompt in, text out, token by token on the way: in one turn, or in as many as its tools take."""
 
     kind: ClassVar[str] = "goat"
     idempotent: ClassVar[bool] = True
@@ -39,24 +41,40 @@ class GoatWorker(WorkerTemplate):
 
     async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
         payload = read_payload(task.payload)
-        generation = await context.generate(request_for(payload, self.definition, task.deadline_ms))
-        async for delta in generation:
-            context.write(delta.text)
-        outcome = generation.outcome
-        if outcome.reason == "deadline":
-            raise AiwmError(Code.deadline_passed, "the deadline passed while the answer was being made")
-        result = {
-            "text": outcome.text,
-            "reason": outcome.reason,
-            "tokens_in": outcome.tokens_in,
-            "tokens_out": outcome.tokens_out,
-            "first_token_ms": round(outcome.first_token_ms, 1),
-            "total_ms": round(outcome.total_ms, 1),
-            "adapters": [msgspec.to_builtins(adapter) for adapter in outcome.adapters],
-        }
-        return TaskOutput(
-            result=result, summary=outcome.text[:200], tokens_in=outcome.tokens_in, tokens_out=outcome.tokens_out
-        )
+        request = request_for(payload, self.definition, task.deadline_ms)
+        if task.lessons:
+            request = msgspec.structs.replace(request, messages=taught(request.messages, task.lessons))
+        if context.tools is not None:
+            steps = self.definition.max_steps
+            talked = await talk(request, context, context.tools, steps, lambda: _left(task.deadline_ms))
+        else:
+            generation = await context.generate(request)
+            async for delta in generation:
+                context.write(delta.text)
+            talked = Talked(generation.outcome, (generation.outcome,), ())
+        return _output(talked, task, tools=context.tools is not None)
+
+
+def _output(talked: Talked, task: TaskInput, *, tools: bool) -> TaskOutput:
+    """The last answer, and what all model calls took together."""
+    outcome, outcomes = talked.outcome, talked.outcomes
+    if outcome.reason == "deadline":
+        raise AiwmError(Code.deadline_passed, "the deadline passed while the answer was being made")
+    tokens_in, tokens_out = sum(it.tokens_in for it in outcomes), sum(it.tokens_out for it in outcomes)
+    result: dict[str, Any] = {
+        "text": outcome.text,
+        "reason": outcome.reason,
+        "tokens_in": tokens_in,
+        "tokens_out": tokens_out,
+        "first_token_ms": round(outcomes[0].first_token_ms, 1),
+        "total_ms": round(sum(it.total_ms for it in outcomes), 1),
+        "adapters": [msgspec.to_builtins(adapter) for adapter in outcome.adapters],
+    }
+    if tools:
+        result |= {"steps": len(outcomes), "tool_calls": list(talked.tool_calls)}
+    if task.lessons:
+        result["lessons"] = [f"{lesson.id}@{lesson.version}" for lesson in task.lessons]
+    return TaskOutput(result=result, summary=outcome.text[:200], tokens_in=tokens_in, tokens_out=tokens_out)
 
 
 def read_payload(payload: dict[str, Any]) -> GoatPayload:

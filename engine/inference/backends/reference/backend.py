@@ -135,7 +135,7 @@ class ReferenceBackend:
         if (request.prompt is None) == (request.messages is None):
             raise AiwmError(Code.bad_request, "a request has either a prompt or messages", field="messages")
         if request.messages is not None:
-            prompt, tokens = loaded.tokenizer.converse(request.messages)
+            prompt, tokens = loaded.tokenizer.converse(request.messages, request.tools)
         else:
             prompt = request.prompt or ""
             tokens = loaded.tokenizer.encode(prompt)

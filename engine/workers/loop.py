@@ -1,0 +1,117 @@
+"""The agentic loop: a model answers, or calls tools and is given their results, until it answers or its steps are used up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.ports import GenerateRequest, Message, Outcome, ToolAnswer, ToolBox
+from engine.workers.calls import Call, Malformed, calls_in, may_be_call
+from engine.workers.template import WorkerContext
+
+_KEPT_CHARS = 500
+_SHRINKS = 12
+_LEAST_CHARS = 40
+
+
+class Talked(msgspec.Struct, frozen=True):
+    """A conversation's end: the last call of the model, all of them in order, and the tool calls as the result keeps them."""
+
+    outcome: Outcome
+    outcomes: tuple[Outcome, ...]
+    tool_calls: tuple[dict[str, Any], ...]
+
+
+async def talk(
+    request: GenerateRequest,
+    context: WorkerContext,
+    tools: ToolBox,
+    max_steps: int,
+    time_left: Callable[[], int | None],
+) -> Talked:
+    """Run the loop. Raises `step_limit` when the model still calls tools in its last step; other errors are the model's own."""
+    messages = list(request.messages)
+    outcomes: list[Outcome] = []
+    made: list[dict[str, Any]] = []
+    for step in range(1, max_steps + 1):
+        asked = msgspec.structs.replace(request, tools=tools.declared, deadline_ms=time_left())
+        outcome = await _answer(asked, messages, context)
+        outcomes.append(outcome)
+        calls = calls_in(outcome.text) if outcome.reason == "stop" else ()
+        if not calls:
+            if may_be_call(outcome.text):
+                context.write(outcome.text)
+            return Talked(outcome, tuple(outcomes), tuple(made))
+        messages.append(Message(role="assistant", content=outcome.text.strip()))
+        if isinstance(calls, Malformed):
+            messages.append(_data("tool_call", f"not understood: {calls.why}"))
+            made.append({"step": step, "tool": "", "verdict": "malformed", "ok": False, "text": calls.why})
+            continue
+        for call in calls:
+            answer = await tools.call(call.tool, call.arguments)
+            messages.append(_data(answer.tool, answer.text))
+            made.append(_kept(step, call, answer))
+    raise AiwmError(
+        Code.step_limit,
+        f"after {max_steps} model calls it still calls tools, {made[-1]['tool'] or 'not understood'} last",
+        field="max_steps",
+        fix="raise max_steps of its definition, or see its timeline for what it repeats",
+    )
+
+
+async def _answer(request: GenerateRequest, messages: list[Message], context: WorkerContext) -> Outcome:
+    """One model call. Where the prompt is too long for the model, the longest tool result is cut, again and again: a model with a small
+    context sees the beginning of a file rather than nothing."""
+    for attempt in range(_SHRINKS + 1):
+        try:
+            asked = msgspec.structs.replace(request, messages=tuple(messages))
+            generation = await context.generate(asked)
+            shown = held = ""
+            async for delta in generation:
+                held += delta.text
+                if not may_be_call(shown + held):
+                    context.write(held)
+                    shown, held = shown + held, ""
+        except AiwmError as error:
+            if error.code != Code.prompt_too_long or attempt == _SHRINKS or not _shrink(messages):
+                raise
+            continue
+        if shown and held:
+            context.write(held)
+        return generation.outcome
+    raise AssertionError("unreachable")
+
+
+def _shrink(messages: list[Message]) -> bool:
+    """Halve the longest tool result; False when none is left to cut."""
+    found = [(len(message.content), index) for index, message in enumerate(messages) if message.role == "tool"]
+    if not found or max(found)[0] < _LEAST_CHARS * 2:
+        return False
+    length, index = max(found)
+    opening, _, body = messages[index].content.partition("\n")
+    cut = body.removesuffix("\n</data>").removesuffix("\n… cut")[: (length - len(opening)) // 2]
+    messages[index] = Message(role="tool", content=f"{opening}\n{cut}\n… cut\n</data>")
+    return True
+
+
+def _data(tool: str, text: str) -> Message:
+    """A result between marks that it cannot close itself: data, whatever it says."""
+    inert = text.replace("</data", "<\\/data").replace("<data", "<\\data")
+    return Message(role="tool", content=f'<data from="{tool[:64]}">\n{inert}\n</data>')
+
+
+def _kept(step: int, call: Call, answer: ToolAnswer) -> dict[str, Any]:
+    text = answer.text if len(answer.text) <= _KEPT_CHARS else f"{answer.text[:_KEPT_CHARS]}…"
+    return {
+        "step": step,
+        "tool": answer.tool,
+        "arguments": call.arguments,
+        "verdict": answer.verdict,
+        "gate": answer.gate,
+        "ok": answer.ok,
+        "text": text,
+        "ms": answer.ms,
+    }
