@@ -59,6 +59,15 @@ class RetentionConfig(_Section, frozen=True, kw_only=True):
     max_rows: int
 
 
+class NotifyConfig(_Section, frozen=True, kw_only=True):
+    """Read from the files only: no environment variable, flag or request says what is run or where notices go."""
+
+    command: tuple[str, ...]
+    webhook: str
+    repeat_ms: int
+    per_minute: int
+
+
 class ConsoleConfig(_Section, frozen=True, kw_only=True):
     theme: str
 
@@ -113,6 +122,7 @@ class Config(_Section, frozen=True, kw_only=True):
     scheduling: SchedulingConfig
     models: ModelsConfig
     retention: RetentionConfig
+    notify: NotifyConfig
     console: ConsoleConfig
     files: FilesConfig
     tools: ToolsConfig
@@ -292,7 +302,7 @@ def _from_environment(environ: Mapping[str, str], defaults: dict[str, Any]) -> d
     return layer
 
 
-_FROM_FILES_ONLY = frozenset({"security", "keys"})
+_FROM_FILES_ONLY = frozenset({"security", "keys", "notify"})
 """What an environment variable (which a stranger's process may inherit to us) must not be able to loosen."""
 
 

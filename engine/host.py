@@ -17,7 +17,7 @@ import msgspec
 
 from engine import __version__
 from engine.clock import SystemClock
-from engine.config import LoadedConfig, ModelsConfig, load_config
+from engine.config import LoadedConfig, ModelsConfig, NotifyConfig, load_config
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import EngineNotice
 from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
@@ -36,6 +36,7 @@ from engine.inference.supervisor import ProcessSettings
 from engine.keys.operations import KeyOperations
 from engine.keys.ring import KeyRing
 from engine.lock import HomeLock
+from engine.notify import Notify, Tell, by_command, by_webhook
 from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
 from engine.requests.approvals import Approvals
@@ -74,6 +75,19 @@ def _process_settings(models: ModelsConfig) -> ProcessSettings:
         hang_timeout=models.hang_timeout_ms / 1000,
         policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
     )
+
+
+def _ways(notify: NotifyConfig) -> list[Tell]:
+    """The ways to notify that are configured. Raises `config_invalid` for an address that is none."""
+    ways: list[Tell] = []
+    if notify.command:
+        ways.append(by_command(notify.command))
+    if notify.webhook:
+        if not notify.webhook.startswith(("http://", "https://")):
+            message = "notify.webhook must be an http or https address"
+            raise AiwmError(Code.config_invalid, message, field="notify.webhook", fix="https://…")
+        ways.append(by_webhook(notify.webhook))
+    return ways
 
 
 class ModelKeeper:
@@ -170,6 +184,16 @@ class Host:
             self._queue_retention_ms,
             self._manager.performance.add_up,
         )
+        self._notify = Notify(
+            store.journal,
+            clock,
+            self._events,
+            _ways(config.notify),
+            host=socket.gethostname(),
+            home=str(options.home),
+            repeat_ms=config.notify.repeat_ms,
+            per_minute=config.notify.per_minute,
+        )
         self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
         store.journal.on_commit(lambda _: self._ticker.stir())
         self._table = RequestTable(self._events, read_only=options.read_only)
@@ -196,6 +220,7 @@ class Host:
             timeout_ms=config.tools.timeout_ms,
         )
         self.keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
+        self._manager.tables.key_status = lambda name: self.keys.status(name)[0].value
         self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
         self._presence = Presence(
             Stay.on_demand if options.on_demand else Stay.attached if options.attached else Stay.headless,
@@ -208,6 +233,7 @@ class Host:
         ViewOperations(self._views).register(self._table)
         self._following.register(self._table)
         self._manager.register(self._table)
+        self._notify.register(self._table)
         self._approvals.register()
         KeyOperations(self.keys, lambda: self._manager.catalogue.workers).register(self._table)
         ToolOperations(
@@ -282,6 +308,7 @@ class Host:
         await self._manager.stop()
         self._ticker.close()
         await self._retention.close()
+        await self._notify.close()
         await self._keeper.close()
         self._events.emit("info", "engine.stopped", "engine", mode)
         socket_path(self._options.home).unlink(missing_ok=True)

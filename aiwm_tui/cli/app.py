@@ -45,6 +45,7 @@ WORDS = {
     "operation": "operation",
     "undo": "operation",
     "events": "events",
+    "notify": "notify",
     "doctor": "doctor",
     "config": "config",
     "call": "look",

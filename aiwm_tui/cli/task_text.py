@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.records import TaskDetail
+from engine.contract.records import TaskDetail, TaskNotes
 
 
 def result_text(result: Any) -> str:
@@ -31,10 +31,28 @@ def detail_text(detail: TaskDetail) -> str:
         fix = f" ({detail.error.fix})" if detail.error.fix else ""
         lines += ["error", clean(f"  {detail.error.code}: {detail.error.message}{fix}")]
         lines += [f"  | {clean(line)}" for line in detail.error.stderr]
+    lines += notes_lines(detail.notes)
     if detail.timeline:
         lines.append("timeline")
         lines += [clean(f"  {clock_ms(step.at_ms)}  {step.type}  {step.text}").rstrip() for step in detail.timeline]
     return "\n".join(lines)
+
+
+def notes_lines(notes: TaskNotes) -> list[str]:
+    """What was learned about a task: the lessons it was given, what its worker noted, what was said of it."""
+    from aiwm_tui.live.text import clean
+
+    lines = []
+    if notes.lessons:
+        lines += ["lessons", *(clean(f"  {it.id} (version {it.version})  {it.title}") for it in notes.lessons)]
+    if notes.insights:
+        lines += ["insights", *(clean(f"  {it.level:<5}  {it.message}") for it in notes.insights)]
+    for said in notes.feedback:
+        rating = "no rating" if said.rating is None else f"{said.rating:.0%}"
+        lines += [clean(f"feedback  {rating} by {said.by}: {said.comments}")]
+        if said.corrections:
+            lines.append(clean(f"  should: {said.corrections}"))
+    return lines
 
 
 def _pretty(value: Any) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.records import TaskRow
+from engine.contract.records import TaskNotes, TaskRow
 from engine.control.attempts import Attempts
 from engine.control.book import Book
 from engine.control.catalogue import Catalogue
@@ -56,6 +56,7 @@ class Desk:
         is_instance: Callable[[str], bool],
         tokens_per_s: Callable[[], float],
         with_reasons: Callable[[list[TaskRow]], list[TaskRow]],
+        notes: Callable[[int], TaskNotes],
         changed: Callable[[str], None],
     ) -> None:
         journal, readers = store.journal, store.readers
@@ -82,7 +83,9 @@ class Desk:
         )
         self.undertakings = Undertakings(self.operation_log, changes, waiters, readers, clock, self._handle)
         self.sampling = Sampling(journal, tally, catalogue, tokens_per_s, clock)
-        self.tasks = TaskOperations(self.submission, waiters, dispatcher, readers, store.windows, clock, with_reasons)
+        self.tasks = TaskOperations(
+            self.submission, waiters, dispatcher, readers, store.windows, clock, with_reasons, notes
+        )
         self.changes = ChangeOperations(self.undertakings, self.operation_log, readers, store.windows, clock)
         self.batches = BatchOperations(self.submission, self.changes, waiters, store, clock, lambda: changed("batches"))
         self.usage = UsageOperations(failures, tally, store, clock)

@@ -98,18 +98,25 @@ class Library:
             emptying.held,
             self._key_for,
             self._clock.wall_ms,
+            self._events,
         ).register(table)
 
     def _dead_letters(self, batch: CommittedBatch) -> None:
-        """A task that was given up in a mission-critical queue is an alert."""
+        """A task that was given up in a mission-critical queue, or by a mission-critical pool, is an alert."""
         for change in batch.changed:
             if change.after != TaskState.failed or change.before == TaskState.failed:
                 continue
             queue = self._catalogue.queues.get(change.queue)
-            if queue is not None and queue.mission_critical:
-                row = self._store.readers.task_row(change.seq)
-                text = f"{task_id(change.seq)}: {row.reason if row is not None else 'it failed'}"
+            critical = queue is not None and queue.mission_critical
+            if not critical and not any(pool.mission_critical for pool in self._catalogue.pools.values()):
+                continue
+            row = self._store.readers.task_row(change.seq)
+            pool = self._catalogue.pools.get(row.pool or "") if row is not None else None
+            text = f"{task_id(change.seq)}: {row.reason if row is not None else 'it failed'}"
+            if queue is not None and critical:
                 self._events.emit("error", "alert.queue", queue.name, text, who="scheduler", task_seq=change.seq)
+            elif pool is not None and pool.mission_critical:
+                self._events.emit("error", "alert.pool", pool.name, text, who="scheduler", task_seq=change.seq)
 
     def _key_for(self, method: str, value: str) -> str | None:
         """The key of config.toml that a seed's `auth` means: the one that comes from the same place, or is called so."""

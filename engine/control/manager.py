@@ -181,6 +181,7 @@ class Manager:
             is_instance=lambda identifier: self.instances.get(identifier) is not None,
             tokens_per_s=lambda: sum(row.tokens_per_s for row in model_rows()),
             with_reasons=self.tables.with_reasons,
+            notes=self.supervision.notes.of,
             changed=changed,
         )
         self.submission = self.desk.submission
@@ -268,7 +269,11 @@ class Manager:
     @property
     def busy(self) -> bool:
         """Whether there is work: running, or waiting and able to run by itself soon."""
-        return bool(len(self.attempts)) or self.supervision.reviews.busy or self.tally.total(TaskState.pending, TaskState.retrying) > 0
+        return (
+            bool(len(self.attempts))
+            or self.supervision.reviews.busy
+            or self.tally.total(TaskState.pending, TaskState.retrying) > 0
+        )
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

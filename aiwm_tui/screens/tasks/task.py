@@ -27,7 +27,7 @@ from aiwm_tui.widgets.stream import StreamText
 from aiwm_tui.widgets.strip import StripSize, WhyStrip, wrapped
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
-from engine.contract.records import Record, TaskDetail, TaskRow
+from engine.contract.records import Record, TaskDetail, TaskNotes, TaskRow
 from engine.contract.requests.tasks import TaskShow
 from engine.contract.states import TaskState
 
@@ -239,7 +239,7 @@ class TaskPage(Page):
         adapters = detail.result.get("adapters") if detail is not None and isinstance(detail.result, dict) else None
         for use in adapters if isinstance(adapters, list) else ():
             facts.append(("adapter", (_adapter(use), "text")))
-        return facts
+        return [*facts, *(_learned(detail.notes) if detail is not None else ())]
 
     def _to_explain(self) -> tuple[Explain, Record] | None:
         row = self.row
@@ -309,6 +309,18 @@ def _ends(kind: str) -> bool:
 
 def _fact(label: str, *spans: Span) -> Line:
     return ((f"{label:<11}", "dim"), *spans)
+
+
+def _learned(notes: TaskNotes) -> list[tuple[Any, ...]]:
+    """The lessons that a task was given, the last of what its worker noted, and what was said of it."""
+    facts: list[tuple[Any, ...]] = [
+        ("lesson", (clean(it.id, 12), "text"), (f"  {clean(it.title, 60)}", "dim")) for it in notes.lessons
+    ]
+    facts += [("insight", (clean(it.message, 80), "text")) for it in notes.insights[-3:]]
+    for said in notes.feedback[:2]:
+        rating = "no rating" if said.rating is None else f"{said.rating:.0%}"
+        facts.append(("feedback", (rating, "text"), (f"  {clean(said.by, 24)}: {clean(said.comments, 80)}", "dim")))
+    return facts
 
 
 def _adapter(use: Any) -> str:

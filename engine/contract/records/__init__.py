@@ -23,7 +23,8 @@ from engine.contract.records.core import (
     WorkerRow,
 )
 from engine.contract.records.instances import ChatTurn, InstanceDetail, Overrides, RetiredRow
-from engine.contract.records.knowledge import Feedback, LessonDetail, LessonRow, ReviewRow, TaskNotes
+from engine.contract.records.knowledge import LessonDetail, LessonRow, ReviewRow
+from engine.contract.records.notes import Feedback, TaskNotes
 from engine.contract.records.operations import BatchRow, FailureRow, OperationRow
 from engine.contract.records.performance import RecordRow, SummaryRow
 

@@ -8,6 +8,7 @@ import msgspec
 
 from engine.contract.definitions import PoolDefinition, QueueDefinition, WorkerDefinition
 from engine.contract.errors import ErrorInfo
+from engine.contract.records.notes import TaskNotes
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
@@ -67,6 +68,7 @@ class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
     idempotency_key: str | None = None
     capabilities: tuple[str, ...] = ()
     timeline: tuple[TimelineStep, ...] = ()
+    notes: TaskNotes = TaskNotes()
 
 
 class QueueRow(Record, frozen=True, kw_only=True):
@@ -152,7 +154,7 @@ class ModelRow(Record, frozen=True, kw_only=True):
 
 class WorkerRow(Record, frozen=True, kw_only=True):
     """A worker definition as a row; `digest` names its exact content. `interaction` is how it may be used: conversational and both can
-    be chatted with."""
+    be chatted with. `key` names its API key and `key_status` says whether that is found, both empty when it needs none."""
 
     kind: str
     model: str
@@ -163,6 +165,8 @@ class WorkerRow(Record, frozen=True, kw_only=True):
     provider: str = "local"
     status: str = "active"
     interaction: str = "both"
+    key: str = ""
+    key_status: str = ""
 
 
 class EventRow(Record, frozen=True, kw_only=True):

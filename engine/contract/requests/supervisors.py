@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from engine.contract.records.knowledge import Feedback, ReviewRow, TaskNotes
+from engine.contract.records.knowledge import ReviewRow
+from engine.contract.records.notes import Feedback, TaskNotes
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
 

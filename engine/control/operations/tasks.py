@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.query import SortKey, parse
-from engine.contract.records import TaskDetail, TaskRow, TimelineStep
+from engine.contract.records import Record, TaskDetail, TaskRow, TimelineStep
 from engine.contract.records.notes import TaskNotes
 from engine.contract.requests import tasks as requests
 from engine.contract.states import TaskState
@@ -25,7 +25,7 @@ from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.store.readers import Readers
 from engine.store.rows import StoredTask
-from engine.store.window import Windows
+from engine.store.window import Window, Windows
 
 _MAX_LIST = 10_000
 _MAX_EXPORT = 1_000
@@ -150,7 +150,7 @@ class TaskOperations:
             )
         location = parse(f":tasks {request.where}")
         window = await self._windows.window(location, request.offset, request.limit, self._clock.wall_ms())
-        rows = self._explain_rows([row for row in window.rows if isinstance(row, TaskRow)])
+        rows = self._explain_rows([row for row in _from(window, request.offset) if isinstance(row, TaskRow)])
         return requests.TaskPage(rows=rows, total=window.matched)
 
     async def export(self, request: requests.TaskExport, _: Caller) -> requests.ExportPage:
@@ -162,7 +162,7 @@ class TaskOperations:
         window = await self._windows.window(location, request.offset, request.limit, self._clock.wall_ms())
         found: list[requests.ExportedTask] = []
         size = 0
-        for row in window.rows:
+        for row in _from(window, request.offset):
             if size > _EXPORT_BYTES or not isinstance(row, TaskRow):
                 break
             seq = task_seq(row.id)
@@ -184,6 +184,11 @@ class TaskOperations:
             what = "it is running" if state is TaskState.processing else f"it has ended: {state.value}"
             return Why(scope="task", about=request.id, moving=True, summary=what)
         return self._dispatcher.why_task(stored_ref(stored))
+
+
+def _from(window: Window, offset: int) -> Sequence[Record]:
+    """A window's rows from an offset on: at the end of the table it begins before that, to be full."""
+    return window.rows[max(0, offset - window.top) :]
 
 
 def _check_timeout(timeout_ms: int | None) -> None:

@@ -9,7 +9,7 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_id
-from engine.contract.records.knowledge import Feedback, Insight, LessonUsed, TaskNotes
+from engine.contract.records.notes import Feedback, Insight, LessonUsed, TaskNotes
 from engine.contract.states import Durability
 from engine.ports import Lesson
 from engine.store import ops
@@ -55,7 +55,8 @@ class Notes:
         put = ops.PutDocument(
             INSIGHT, f"{task}/{attempt}/{said.by}/{number:03}", task, said.at_ms, msgspec.json.encode(said)
         )
-        level = "info" if said.level == "debug" else said.level
+        # A worker says what it likes: it is no error of the engine, and calls nobody.
+        level = "warn" if said.level in ("warn", "error") else "info"
         event = ops.AppendEvent(
             at_ms=said.at_ms, level=level, type="task.insight", who=said.by, about=task, text=said.message, task_seq=seq
         )

@@ -6,7 +6,8 @@ import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_id, task_seq
-from engine.contract.records.knowledge import Feedback, ReviewRow, TaskNotes
+from engine.contract.records.knowledge import ReviewRow
+from engine.contract.records.notes import Feedback, TaskNotes
 from engine.contract.requests import supervisors as requests
 from engine.contract.states import Durability
 from engine.control.catalogue import Catalogue

@@ -15,7 +15,8 @@ from engine.clock import Clock
 from engine.contract.errors import AiwmError, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.records import RecordRow
-from engine.contract.records.knowledge import Feedback, ReviewRow
+from engine.contract.records.knowledge import ReviewRow
+from engine.contract.records.notes import Feedback
 from engine.contract.states import Durability
 from engine.control.supervision.agents import Agents
 from engine.control.supervision.asking import question, verdict
