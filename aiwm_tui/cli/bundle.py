@@ -9,7 +9,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from aiwm_tui.cli.answers import plain, show
+from aiwm_tui.cli.answers import show
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.defining import DryRun, Yes, report, text_of
 from aiwm_tui.cli.exit_codes import ExitCode
@@ -30,7 +30,7 @@ def add(app: typer.Typer) -> None:
     command(noun, "diff", bundles.BundleDiff, omit=("bundle",))(_diff)
     command(noun, "export")(_export)
     command(noun, "policy")(_policy)
-    plain(noun, bundles.BundleSchema)
+    command(noun, "schema", bundles.BundleSchema)(_schema)
 
 
 def _load(
@@ -104,3 +104,9 @@ def _policy(
         write(answer.policy)
     else:
         show(cli.output, bundles.Policy, answer)
+
+
+def _schema(cli: Cli, request: bundles.BundleSchema) -> None:
+    """The JSON Schema of a bundle, in all the spellings that are understood: for editors and generators. With --json: kind schema."""
+    schema = cli.call(request)
+    cli.output.one("schema", schema, lambda: msgspec.json.format(msgspec.json.encode(schema), indent=2).decode())

@@ -246,6 +246,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("MODEL", "model"),
         _text("STATUS", "status"),
         Column("CHAT", lambda row: "no" if row.get("interaction") == "stateless_task" else "yes"),
+        _text("KEY", "key_status"),
         _text("CAN", "capabilities"),
         _text("POOLS", "pools"),
         Column("DIGEST", lambda row: clean(str(row.get("digest", "")), 12)),

@@ -11,6 +11,7 @@ from engine.contract.definitions import (
     DataSource,
     DefinitionStatus,
     PoolDefinition,
+    Provider,
     QueueDefinition,
     Retirement,
     SourceType,
@@ -26,6 +27,7 @@ from engine.control.definitions import Definitions, Kind, digest
 from engine.control.instances import Instances
 from engine.control.tally import Tally
 
+_KEYLESS = frozenset({Provider.local, Provider.ollama})
 HARMLESS_GATES = frozenset({"", "turn", "starting", "instance", "due"})
 """Gates at which waiting is the normal course of things, so nobody needs to be called."""
 
@@ -101,7 +103,7 @@ def _pool_state(pool: PoolDefinition, total: int, busy: int, waiting: int, gate:
     return "ok" if total else "empty"
 
 
-def worker_rows(catalogue: Catalogue) -> list[WorkerRow]:
+def worker_rows(catalogue: Catalogue, key_status: Callable[[str], str]) -> list[WorkerRow]:
     return [
         WorkerRow(
             id=worker.name,
@@ -114,6 +116,8 @@ def worker_rows(catalogue: Catalogue) -> list[WorkerRow]:
             provider=worker.provider.value,
             status=worker.status.value,
             interaction=worker.interaction.value,
+            key=worker.key,
+            key_status=key_status(worker.key) if worker.key or worker.provider not in _KEYLESS else "",
         )
         for worker in catalogue.workers.values()
     ]

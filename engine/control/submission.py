@@ -145,7 +145,9 @@ class Submission:
             await self._journal.write((insert, event), durability)
         finally:
             self._under_way[queue.name] -= 1
-        self._book.put(seq, Brief(queue.name, payload, queue.durability, request.deadline_ms, insert.template, insert.supervisor))
+        self._book.put(
+            seq, Brief(queue.name, payload, queue.durability, request.deadline_ms, insert.template, insert.supervisor)
+        )
         if insert.blocked:
             self._dependencies.settle(seq)
             return TaskAck(id=identifier, state=insert.state.value)
@@ -277,12 +279,15 @@ class Submission:
         """One worker of each definition that may get the task, to ask whether it could take the payload. Third-party kinds are asked in
         their own process, when they run."""
         known = self._workers.get(queue.name)
-        if known is None or known[0] is not queue or known[1] is not self._catalogue.workers:
-            definitions = [self._catalogue.worker(self._catalogue.pool(name).definition) for name in queue.pools]
+        now = self._catalogue.now
+        if known is None or known[0] is not queue or known[1] is not now:
+            # A pool whose worker definition is gone takes nothing, and has no say until it is back.
+            named = [now.pools[name].definition for name in queue.pools if name in now.pools]
+            definitions = [now.workers[name] for name in named if name in now.workers]
             if any(self._kinds.third_party(definition.kind) for definition in definitions):
                 definitions = []
             workers = tuple(self._kinds.load(definition.kind)(definition) for definition in definitions)
-            known = self._workers[queue.name] = (queue, self._catalogue.workers, workers)
+            known = self._workers[queue.name] = (queue, now, workers)
         if request.definition is None:
             return known[2]
         return tuple(worker for worker in known[2] if worker.definition.name == request.definition)

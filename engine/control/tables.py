@@ -41,7 +41,8 @@ _WAITING = frozenset(state.value for state in WAITING)
 
 
 class Tables:
-    """All tables but tasks and events, which the store serves. `mode` is the machine line's word for how the engine is."""
+    """All tables but tasks and events, which the store serves. `mode` is the machine line's word for how the engine is.
+    `key_status` says of an API key by its name whether it is found; whoever has the keys sets it."""
 
     def __init__(
         self,
@@ -66,6 +67,7 @@ class Tables:
         self._home = home
         self._mode = mode
         self._around = around
+        self.key_status: Callable[[str], str] = lambda _: ""
         self._started_ms = clock.wall_ms()
         self._host = socket.gethostname()
         self._cpu = _CpuMeter()
@@ -102,7 +104,7 @@ class Tables:
         return [msgspec.json.decode(document.json, type=Retired).row for document in found]
 
     def workers(self) -> list[WorkerRow]:
-        return rows.worker_rows(self._catalogue)
+        return rows.worker_rows(self._catalogue, self.key_status)
 
     def templates(self) -> list[TemplateRow]:
         return [rows.template_row(template) for template in self._catalogue.templates.values()]

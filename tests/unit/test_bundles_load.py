@@ -14,7 +14,8 @@ from engine.contract.errors import AiwmError
 from engine.contract.requests import definitions as changes
 from engine.contract.requests.bundles import BundleDiff, BundleExport, BundleLoad, BundlePolicy, BundleSetPolicy
 from engine.contract.requests.fleet import QueueCreate, WorkerList, WorkerReload, WorkerShow
-from engine.contract.requests.tasks import TaskSubmit
+from engine.contract.requests.tasks import TaskShow, TaskSubmit
+from engine.contract.states import TaskState
 from engine.control.definitions import Kind, stable_id
 from tests.support.manager_room import ManagerRoom
 
@@ -272,6 +273,44 @@ async def test_worker_lists_are_filtered(room: ManagerRoom, where: str, found: l
 async def test_worker_lists_are_in_the_order_of_their_lower_case_names(room: ManagerRoom) -> None:
     await room.call(BundleLoad(bundle=text(workers=[worker("b"), worker("C"), worker("a")])))
     assert [row.id for row in await room.call(WorkerList())] == ["a", "b", "C"]
+
+
+async def test_what_breaks_a_critical_pool_is_an_alert(room: ManagerRoom) -> None:
+    def bad(**fields: Any) -> str:
+        return text(pools=[{"name": "p", "definition": "none", **fields}])
+
+    await room.call(BundleLoad(bundle=bad()))
+    assert len(await room.events("definition.refused")) == 1
+    assert await room.events("alert.pool") == []
+    await room.call(BundleLoad(bundle=bad(isMissionCritical=True)))
+    await room.call(BundleLoad(bundle=bad(mission_critical=True, maxx=1), policy="fail-fast"))
+    assert len(await room.events("alert.pool")) == 2
+
+
+async def test_a_queue_whose_pool_lost_its_worker_still_takes_tasks(room: ManagerRoom) -> None:
+    await room.call(BundleLoad(bundle=text(workers=[worker("other")])))
+    task = await room.call(TaskSubmit(queue="echo", payload={"a": 1}))
+    assert (await room.call(TaskShow(id=task.id))).row.state == "pending"
+    await room.call(BundleLoad(bundle=text(workers=[worker("echo")])))
+    await room.until(task.id, TaskState.completed)
+
+
+async def test_worker_rows_say_whether_their_key_is_found(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('[keys.far]\nmethod = "env"\nvalue = "FAR_KEY"\nhosts = ["far.example"]\n')
+    room = ManagerRoom(home, config)
+    await room.start()
+    room.manager.tables.key_status = {"far": "Found", "": "Not Configured"}.__getitem__
+    workers = [
+        worker("here"),
+        worker("there", provider="openai", auth={"method": "env_var", "value": "FAR_KEY"}),
+        worker("nowhere", provider="openai"),
+    ]
+    report = await room.call(BundleLoad(bundle=text(workers=workers), policy="fail-fast"))
+    assert report.errors == []
+    rows = {row.id: (row.key, row.key_status) for row in await room.call(WorkerList())}
+    assert rows == {"here": ("", ""), "there": ("far", "Found"), "nowhere": ("", "Not Configured")}
+    await room.stop()
 
 
 async def test_a_key_in_a_bundle_reaches_no_event_and_no_file(room: ManagerRoom) -> None:

@@ -76,7 +76,7 @@ CASES: list[tuple[str, str, Any, str, str]] = [
     ("queue delete q --yes --cancel-tasks", "queue.delete", Deleted(kind="queue", name="q", cancelled=3), "deleted", "3"),
     ("bundle policy", "bundle.policy", Policy(policy="load-valid"), "policy", "load-valid"),
     ("bundle policy fail-fast", "bundle.setpolicy", Policy(policy="fail-fast"), "policy", "fail-fast"),
-    ("bundle schema", "bundle.schema", {"title": "aiwm bundle"}, "result", "aiwm bundle"),
+    ("bundle schema", "bundle.schema", {"title": "aiwm bundle"}, "schema", "aiwm bundle"),
     ("engine resume", "engine.resume", Resumed(maintenance=MAINTENANCE, waiting=2), "resumed", "is over"),
 ]  # fmt: skip
 

@@ -12,24 +12,27 @@ import msgspec
 from engine.contract.requests.bundles import Problem
 from engine.contract.suggest import nearest
 from engine.control.bundles.folding import Folded
-from engine.control.bundles.names import kind_spellings
+from engine.control.bundles.names import kind_spellings, spellings
 from engine.control.bundles.schema import LESSON_KEYS, Path, mistakes
 from engine.control.checks import Fault, Surroundings, check
 from engine.control.definitions import Definition, Definitions, Kind
 
 _KINDS = dict(kind_spellings())
+_CRITICAL = (*spellings("mission_critical"), *spellings("is_mission_critical"))
 
 KeyFor = Callable[[str, str], str | None]
 """The API key of config.toml that the seeds' (method, value) mean, None when it lists no such key."""
 
 
 class Prepared(msgspec.Struct, frozen=True):
-    """`valid` is what would be in force with everything that is right in the document. `base` stays with `errors` under fail-fast."""
+    """`valid` is what would be in force with everything that is right in the document. `base` stays with `errors` under fail-fast.
+    `critical` are the (kind, name) that are mission-critical, by the document or by what is in force."""
 
     base: Definitions
     valid: Definitions
     errors: list[Problem]
     warnings: list[Problem]
+    critical: frozenset[tuple[str, str]] = frozenset()
 
 
 class _Candidate(msgspec.Struct):
@@ -62,7 +65,27 @@ def prepare(
     valid = _settle(candidates, base, around, said, errors, warnings, complete=complete)
     lost = _lost(base, valid)
     (errors if strict else warnings).extend(lost)
-    return Prepared(base, base if strict and lost else valid, errors, warnings)
+    return Prepared(base, base if strict and lost else valid, errors, warnings, _critical(document, base))
+
+
+def _critical(document: dict[str, Any], base: Definitions) -> frozenset[tuple[str, str]]:
+    """Also of definitions whose form is wrong: what breaks a critical pool is an alert, however it is broken."""
+    said = {
+        (_KINDS[key].value, item["name"])
+        for key, found in document.items()
+        if _KINDS.get(key) in (Kind.pool, Kind.queue) and isinstance(found, list)
+        for item in found
+        if isinstance(item, dict)
+        and isinstance(item.get("name"), str)
+        and any(item.get(spelling) is True for spelling in _CRITICAL)
+    }
+    known = {
+        (kind.value, name)
+        for kind in (Kind.pool, Kind.queue)
+        for name, definition in base.of(kind).items()
+        if definition.mission_critical
+    }
+    return frozenset(said | known)
 
 
 # -- form and structure ----------------------------------------------------------------------------------------------

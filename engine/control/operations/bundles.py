@@ -24,6 +24,7 @@ from engine.control.definer import Definer
 from engine.control.definitions import Definitions, Kind
 from engine.control.keeping import Keeping
 from engine.control.tables import Tables
+from engine.ports import EventSink
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 
@@ -44,7 +45,9 @@ class BundleOperations:
         held: Callable[[str], int],
         key_for: KeyFor,
         now_ms: Callable[[], int],
+        events: EventSink,
     ) -> None:
+        self._events = events
         self._catalogue = catalogue
         self._definer = definer
         self._keeping = keeping
@@ -74,10 +77,18 @@ class BundleOperations:
         async with self._definer.changing:
             found = self._prepared(request.bundle, keep_others=request.keep_others)
             report = self._report(found, policy)
+            self._tell_refused(found)
             if report.loaded:
                 file_too = request.bundle is None and self._keeping.file.exists()
                 await self._definer.put_in_force(found.valid, self._keeping.file_in_force() if file_too else ())
             return report
+
+    def _tell_refused(self, found: Prepared) -> None:
+        """What is wrong in a bundle that was to be loaded is an error; in a mission-critical pool or queue it is an alert."""
+        for problem in found.errors:
+            critical = (problem.kind, problem.name) in found.critical
+            type_ = f"alert.{problem.kind}" if critical else "definition.refused"
+            self._events.emit("error", type_, problem.name or "bundle", problem.info().message)
 
     async def diff(self, request: requests.BundleDiff, _: Caller) -> requests.BundleReport:
         policy = self._policy(request.policy)
