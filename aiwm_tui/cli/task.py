@@ -94,6 +94,7 @@ def _submit(
 
     It is stored when this returns, as durably as the queue promises. Exit code with --wait: 0 completed, 1 failed or cancelled, 4 not
     ended in time. JSON: kind task; with --wait the answer of a language model is data.result.text; with --file kind batch."""
+    _check_queue(queue, request)
     if file is not None:
         if wait or stream or payload is not None or prompt is not None:
             raise AiwmError(
@@ -129,8 +130,16 @@ def _run(
     """Submit a task, wait for its end and print its result: `task submit --wait`.
 
     Exit code: 0 completed, 1 failed or cancelled, 4 not ended in time (the task goes on). JSON: kind task, data.result."""
+    _check_queue(queue, request)
     request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt))
     return _to_the_end(cli, request, stream=stream, timeout=timeout)
+
+
+def _check_queue(queue: str, request: tasks.TaskSubmit) -> None:
+    if not queue and request.template is None:
+        raise AiwmError(
+            Code.bad_request, "QUEUE is missing (or a --template that has one)", field="queue", fix="aiwm queue list"
+        )
 
 
 def _payload(text: str | None, prompt: str | None) -> dict[str, Any]:

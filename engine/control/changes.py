@@ -15,7 +15,7 @@ from engine.clock import Clock
 from engine.contract.definitions import QueueDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
-from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskPriority, TaskRetry
+from engine.contract.requests.tasks import TaskMove, TaskPriority, TaskRetry
 from engine.contract.states import Durability, TaskState
 from engine.control.catalogue import Catalogue
 from engine.control.closing import Closing
@@ -77,7 +77,7 @@ class Changes:
         self._catalogue = catalogue
         self._clock = clock
 
-    async def cancel(self, operation: Operation, request: TaskCancel, ids: Iterable[str]) -> Outcome:
+    async def cancel(self, operation: Operation, ids: Iterable[str]) -> Outcome:
         """Cancel what has not ended: waiting tasks end, running ones are told to stop (`stopping`)."""
 
         async def one(seq: int, stored: StoredTask, outcome: Outcome) -> None:

@@ -170,7 +170,7 @@ class Undertakings:
             case TaskPriority():
                 return await self._changes.prioritize(operation, request, ids)
             case _:
-                return await self._changes.cancel(operation, request, ids)
+                return await self._changes.cancel(operation, ids)
 
     async def _over(self, operation: Operation, state: str, outcome: Outcome, text: str = "") -> Operation:
         over = msgspec.structs.replace(

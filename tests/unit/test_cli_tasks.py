@@ -10,12 +10,21 @@ import pytest
 from aiwm_tui.cli.app import run
 from engine.contract.errors import ErrorInfo
 from engine.contract.notifications import StreamChunk
-from engine.contract.requests.tasks import Cancelled, StreamState, TaskAck, TaskOutcome, TaskPage
+from engine.contract.requests.operations import Undone
+from engine.contract.requests.tasks import (
+    Cancelled,
+    Changed,
+    Plan,
+    PlanCost,
+    Retried,
+    StreamState,
+    TaskAck,
+    TaskOutcome,
+)
 from tests.support.cli import (
     OUTCOME,
     STATUS,
     Run,
-    task_row,
 )
 from tests.support.fake_engine import FakeEngine, Hangup, Then
 
@@ -178,34 +187,83 @@ def test_ctrl_c_says_what_goes_on(
     assert "t-10001 is stored and goes on" in capsys.readouterr().err
 
 
-def test_more_than_one_task_needs_a_yes(aiwm: Run, engine: FakeEngine) -> None:
-    engine.answers |= {
-        "task.list": TaskPage(rows=[task_row(1), task_row(2)], total=2),
-        "task.cancel": Cancelled(cancelled=["t-10001", "t-10002"], stopping=[], ended=[]),
-    }
+def _planned(*ids: str, **done: Any) -> Any:
+    """The engine's end of a change: a plan for a dry run, else what is said here."""
+
+    def answer(params: dict[str, Any]) -> Cancelled:
+        if params.get("dry_run"):
+            plan = Plan(request="task.cancel", effect="destructive", ids=list(ids), count=len(ids), cost=PlanCost())
+            return Cancelled(plan=plan)
+        return Cancelled(operation="op-7", cancelled=list(params["ids"]), **done)
+
+    return answer
+
+
+def test_twenty_tasks_need_a_yes(aiwm: Run, engine: FakeEngine) -> None:
+    ids = [f"t-1{n:04d}" for n in range(20)]
+    engine.answers["task.cancel"] = _planned(*ids)
     refused = aiwm("task", "cancel", "--where", ":tasks state:pending", "--json")
     assert refused.code == 5
     assert refused.error["code"] == "needs_confirmation"
     assert refused.error["fix"].startswith("--yes")
-    assert aiwm("task", "cancel", "t-10001", "t-10002").code == 5
-    assert "task.cancel" not in [method for method, _ in engine.asked]
+    assert aiwm("task", "cancel", *ids).code == 5
+    assert [params for _, params in engine.asked if "ids" in params] == []
 
     plan = aiwm("task", "cancel", "--where", "state:pending", "--dry-run", "--json")
     assert plan.json["kind"] == "plan"
-    assert plan.json["data"]["ids"] == ["t-10001", "t-10002"]
-    assert plan.json["data"]["count"] == 2
-    assert "task.cancel" not in [method for method, _ in engine.asked]
+    assert (plan.json["data"]["ids"], plan.json["data"]["count"]) == (ids, 20)
+    assert plan.json["data"]["cost"]["tokens_in"] == 0
+    assert engine.params("task.cancel") == {"where": "state:pending", "dry_run": True}
 
     done = aiwm("task", "cancel", "--where", "state:pending", "--yes", "--reason", "enough")
     assert done.code == 0
-    assert engine.params("task.cancel") == {"ids": ["t-10001", "t-10002"], "reason": "enough"}
-    assert engine.params("task.list") == {"where": "state:pending", "limit": 10_000}
+    assert "aiwm undo op-7" in done.err
+    assert engine.params("task.cancel") == {"ids": ids, "reason": "enough"}
+    assert aiwm("task", "cancel", *ids[:19]).code == 0
 
 
 def test_a_set_is_named_one_way(aiwm: Run, engine: FakeEngine) -> None:
-    assert aiwm("task", "retry").code == 2
-    assert aiwm("task", "retry", "t-10001", "--where", "x").code == 2
-    engine.answers["task.list"] = TaskPage(rows=[], total=0)
-    assert aiwm("task", "retry", "--where", "state:failed").code == 0
-    engine.answers["task.list"] = TaskPage(rows=[task_row()], total=20_000)
-    assert aiwm("task", "retry", "--where", "state:failed", "--yes").code == 5
+    for verb in ("retry", "cancel", "move"):
+        assert aiwm("task", verb).code == 2
+        assert aiwm("task", verb, "t-10001", "--where", "x").code == 2
+        assert aiwm("task", verb, "--where", " ").code == 2
+    engine.answers["task.cancel"] = _planned()
+    none = aiwm("task", "cancel", "--where", "state:failed", "--json")
+    assert (none.code, none.json["data"]["count"]) == (0, 0)
+
+
+def test_a_retry_says_what_it_changes(aiwm: Run, engine: FakeEngine) -> None:
+    engine.answers["task.retry"] = Retried(operation="op-1", retried=["t-10001"], held=2)
+    line = ("task", "retry", "t-10001", "--set", "max_tokens=64", "--set", "a.b=true", "--set", "note=two words")
+    ran = aiwm(*line, "--adapter", "x@v3", "--front", "--canary", "1", "--priority", "3", "--delay", "5s")
+    assert ran.code == 0
+    assert "2 follow" in ran.err
+    assert engine.params("task.retry") == {
+        "ids": ["t-10001"],
+        "set": {"max_tokens": 64, "a": {"b": True}, "note": "two words"},
+        "adapter": "x@v3",
+        "front": True,
+        "canary": 1,
+        "priority": 3,
+        "delay_ms": 5_000,
+    }
+    for bad in ("max_tokens", "=1", "a..b=1"):
+        assert aiwm("task", "retry", "t-10001", "--set", bad).code == 2
+    assert aiwm("task", "retry", "t-10001", "--set", "a=1", "--set", "a.b=2").code == 2
+
+
+def test_refusals_are_told_and_are_a_failure_when_nothing_else_happened(aiwm: Run, engine: FakeEngine) -> None:
+    engine.answers["task.move"] = Changed(operation="op-1", refused={"t-10001": "it is running"})
+    ran = aiwm("task", "move", "t-10001", "--queue", "etl")
+    assert ran.code == 1
+    assert "t-10001 was not moved: it is running" in ran.err
+    engine.answers["task.priority"] = Changed(operation="op-1", changed=["t-10001"], refused={"t-10002": "no"})
+    assert aiwm("task", "priority", "5", "t-10001", "t-10002").code == 0
+    assert engine.params("task.priority") == {"priority": 5, "ids": ["t-10001", "t-10002"]}
+
+
+def test_an_undo_that_takes_nothing_back_fails(aiwm: Run, engine: FakeEngine) -> None:
+    engine.answers["operation.undo"] = Undone(id="op-1", state="done", refused={"t-10001": "it has completed"})
+    ran = aiwm("undo", "op-1")
+    assert (ran.code, ran.out) == (1, "taken back\n")
+    assert "it has completed" in ran.err

@@ -23,7 +23,7 @@ from engine.contract.requests.batches import (
     BatchWait,
 )
 from engine.contract.requests.fleet import QueueResume
-from engine.contract.requests.tasks import TaskExport, TaskRun, TaskShow, TaskSubmit
+from engine.contract.requests.tasks import TaskExport, TaskList, TaskRun, TaskShow, TaskSubmit
 from engine.contract.requests.usage import ReportRead, SamplesRead, UsageRead
 from engine.control.batches import Order
 from engine.control.sampling import Means
@@ -155,6 +155,7 @@ async def test_export_gives_the_bodies_by_page(room: Room) -> None:
     assert (first.total, first.next) == (3, 2)
     rest = await room.call(TaskExport(where="queue:q", offset=2))
     assert ([it.row.id for it in rest.tasks], rest.next) == ([ids[2]], None)
+    assert [row.id for row in (await room.call(TaskList(where="sort:id", offset=2))).rows] == [ids[2]]
 
 
 async def test_usage_and_the_report_count_what_ended(room: Room) -> None:
@@ -186,11 +187,12 @@ async def test_samples_are_taken_while_something_moves_and_then_no_more(
     monkeypatch.setattr(sampling, "_IDLE_S", 1)
     sampler = room.manager.desk.sampling
     await room.outcome(await room.submit())
-    assert sampler._timer is not None
+    timer = sampler._timer
+    assert timer is not None
     # As the timer does, without waiting for it.
-    sampler._timer.cancel()
+    timer.cancel()
     sampler._tick()
-    assert sampler._timer is None
+    assert getattr(sampler, "_timer") is None  # noqa: B009 (the type checker does not know of the tick)
     async with asyncio.timeout(5):
         while not (found := await room.call(SamplesRead(names=("queue.q.*",), step_ms=1_000))):  # noqa: ASYNC110
             await asyncio.sleep(0.005)

@@ -112,7 +112,7 @@ async def test_a_filter_is_resolved_once_to_the_tasks_that_fit(room: Room, works
 
 
 async def test_ids_or_a_filter_but_not_neither_nor_both(room: Room) -> None:
-    for request in (TaskCancel(), TaskCancel(ids=("t-10001",), where="queue:q"), TaskRetry(where="  ")):
+    for request in (TaskCancel(), TaskCancel(ids=("t-10001",), where="queue:q"), TaskCancel(where="  ")):
         with pytest.raises(AiwmError, match="either by ids or by where"):
             await room.call(request)
     with pytest.raises(AiwmError, match="does not exist"):
@@ -397,5 +397,5 @@ def test_the_settings_of_every_change_can_be_stored() -> None:
 
     for kind in CHANGES.values():
         more = {"priority": 3} if kind is TaskPriority else {}
-        request = kind(ids=("t-10001",), **more)  # type: ignore[arg-type]
+        request = kind(ids=("t-10001",), **more)
         assert msgspec.convert(msgspec.to_builtins(request), kind) == request

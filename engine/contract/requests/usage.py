@@ -70,8 +70,8 @@ class ReportLine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """What happened between two times. `failed` and `cancelled` are so still; `healed` completed after a failed attempt; `asked` and `did` are events of the levels ask and
-    audit, the newest last."""
+    """What happened between two times. `failed` and `cancelled` tasks are so still; `healed` ones completed after a failed attempt.
+    `asked` and `did` are events of the levels ask and audit, the newest last."""
 
     since_ms: int
     until_ms: int
