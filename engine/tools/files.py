@@ -11,7 +11,7 @@ import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.tools.catalogue import ListFiles, ReadFile, SearchFiles, WriteFile
-from engine.tools.paths import Beneath, parts_of
+from engine.tools.paths import Beneath, parts_of, parts_of_file
 from engine.tools.sources import URI, Sources, parse_uri
 
 AREAS = ("tasks", "workers")
@@ -144,7 +144,7 @@ class FileTools:
                 f"content has {len(data)} bytes, more than the {self._max_file_bytes} allowed",
                 field="content",
             )
-        parts_of(path)
+        parts_of_file(path)
         with self._lock:
             self._make_room(len(data))
             with Beneath.open(self._files) as files, files.beneath(view.area, make=True) as area:

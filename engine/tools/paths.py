@@ -65,6 +65,13 @@ def parts_of(path: str, *, empty: bool = False) -> tuple[str, ...]:
     return parts
 
 
+def parts_of_file(path: str) -> tuple[str, ...]:
+    """The same for a path that must name a file."""
+    if path.endswith("/"):
+        _refuse(path, "ends with a slash, so it is no file")
+    return parts_of(path)
+
+
 def _check_part(path: str, part: str) -> None:
     if part == "..":
         _refuse(path, "contains `..`")
@@ -134,9 +141,7 @@ class Beneath:
 
     def open_file(self, path: str) -> int:
         """A descriptor of a regular file, for reading; the caller closes it."""
-        if path.endswith("/"):
-            _refuse(path, "ends with a slash, so it is no file")
-        fd = self._open(path, parts_of(path), _READ)
+        fd = self._open(path, parts_of_file(path), _READ)
         # Only now is it known what was opened. Non-blocking, so a pipe without a writer has not held us up.
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
@@ -177,9 +182,7 @@ class Beneath:
     def write(self, path: str, data: bytes) -> None:
         """Write a whole file, all or nothing: directories are made, an old file is replaced, never written through (so neither a link
         nor a second name of a file outside is ever followed)."""
-        if path.endswith("/"):
-            _refuse(path, "ends with a slash, so it is no file")
-        *folder, name = parts_of(path)
+        *folder, name = parts_of_file(path)
         directory = self._make(path, tuple(folder))
         temporary = f".aiwm-{os.getpid()}-{os.urandom(6).hex()}"
         try:
