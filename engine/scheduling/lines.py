@@ -6,7 +6,7 @@ tenant with the smallest turn goes, among equal turns the one with the smallest 
 never lies behind the turn that was just taken. A tenant that begins to wait has the turn it had, or the queue's time if that is later.
 
 So n tenants that always wait get one n-th of the starts each, whatever their ranks and however many tasks they have; having been away
-earns nothing; and one that comes waits for at most two tasks of each other tenant that is waiting. Where there is one tenant, all goes
+earns nothing; and one that waits sees at most three starts of each other tenant before its own. Where there is one tenant, all goes
 by rank. The turns of a queue are a pool's own: what a tenant got elsewhere is not counted."""
 
 from __future__ import annotations

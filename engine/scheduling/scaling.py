@@ -104,10 +104,12 @@ class Scaling:
     # -- fewer -------------------------------------------------------------------------------------------------------
 
     def check(self, instance: Instance, now: Now, out: list[Decision]) -> None:
-        """An instance has become idle: should it go?"""
+        """An instance has become idle: should it go? If it has nothing to do, those that lack a place may get its."""
         reason = self._reason_to_go(instance, now)
         if reason is not None:
             self.retire(instance, reason, out)
+        elif self._short:
+            self.room()
 
     def retire(self, instance: Instance, reason: str, out: list[Decision]) -> None:
         """It takes no further task: gone now if it is idle, else when its task ends."""

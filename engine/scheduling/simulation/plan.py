@@ -61,10 +61,12 @@ class Plan:
 def draw(seed: int, tasks: int, workers: int) -> Plan:
     """The plan of a seed. Equal arguments give equal plans on every machine."""
     rng = random.Random(seed)
+    # Half of the worlds have no limits but pools and slots: nothing then hides behind a wait.
+    plain = rng.random() < 0.5
     slots: dict[str, int | None] = {}
     for name in ("nano", "qwen")[: rng.randint(0, 2)]:
         slots[name] = rng.choice((None, 1, 2, 4, 8))
-    pools = _pools(rng, workers, list(slots))
+    pools = _pools(rng, workers, list(slots), plain=plain)
     queues = _queues(rng, [pool.name for pool in pools])
     work_ms = rng.choice((2.0, 20.0, 100.0, 1000.0))
     limits = [slot for slot in slots.values() if slot is not None]
@@ -79,8 +81,8 @@ def draw(seed: int, tasks: int, workers: int) -> Plan:
         queues=queues,
         pools=pools,
         slots=slots,
-        definitions=_definitions(rng, tasks, workers),
-        max_instances=rng.choice((0, 0, 0, 1, max(1, workers // 2), workers)),
+        definitions=() if plain else _definitions(rng, tasks, workers),
+        max_instances=0 if plain else rng.choice((0, 1, max(1, workers // 2), workers)),
         after=rng.choice((0.0, 0.0, 0.1, 0.5)),
         eager=frozenset(pool.name for pool in pools if rng.random() < 0.5),
         tenants=("", "ana", "ben")[: rng.randint(1, 3)],
@@ -92,7 +94,7 @@ def draw(seed: int, tasks: int, workers: int) -> Plan:
     )
 
 
-def _pools(rng: random.Random, workers: int, models: list[str]) -> tuple[PoolChanged, ...]:
+def _pools(rng: random.Random, workers: int, models: list[str], *, plain: bool) -> tuple[PoolChanged, ...]:
     count = rng.randint(1, min(4, workers))
     cuts = sorted(rng.sample(range(1, workers), count - 1)) if count > 1 else []
     sizes = [after - before for before, after in zip([0, *cuts], [*cuts, workers], strict=True)]
@@ -105,9 +107,9 @@ def _pools(rng: random.Random, workers: int, models: list[str]) -> tuple[PoolCha
             max_total=size,
             model=rng.choice([*models, None]),
             revision="1",
-            max_tasks=rng.choice((0, 0, 0, 1, 20)),
-            max_age_ms=rng.choice((0, 0, 0, 700, 30_000)),
-            cooldown_ms=rng.choice((60_000, 60_000, 0, 300)),
+            max_tasks=0 if plain else rng.choice((0, 0, 1, 20)),
+            max_age_ms=0 if plain else rng.choice((0, 0, 700, 30_000)),
+            cooldown_ms=60_000 if plain else rng.choice((60_000, 0, 300)),
         )
         for index, size in enumerate(sizes)
     )
@@ -128,7 +130,7 @@ def _definitions(rng: random.Random, tasks: int, workers: int) -> tuple[Definiti
             max_instances=limit(1, max(1, workers // 3)),
         )
         for name in DEFINITIONS
-        if rng.random() < 0.5
+        if rng.random() < 0.6
     )
 
 

@@ -83,13 +83,14 @@ def _over(world: World, clients: Clients) -> bool:
 
 def _stuck(world: World) -> str | None:
     """A task that should have ended by now, and what the scheduler says about it."""
+    # An attempt that waits for another day's tokens holds its place meanwhile, and others may need just that.
+    calls = [run.call for run in world.runs.values() if run.call is not None and not run.call.granted]
+    if any(world.definitions[call.definition].tokens_per_day for call in calls):
+        return None
     for row in world.disk.rows.values():
         if row.state.ended or (row.due_ms is not None and row.due_ms > world.now.wall_ms):
             continue
         pools = world.serving(row.key)
-        # A run of the task holds its place in the line before a day's tokens.
-        if row.seq in world.runs:
-            pools = [world.runs[row.seq].pool.name]
         limits = [world.definitions.get(world.pools[name].definition) for name in pools]
         if pools and not all(limit is not None and limit.tokens_per_day for limit in limits) and not _waits(world, row):
             why = "" if world.scheduler is None else world.scheduler.explain_task(row.ref(), world.now).summary
