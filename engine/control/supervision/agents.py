@@ -28,6 +28,7 @@ from engine.workers.template import TaskInput
 
 PRINCIPAL = "supervisor"
 ANSWER_TOKENS = 256
+_CHARS = 3
 TIMEOUT_S = 300.0
 _LARGEST = 12_000
 _UNKNOWN = 6_000
@@ -91,7 +92,7 @@ class Agents:
         context = (worker.context_tokens or self._context(worker)) if worker is not None else 0
         if not context:
             return _UNKNOWN
-        return max(0, min(_LARGEST, (context - ANSWER_TOKENS) * 3 - len(INSTRUCTION)))
+        return max(0, min(_LARGEST, (context - _answer_tokens(context)) * _CHARS - len(INSTRUCTION)))
 
     def _context(self, worker: WorkerDefinition) -> int:
         return (self._models.handle(worker.model).context or 0) if worker.model else 0
@@ -116,7 +117,7 @@ class Agents:
             raise AiwmError(Code.not_active, f'worker definition "{definition.name}" is {definition.status.value}')
         worker = worker_for(self._kinds, definition, log_path(self._home, f"supervisor-{definition.name}"))
         instance = Instance(f"{PRINCIPAL}/{definition.name}", "", definition, worker, 0)
-        work = TaskInput(id=f"review/{about}", attempt=1, payload=_payload(definition, question))
+        work = TaskInput(id=f"review/{about}", attempt=1, payload=self._payload(definition, question))
         context = TaskContext(self._models, self._budget, definition, work, lambda _: None, lambda _: None)
         try:
             if definition.model:
@@ -133,11 +134,16 @@ class Agents:
         said = msgspec.json.decode(ended.result or b"null")
         return Answer(said=said, tokens_in=ended.tokens_in or 0, tokens_out=ended.tokens_out or 0)
 
+    def _payload(self, definition: WorkerDefinition, question: str) -> dict[str, Any]:
+        """The question in the words of the definition's kind: the LLM worker takes a conversation, others a prompt."""
+        if definition.kind != "goat":
+            return {"prompt": f"{INSTRUCTION}\n{question}"}
+        system = f"{definition.system}\n{INSTRUCTION}".strip()
+        messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+        context = definition.context_tokens or self._context(definition)
+        return {"messages": messages, "temperature": 0.0, "max_tokens": _answer_tokens(context)}
 
-def _payload(definition: WorkerDefinition, question: str) -> dict[str, Any]:
-    """The question in the words of the definition's kind: the LLM worker takes a conversation, others a prompt."""
-    if definition.kind != "goat":
-        return {"prompt": f"{INSTRUCTION}\n{question}"}
-    system = f"{definition.system}\n{INSTRUCTION}".strip()
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
-    return {"messages": messages, "temperature": 0.0, "max_tokens": ANSWER_TOKENS}
+
+def _answer_tokens(context: int) -> int:
+    """What an answer may have: a quarter of a small context."""
+    return min(ANSWER_TOKENS, context // 4) if context else ANSWER_TOKENS

@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.errors import AiwmError, ErrorInfo
+from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.records import RecordRow
 from engine.contract.records.knowledge import ReviewRow
 from engine.contract.records.notes import Feedback
 from engine.contract.states import Durability
-from engine.control.supervision.agents import Agents
+from engine.control.supervision.agents import Agents, Answer
 from engine.control.supervision.asking import question, verdict
 from engine.control.supervision.notes import FEEDBACK
 from engine.control.supervision.rules import PREFIX, Verdict, judge, rules_of
@@ -38,6 +38,7 @@ ALERT_BELOW: Final = 0.2
 _MOST = 100_000
 _SAMPLES = 51
 _RETRY_S = 5.0
+_LEAST_ROOM = 64
 
 _log = logging.getLogger(__name__)
 
@@ -198,9 +199,7 @@ class Reviews:
             return
         await self._pace()
         payload = msgspec.json.decode(self._readers.payload(seq) or b"null")
-        fence = secrets.token_hex(8)
-        asked = question(record, payload, self._output(seq), fence, self._agents.room(due.supervisor))
-        answer = await self._agents.ask(due.supervisor, task_id(seq), asked)
+        answer = await self._answer(seq, due.supervisor, record, payload)
         audit = self._event(
             "audit", "supervisor.asked", due.supervisor, seq, f"{answer.tokens_in} tokens in, {answer.tokens_out} out"
         )
@@ -213,6 +212,18 @@ class Reviews:
         else:
             await self._journal.write((*self._said(seq, due.supervisor, said, record), audit), Durability.os)
         self._changed()
+
+    async def _answer(self, seq: int, supervisor: str, record: RecordRow, payload: Any) -> Answer:
+        """Ask. How many tokens a text has is only known to the model: what is too long for it is asked again, shorter."""
+        room = self._agents.room(supervisor)
+        while True:
+            asked = question(record, payload, self._output(seq), secrets.token_hex(4), room)
+            try:
+                return await self._agents.ask(supervisor, task_id(seq), asked)
+            except AiwmError as error:
+                if error.code != Code.prompt_too_long or room < _LEAST_ROOM:
+                    raise
+                room //= 2
 
     async def _pace(self) -> None:
         """Wait until the last minute has room for another question."""
