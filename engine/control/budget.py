@@ -110,7 +110,8 @@ class Budget:
 
     async def reserve(self, call: Call, waiting: Waiting) -> Reservation:
         """Leave for one call. Waits while a window is full; raises `rate_limited` for a call that no empty window would hold."""
-        if self._limits(call.definition) == RateLimits():
+        limits = self._limits(call.definition)
+        if not (limits.requests_per_minute or limits.tokens_per_minute or limits.tokens_per_day):
             return _reservation(call, 0)
         grant = next(self._numbers)
         await self._granted(grant, call, waiting)

@@ -61,6 +61,9 @@ class Fleet:
         self._events = events
         self._scaling = scaling
         self._changed = changed
+        # What the scheduler knows of each pool's definition. Between two announcements the catalogue is ahead of it: an instance of a
+        # definition that it has not heard of would be retired at once and spawned again, for ever.
+        self._announced: dict[str, WorkerDefinition] = {}
         dispatcher.performs(SpawnInstance, self._spawn)
         dispatcher.performs(RetireInstance, self._retire)
         dispatcher.performs(ParkClass, self._parked)
@@ -109,6 +112,7 @@ class Fleet:
         if worker.model:
             self._check_model(pool, worker)
             self._models.publish(worker.model)
+        self._announced[pool.name] = worker
         self._dispatcher.feed(
             PoolChanged(
                 pool.name,
@@ -161,7 +165,7 @@ class Fleet:
             self._dispatcher.feed(SpawnFailed(decision.pool, "the pool is gone"))
             return
         try:
-            worker = self._catalogue.worker(pool.definition)
+            worker = self._announced[pool.name]
             instance = self._instances.spawn(pool.name, worker)
         except AiwmError as error:
             self._alarm(pool, "pool.spawn_failed", str(error))

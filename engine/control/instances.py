@@ -69,7 +69,7 @@ class Instance:
 
     def retired(self, reason: str, now_ms: int) -> RetiredRow:
         """What is kept of an instance of a pool that is no more."""
-        worn = "tasks" in reason or "age" in reason or "old" in reason
+        worn = reason.startswith(("it has run ", "it is ", "its definition "))
         return RetiredRow(
             id=self.id,
             state=(InstanceState.exhausted if worn else InstanceState.completed).value,
