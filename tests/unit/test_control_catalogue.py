@@ -297,3 +297,48 @@ async def test_a_drain_says_what_a_restart_would_take_back(room: ManagerRoom, mo
     assert not drained.idle
     assert [(it.id, it.kind, it.idempotent) for it in drained.running] == [(task.id, "template", False)]
     assert drained.risky == ["template"]
+
+
+# -- what the scheduler is told ----------------------------------------------------------------------------------------
+
+
+async def test_the_engine_has_no_more_instances_than_the_configuration_allows(home: Path, tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("[scheduling]\nmax_total_instances = 1\n")
+    room = ManagerRoom(home, config)
+    await room.start()
+    assert [it.pool for it in room.manager.instances.all()] == ["demo"], "the one that min_idle wants"
+    task = await room.call(TaskSubmit(queue="echo", payload={}))
+    why = await room.call(fleet.PoolExplain(name="echo"))
+    assert [gate.name for gate in why.gates if gate.closed] == ["engine max"]
+    await room.call(fleet.PoolScale(name="demo", min_idle=0))
+    await room.call(changes.QueueDelete(name="demo"))
+    await room.call(changes.PoolDelete(name="demo"))
+    await room.until(task.id, TaskState.completed)
+    await room.stop()
+
+
+async def test_a_disabled_definition_gets_no_tasks_until_it_is_active(room: ManagerRoom) -> None:
+    off = '[{"name": "nano", "model": "aiwm-nano"}, {"name": "echo", "kind": "template", "status": "disabled"}]'
+    await room.call(changes.WorkerLoad(workers=off))
+    task = await room.call(TaskSubmit(queue="echo", payload={}))
+    assert (await room.call(TaskShow(id=task.id))).row.state == TaskState.pending
+    row = next(row for row in await room.call(fleet.PoolList()) if row.id == "echo")
+    assert row.held_by == "disabled"
+    await room.call(changes.WorkerLoad(workers=off.replace("disabled", "active")))
+    await room.until(task.id, TaskState.completed)
+
+
+async def test_a_pool_without_its_worker_says_so_wherever_it_is_asked(room: ManagerRoom) -> None:
+    await room.call(changes.QueueUpdate(name="demo", clear=("pools",)))
+    from engine.contract.requests.bundles import BundleLoad
+
+    await room.call(BundleLoad(bundle='{"workers": [{"name": "nano", "kind": "template"}]}'))
+    await room.call(TaskSubmit(queue="echo", payload={}))
+    row = next(row for row in await room.call(fleet.PoolList()) if row.id == "echo")
+    assert (row.state, row.held_by) == ("broken", "no definition")
+    why = await room.call(fleet.PoolExplain(name="echo"))
+    assert not why.moving
+    queue = await room.call(fleet.QueueExplain(name="echo"))
+    assert not queue.moving
+    assert next(row for row in await room.call(fleet.QueueList()) if row.id == "echo").state == "stuck"
