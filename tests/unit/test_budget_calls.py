@@ -24,7 +24,6 @@ from engine.workers.template import TaskInput, TaskOutput, WorkerContext
 from tests.support.manager import House
 from tests.support.waiting import until
 
-
 CALL = Call(task="t", attempt=1, definition="anna", model="m", tokens=1)
 
 
@@ -225,7 +224,7 @@ async def test_a_task_that_waits_in_the_middle_can_be_cancelled(house: House, mo
     await until(lambda: any(it.state.value == "limited" for it in house.manager.instances.of_pool("anna")))
     await house.call(TaskCancel(ids=(waits,)))
     assert (await house.outcome(waits)).state == "cancelled"
-    assert {it.state.value for it in house.manager.instances.of_pool("anna")} == {"idle"}
+    await until(lambda: all(it.state.value == "idle" for it in house.manager.instances.of_pool("anna")))
     assert (await _limits(house)).waiting == 0
 
 
