@@ -33,6 +33,7 @@ class Fleet:
         self.models: dict[str, Model] = {}
         self.touched: dict[Pool, None] = {}
         self.resting: dict[Pool, None] = {}  # pools that pause after failed spawns
+        self._starts = 0
         self.quotas = Quotas(self.touched, day_offset_ms=day_offset_ms, look_ms=look_ms)
         self.scaling = Scaling(self.pools, self.touched, self.quotas)
 
@@ -169,7 +170,8 @@ class Fleet:
         _, instance = pool.idle.popitem()
         instance.task = task
         task.instance = instance
-        pool.start_ns = now.mono_ns
+        self._starts += 1
+        pool.last_start = self._starts
         model = pool.model
         if model is not None:
             task.model = model

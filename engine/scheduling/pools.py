@@ -59,6 +59,7 @@ class Pool:
         "held_since_ms",
         "idle",
         "instances",
+        "last_start",
         "leaving",
         "lines",
         "model",
@@ -67,7 +68,6 @@ class Pool:
         "retry_ns",
         "spawning",
         "spec",
-        "start_ns",
     )
 
     def __init__(self, spec: PoolChanged, definition: Definition) -> None:
@@ -85,7 +85,7 @@ class Pool:
         self.offered: dict[ReadyClass, None] = {}
         self.held: str | None = None  # the gate that keeps its waiting tasks from starting
         self.held_since_ms = 0
-        self.start_ns = 0  # monotonic time of the last start
+        self.last_start = 0  # the number of its last start, over all pools
 
     @property
     def starting(self) -> int:

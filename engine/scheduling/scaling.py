@@ -33,7 +33,7 @@ class Scaling:
     def order(self, pools: list[Pool]) -> None:
         """Who is served first when there is not room for all: work before rest, the fewest instances, the longest wait."""
         if self._short:
-            pools.sort(key=lambda pool: (self._demand(pool) <= 0, pool.total - pool.leaving, pool.start_ns))
+            pools.sort(key=lambda pool: (self._demand(pool) <= 0, pool.total - pool.leaving, pool.last_start))
 
     def scale(self, pool: Pool, now: Now, out: list[Decision]) -> None:
         """Spawn what the pool lacks: for tasks that wait while nobody is idle, and to keep its minimum idle."""
