@@ -1,0 +1,98 @@
+"""Instances by the shell, with the shipped model: a conversation of several turns that survives the engine, and its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from engine.contract.errors import AiwmError
+from engine.contract.requests.fleet import ModelList
+from engine.contract.requests.instances import InstanceChat, InstanceList, InstanceRetired, InstanceShow, InstanceSpawn
+from tests.support.cli import in_process
+from tests.support.engines import Engine, engine, wait_until
+
+
+def test_a_conversation_by_the_shell(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = in_process(capsys)
+
+    def aiwm(*arguments: str) -> str:
+        ran = run(*arguments, "--home", str(home))
+        assert ran.code == 0, ran.err
+        return ran.out
+
+    with engine(home):
+        identifier = aiwm("instance", "spawn", "nano", "--temperature", "0", "--max-tokens", "12").strip()
+        first = json.loads(aiwm("instance", "chat", identifier, "What is 2+2?", "--json"))["data"]
+        assert first["text"].strip() == "4"
+        second = json.loads(aiwm("instance", "chat", identifier, "What is 3+4?", "--json"))["data"]
+        # The second turn read the first one, too.
+        assert second["tokens_in"] > first["tokens_in"] + first["tokens_out"]
+        lines = [
+            json.loads(line)
+            for line in aiwm("instance", "chat", identifier, "What is 1+1?", "--stream", "--jsonl").splitlines()
+        ]
+        assert lines[-1]["kind"] == "turn"
+        assert "".join(line["data"]["text"] for line in lines[:-1]) == lines[-1]["data"]["text"]
+
+        (row,) = json.loads(aiwm("instance", "list", "!pool:demo", "--json"))["data"]
+        assert (row["id"], row["done"], row["state"]) == (identifier, 3, "idle")
+        assert row["tokens"] == sum(
+            turn["tokens_in"] + turn["tokens_out"] for turn in (first, second, lines[-1]["data"])
+        )
+        assert (row["context"], row["context_max"]) == (lines[-1]["data"]["context"], 512)
+        shown = json.loads(aiwm("instance", "show", identifier, "--json"))["data"]
+        assert shown["definition"]["sampling"]["temperature"] == 0
+        assert [turn["message"] for turn in shown["turns"]] == ["What is 2+2?", "What is 3+4?", "What is 1+1?"]
+
+        aiwm("instance", "retire", identifier, "--reason", "enough")
+        (gone,) = json.loads(aiwm("instance", "list", "--retired", "!pool:demo", "--json"))["data"]
+        assert (gone["id"], gone["state"], gone["reason"], gone["done"]) == (identifier, "completed", "enough", 3)
+        ran = run("instance", "chat", identifier, "hello?", "--home", str(home))
+        assert ran.code == 1
+        assert f"{identifier} was retired: enough" in ran.err
+
+
+def test_a_session_survives_a_killed_engine(home: Path) -> None:
+    first = Engine(home)
+    try:
+        with first.client() as client:
+            detail = client.call(InstanceSpawn(definition="nano"))
+            assert detail.row is not None
+            identifier = detail.row.id
+            turn = client.call(InstanceChat(id=identifier, message="What is 2+2?"))
+    finally:
+        first.kill()
+    with engine(home) as second, second.client() as client:
+        shown = client.call(InstanceShow(id=identifier))
+        assert [(said.message, said.text) for said in shown.turns] == [("What is 2+2?", turn.text)]
+        assert (shown.tokens_in, shown.tokens_out) == (turn.tokens_in, turn.tokens_out)
+        again = client.call(InstanceChat(id=identifier, message="What is 3+3?"))
+        assert (again.n, again.tokens_in > turn.tokens_in) == (2, True)
+        # Numbers go on: nobody gets one that somebody had.
+        other = client.call(InstanceSpawn(definition="nano"))
+        assert other.row is not None
+        assert other.row.id not in {identifier, *(row.id for row in client.call(InstanceRetired()))}
+
+
+def test_a_client_that_vanishes_frees_its_slot(home: Path) -> None:
+    with engine(home, environment={"AIWM_MODELS__SLOTS": "1"}) as running:
+        with running.client() as watching:
+            detail = watching.call(InstanceSpawn(definition="nano"))
+            assert detail.row is not None
+            identifier = detail.row.id
+            leaving = running.client()
+            request = InstanceChat(id=identifier, message="Once upon a time", stream=True)
+
+            def leave(_: object) -> None:
+                leaving.close()
+
+            with pytest.raises((AiwmError, OSError)):
+                leaving.call(request, heard=leave)
+            wait_until(
+                lambda: watching.call(InstanceList(where=f"id:{identifier}"))[0].state != "busy", "the answer ends"
+            )
+            wait_until(lambda: all(not model.running for model in watching.call(ModelList())), "the slot is free")
+            turn = watching.call(InstanceChat(id=identifier, message="What is 2+2?"), timeout_s=30)
+            assert turn.n in (1, 2)
