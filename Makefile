@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: run test test-slow lint types bench model golden help-text clean
+.PHONY: run test test-slow lint types bench fuzz docs model golden help-text clean
 
 run: $(STAMP)
 	@$(BIN)/aiwm demo
@@ -23,6 +23,12 @@ lint: $(STAMP)-test
 
 bench: $(STAMP)-bench
 	for script in $$(cd benchmarks && ls [!_]*.py); do $(BIN)/python -m benchmarks.$${script%.py} || exit 1; done
+
+# Every fuzz target for SECONDS, guided by coverage where atheris can be installed.
+SECONDS ?= 180
+fuzz: $(STAMP)-test
+	-$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 # Trains the shipped model from nothing and writes its card: under an hour on two cores.
 model: $(STAMP)-torch

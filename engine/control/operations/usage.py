@@ -50,6 +50,7 @@ class UsageOperations:
 
     async def failures(self, request: about.FailureList, _: Caller) -> list[FailureRow]:
         _check_limit(request.limit)
+        _check_since(request.since_ms)
         return self._failures.rows(request.since_ms, request.limit)
 
     async def failure(self, request: about.FailureShow, _: Caller) -> about.FailureDetail:
@@ -80,6 +81,7 @@ class UsageOperations:
 
     async def usage(self, request: requests.UsageRead, _: Caller) -> list[requests.UsageRow]:
         _check_limit(request.limit)
+        _check_since(request.since_ms)
         return await self._usage(request.by, request.since_ms, request.limit)
 
     async def _usage(self, by: str, since_ms: int | None, limit: int) -> list[requests.UsageRow]:
@@ -104,6 +106,7 @@ class UsageOperations:
             raise AiwmError(
                 Code.bad_request, f"step_ms is {request.step_ms}; there are points {steps} ms apart", field="step_ms"
             )
+        _check_since(request.since_ms)
         since_ms = request.since_ms if request.since_ms is not None else 0
         wanted = request.names or ("*",)
         found: list[requests.Series] = []
@@ -120,6 +123,7 @@ class UsageOperations:
 
     async def report(self, request: requests.ReportRead, _: Caller) -> requests.Report:
         now, since = self._clock.wall_ms(), request.since_ms
+        _check_since(since)
         if not 0 <= since <= now:
             raise AiwmError(Code.bad_request, "since_ms must lie in the past", field="since_ms")
         queues = await self._usage("queue", since, _MOST)
@@ -171,6 +175,11 @@ def _common(rows: list[TaskRow]) -> tuple[about.Common, ...]:
 def _at(ms: int) -> str:
     """A time as the filter language reads it, to the millisecond."""
     return datetime.fromtimestamp(ms / 1000).isoformat(timespec="milliseconds")
+
+
+def _check_since(since_ms: int | None) -> None:
+    if since_ms is not None and not 0 <= since_ms <= 2**53:
+        raise AiwmError(Code.bad_request, "since_ms must lie between 0 and 2^53", field="since_ms")
 
 
 def _check_limit(limit: int) -> None:
