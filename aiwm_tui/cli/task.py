@@ -112,8 +112,13 @@ def _submit(
         cli.output.one("task", acknowledged, lambda: acknowledged.id)
         if acknowledged.duplicate:
             cli.output.talk(f"the key was known: this is task {acknowledged.id} again")
-        elif cli.output.for_people and not client.call(EngineStatus()).dispatching:
-            cli.output.talk("stored; nothing works on this home now (aiwm engine run)")
+        elif cli.output.for_people:
+            status = client.call(EngineStatus())
+            if status.maintenance is not None:
+                reason = f": {status.maintenance.reason}" if status.maintenance.reason else ""
+                cli.output.talk(f"stored; nothing starts, for maintenance{reason} (aiwm engine resume)")
+            elif not status.dispatching:
+                cli.output.talk("stored; nothing works on this home now (aiwm engine run)")
     return ExitCode.ok
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -28,6 +27,7 @@ from engine.workers.registry import KindRegistry
 MAX_INSTANCES = 1_000
 _WEEK_MS = 7 * 86_400_000
 _LONG = 2**40
+_LONGEST_PATH, _LONGEST_NAME = 1_000, 255
 _INSTANCE = re.compile(r"i-[0-9a-z]{1,12}")
 _DATASOURCE = "datasource://"
 _STORE = "fm:/"
@@ -175,7 +175,8 @@ def _source(source: DataSource, _: Definitions, around: Surroundings) -> Iterato
 def _directory(source: DataSource, around: Surroundings) -> Iterator[Fault]:
     """Inside the home's files/, or outside it beneath a directory that config.toml allows. Links are followed before it is decided."""
     path = PurePosixPath(source.path)
-    if not source.path or "\0" in source.path or ".." in path.parts:
+    too_long = len(source.path) > _LONGEST_PATH or any(len(part.encode()) > _LONGEST_NAME for part in path.parts)
+    if not source.path or "\0" in source.path or ".." in path.parts or too_long:
         yield Fault(
             "path", f'"{source.path[:80]}" is no path of a directory', "an absolute path, or one beneath files/"
         )
@@ -245,8 +246,8 @@ def _refers(field: str, kind: Kind, name: str, among: Definitions) -> Iterator[F
 def _ranges(*numbers: tuple[str, float, float, float]) -> Iterator[Fault]:
     """A fault for each (field, value, lowest, highest) that is out of range; NaN always is."""
     for field, value, low, high in numbers:
-        if not (math.isfinite(value) and low <= value <= high):
-            yield Fault(field, f"{value:g} must lie between {low:g} and {high:g}")
+        if not low <= value <= high:
+            yield Fault(field, f"{str(value)[:40]} must lie between {low:g} and {high:g}")
 
 
 def _schema(field: str, schema: Mapping[str, Any]) -> Iterator[Fault]:

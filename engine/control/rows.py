@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -140,7 +141,7 @@ def template_row(template: TaskTemplate) -> TemplateRow:
 def source_row(source: DataSource, among: Definitions, around: Surroundings) -> SourceRow:
     """Whether a data source can be read now: config.toml and the disk may have changed since it was made."""
     faults = [fault for fault in check(source, among, around) if not fault.warning]
-    missing = source.type is SourceType.local_directory and not (around.files / source.path).is_dir()
+    missing = source.type is SourceType.local_directory and not os.path.isdir(around.files / source.path)
     note = faults[0].message if faults else "the directory does not exist" if missing else ""
     return SourceRow(
         id=source.name,

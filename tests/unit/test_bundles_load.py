@@ -241,6 +241,7 @@ async def test_instances_of_a_changed_definition_drain(room: ManagerRoom) -> Non
 async def test_a_definition_is_found_by_its_id_too(room: ManagerRoom) -> None:
     detail = await room.call(WorkerShow(name=stable_id(Kind.worker, "echo")))
     assert detail.definition.name == "echo"
+    assert detail.uuid == stable_id(Kind.worker, "echo")
     assert stable_id(Kind.worker, "echo") != stable_id(Kind.pool, "echo")
 
 

@@ -35,6 +35,10 @@ from engine.workers.registry import KindRegistry
 
 KEY = "sk-live-0123456789abcdef"
 
+NESTED: list[Any] = []
+for _ in range(600):
+    NESTED = [NESTED]
+
 SNAKE: dict[str, Any] = {
     "global_data_sources": [
         {
@@ -260,6 +264,9 @@ def test_camel_case_knows_acronyms_both_ways() -> None:
         ({"sources": [{"name": "s", "path": "a\u0000b"}]}, "sources[0].path", "no path"),
         ({"sources": [{"name": "s", "path": "x", "target": "fm:/a/../b"}]}, "sources[0].target", "file store"),
         ({"sources": [{"name": "s"}]}, "sources[0].path", "missing required field"),
+        ({"workers": [{"name": "a", "kind": "template", "max_steps": 10**400}]}, "workers[0].max_steps", "between"),
+        ({"sources": [{"name": "s", "path": "a" * 300}]}, "sources[0].path", "no path"),
+        ({"templates": [{"name": "t", "metadata": NESTED}]}, "", "Recursion"),
         ({"version": 2}, "version", "1"),
     ],
 )  # fmt: skip

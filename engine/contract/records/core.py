@@ -17,6 +17,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     id: str
 
 
+def total_tokens(tokens_in: int | None, tokens_out: int | None) -> int | None:
+    """Both together; None when neither is known."""
+    return None if tokens_in is None and tokens_out is None else (tokens_in or 0) + (tokens_out or 0)
+
+
 class TaskRow(Record, frozen=True, kw_only=True):
     """One line of the tasks table. `reason` is what the last column says: the answer's start, the gate, the error.
 
@@ -47,6 +52,11 @@ class TaskRow(Record, frozen=True, kw_only=True):
     after: int = 0
     error: str | None = None
     reason: str = ""
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens in and out together."""
+        return total_tokens(self.tokens_in, self.tokens_out)
 
 
 class TimelineStep(msgspec.Struct, frozen=True, kw_only=True):
@@ -209,18 +219,27 @@ class MachineRow(Record, frozen=True, kw_only=True):
 
 
 class QueueDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """`uuid` follows from the name: it is the same in every home, and shows the definition as well as the name does."""
+
     row: QueueRow
     definition: QueueDefinition
+    uuid: str = ""
 
 
 class PoolDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """`uuid` follows from the name: it is the same in every home, and shows the definition as well as the name does."""
+
     row: PoolRow
     definition: PoolDefinition
+    uuid: str = ""
 
 
 class WorkerDetail(msgspec.Struct, frozen=True, kw_only=True):
+    """`uuid` follows from the name: it is the same in every home, and shows the definition as well as the name does."""
+
     row: WorkerRow
     definition: WorkerDefinition
+    uuid: str = ""
 
 
 ROWS: dict[str, type[Record]] = {

@@ -39,11 +39,13 @@ class SourceRow(Record, frozen=True, kw_only=True):
 class TemplateDetail(msgspec.Struct, frozen=True, kw_only=True):
     row: TemplateRow
     definition: TaskTemplate
+    uuid: str = ""
 
 
 class SourceDetail(msgspec.Struct, frozen=True, kw_only=True):
     row: SourceRow
     definition: DataSource
+    uuid: str = ""
 
 
 class ScaleStep(Record, frozen=True, kw_only=True):

@@ -21,7 +21,7 @@ from engine.control.bundles.validate import KeyFor, Prepared, prepare
 from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings
 from engine.control.definer import Definer
-from engine.control.definitions import Definitions, Kind
+from engine.control.definitions import Definitions, Kind, stable_id
 from engine.control.keeping import Keeping
 from engine.control.tables import Tables
 from engine.ports import EventSink
@@ -161,7 +161,7 @@ class BundleOperations:
     async def worker_show(self, request: WorkerShow, _: Caller) -> WorkerDetail:
         worker = self._catalogue.worker(request.name)
         row = next(row for row in self._tables.workers() if row.id == worker.name)
-        return WorkerDetail(row=row, definition=worker)
+        return WorkerDetail(row=row, definition=worker, uuid=stable_id(Kind.worker, worker.name))
 
     async def worker_reload(self, _: WorkerReload, __: Caller) -> Reloaded:
         async with self._definer.changing:

@@ -16,7 +16,7 @@ from engine.contract.requests.session import EngineWhy
 from engine.contract.why import Why
 from engine.control.catalogue import Catalogue
 from engine.control.definer import Definer
-from engine.control.definitions import Kind
+from engine.control.definitions import Kind, stable_id
 from engine.control.dispatcher import Dispatcher
 from engine.control.emptying import Emptying
 from engine.control.scaling import Scaling
@@ -119,7 +119,7 @@ class FleetOperations:
 
     def _queue(self, name: str) -> QueueDetail:
         queue: QueueDefinition = self._catalogue.queue(name)
-        return QueueDetail(row=self._tables.queue(queue), definition=queue)
+        return QueueDetail(row=self._tables.queue(queue), definition=queue, uuid=stable_id(Kind.queue, queue.name))
 
     # -- pools -------------------------------------------------------------------------------------------------------
 
@@ -162,7 +162,7 @@ class FleetOperations:
 
     def _pool(self, name: str) -> PoolDetail:
         pool: PoolDefinition = self._catalogue.pool(name)
-        return PoolDetail(row=self._tables.pool(pool), definition=pool)
+        return PoolDetail(row=self._tables.pool(pool), definition=pool, uuid=stable_id(Kind.pool, pool.name))
 
     # -- models and the engine ---------------------------------------------------------------------------------------
 

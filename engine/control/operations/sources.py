@@ -6,7 +6,7 @@ from engine.contract.records.definitions import SourceDetail, SourceRow
 from engine.contract.requests import definitions as requests
 from engine.control.catalogue import Catalogue
 from engine.control.definer import Definer
-from engine.control.definitions import Kind
+from engine.control.definitions import Kind, stable_id
 from engine.control.tables import Tables
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
@@ -48,4 +48,6 @@ class SourceOperations:
 
     def _detail(self, name: str) -> SourceDetail:
         source = self._catalogue.source(name)
-        return SourceDetail(row=self._tables.source(source), definition=source)
+        return SourceDetail(
+            row=self._tables.source(source), definition=source, uuid=stable_id(Kind.source, source.name)
+        )

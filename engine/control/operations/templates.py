@@ -6,7 +6,7 @@ from engine.contract.records.definitions import TemplateDetail, TemplateRow
 from engine.contract.requests import definitions as requests
 from engine.control.catalogue import Catalogue
 from engine.control.definer import Definer
-from engine.control.definitions import Kind
+from engine.control.definitions import Kind, stable_id
 from engine.control.rows import template_row
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
@@ -47,4 +47,6 @@ class TemplateOperations:
 
     def _detail(self, name: str) -> TemplateDetail:
         template = self._catalogue.template(name)
-        return TemplateDetail(row=template_row(template), definition=template)
+        return TemplateDetail(
+            row=template_row(template), definition=template, uuid=stable_id(Kind.template, template.name)
+        )
