@@ -16,6 +16,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.records import TaskRow
 from engine.contract.requests.tasks import ExportedTask, TaskExport
 
+_FORMULA = ("=", "+", "@", "\t", "\r")
 _COLUMNS = (*TaskRow.__struct_fields__, "payload", "result")
 
 
@@ -59,7 +60,7 @@ def _cell(value: Any) -> str:
         return ""
     text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
     # A spreadsheet would take such a text for a formula.
-    return f"'{text}" if text[:1] in "=+@\t\r" or (text[:1] == "-" and isinstance(value, str)) else text
+    return f"'{text}" if text.startswith(_FORMULA) or (text.startswith("-") and isinstance(value, str)) else text
 
 
 def _csv(cells: Any) -> bytes:

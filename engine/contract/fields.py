@@ -115,6 +115,8 @@ def fields_of(table: str) -> dict[str, Field]:
     for attribute, hint in get_type_hints(record).items():
         name = attribute.removesuffix("_ms").removesuffix("_bytes")
         found[name] = Field(name, attribute, _kind(attribute, hint))
+    if hasattr(record, "tokens"):
+        found.setdefault("tokens", Field("tokens", "tokens", Kind.number))
     for alias, attribute in _ALIASES.items():
         if attribute in found and alias not in found:
             found[alias] = found[attribute]

@@ -105,7 +105,8 @@ class Changes:
             now = self._clock.wall_ms()
             priority = stored.priority if request.priority is None else request.priority
             rank = FRONT + now if request.front else now - priority * queue.aging_ms
-            payload = self._payload(seq, stored, request)
+            over, before = _overrides(request), self._decoded(seq)
+            payload = self._submission.encoded(deep_merge(before, over), stored) if over else None
             revive = ops.ReviveTask(
                 seq,
                 now,
@@ -114,12 +115,14 @@ class Changes:
                 payload,
                 request.priority,
                 self._dependencies.revived(seq),
+                {None: None, "base": ""}.get(request.adapter, request.adapter),
             )
             changes = _changes_of(request)
             text = f"put back into {queue.name}" + (f": {changes}" if changes else "")
             await self._write(stored, revive, self._event(operation, seq, "task.revived", text))
             outcome.done.append(task_id(seq))
-            outcome.was[task_id(seq)] = _was(stored)
+            kept = {name: before[name] for name in over if name in before} if over else None
+            outcome.was[task_id(seq)] = _was(stored, kept)
             self._wait_again(seq)
 
         return await self._each(ids, one)
@@ -166,38 +169,46 @@ class Changes:
             if was is None:
                 raise Refused(f"it was running and what it did is lost: aiwm task retry {task_id(seq)}")
             event = self._event(operation, seq, "task.undone", f"{operation.request} of {operation.id} taken back", who)
-            await undo(seq, stored, was, event)
+            await undo(operation, seq, stored, was, event)
             outcome.done.append(task_id(seq))
 
         return await self._each(operation.done, one)
 
-    async def _unretry(self, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent) -> None:
+    async def _unretry(
+        self, operation: Operation, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent
+    ) -> None:
         if stored.state != TaskState.pending and stored.state != TaskState.scheduled:
             raise Refused(f"it {_state_words(stored.state)}")
         now = self._clock.wall_ms()
         self._dispatcher.feed(TaskEnded(seq, stored.attempt, "gone"))
-        if was.state == TaskState.cancelled:
-            close: ops.Op = ops.CancelTask(seq, now, "cancelled before, its retry was undone")
-        else:
-            _, error = self._readers.result(seq)
-            error = error or msgspec.json.encode(ErrorInfo(code=Code.task_failed, message="failed before"))
-            info = msgspec.json.decode(error, type=ErrorInfo)
-            mark = fingerprint(info.code, info.message, stored.definition)
-            close = ops.ExpireTask(seq, now, error, f"{info.code}: {info.message}", mark)
+        close = self._closed_again(seq, stored, was, now)
+        entry = (close, *self._unchange(operation, seq, stored, was, now), event)
         try:
-            await self._write(stored, close, event)
+            await self._write(stored, *entry)
         except BaseException:
             self._wait_again(seq)
             raise
 
-    async def _uncancel(self, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent) -> None:
+    def _unchange(self, operation: Operation, seq: int, stored: StoredTask, was: Was, now: int) -> tuple[ops.Op, ...]:
+        """What gives an ended task the payload and priority back that a retry changed: that can be done to a task that is revived."""
+        if was.payload is None and was.priority == stored.priority:
+            return ()
+        payload = None
+        if was.payload is not None:
+            over = _overrides(msgspec.convert(operation.settings, TaskRetry))
+            left = {name: value for name, value in self._decoded(seq).items() if name not in over}
+            payload = msgspec.json.encode(left | was.payload)
+        revive = ops.ReviveTask(seq, now, was.rank, 1, payload, was.priority, 0, was.adapter)
+        return revive, self._closed_again(seq, stored, was, now)
+
+    async def _uncancel(self, _: Operation, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent) -> None:
         if stored.state != TaskState.cancelled:
             raise Refused(f"it {_state_words(stored.state)}")
         now, blocked = self._clock.wall_ms(), self._dependencies.revived(seq)
         await self._write(stored, ops.ReviveTask(seq, now, was.rank, was.attempts_left, None, None, blocked), event)
         self._wait_again(seq)
 
-    async def _unmove(self, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent) -> None:
+    async def _unmove(self, _: Operation, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent) -> None:
         entry: list[ops.Op] = []
         if was.queue != stored.queue or was.rank != stored.rank:
             entry.append(ops.MoveTask(seq, self._queue(was.queue).name, was.rank))
@@ -266,16 +277,20 @@ class Changes:
         except AiwmError as error:
             raise AiwmError(error.code, error.info.message, field="queue", fix=error.info.fix) from None
 
-    def _payload(self, seq: int, stored: StoredTask, request: TaskRetry) -> bytes | None:
-        """The payload with the request's changes; None when there are none. Raises `payload_invalid`."""
-        over = dict(request.set)
-        if request.adapter is not None:
-            over["adapters"] = [] if request.adapter == "base" else [{"name": request.adapter}]
-        if not over:
-            return None
+    def _closed_again(self, seq: int, stored: StoredTask, was: Was, now: int) -> ops.Op:
+        """What ends a waiting task as it had ended before its retry."""
+        if was.state == TaskState.cancelled:
+            return ops.CancelTask(seq, now, "cancelled before, its retry was undone")
+        _, error = self._readers.result(seq)
+        error = error or msgspec.json.encode(ErrorInfo(code=Code.task_failed, message="failed before"))
+        info = msgspec.json.decode(error, type=ErrorInfo)
+        mark = fingerprint(info.code, info.message, stored.definition)
+        return ops.ExpireTask(seq, now, error, f"{info.code}: {info.message}", mark)
+
+    def _decoded(self, seq: int) -> dict[str, Any]:
         data = self._readers.payload(seq)
         payload: dict[str, Any] = {} if data is None else msgspec.json.decode(data)
-        return self._submission.encoded(deep_merge(payload, over), stored)
+        return payload
 
     def _event(self, operation: Operation, seq: int, type_: str, text: str, who: str | None = None) -> ops.AppendEvent:
         return ops.AppendEvent(
@@ -290,9 +305,17 @@ class Changes:
         )
 
 
-def _was(stored: StoredTask) -> Was:
+def _was(stored: StoredTask, payload: dict[str, Any] | None = None) -> Was:
     left = max(1, stored.max_attempts - stored.attempt)
-    return Was(stored.state, stored.queue, stored.priority, stored.rank, left)
+    return Was(stored.state, stored.queue, stored.priority, stored.rank, left, payload, stored.adapter or "")
+
+
+def _overrides(request: TaskRetry) -> dict[str, Any]:
+    """What a retry merges into the payload."""
+    over = dict(request.set)
+    if request.adapter is not None:
+        over["adapters"] = [] if request.adapter == "base" else [{"name": request.adapter}]
+    return over
 
 
 def _age(stored: StoredTask, now_ms: int) -> int:

@@ -24,13 +24,16 @@ _LOOK_BACK = 1_000
 
 
 class Was(msgspec.Struct, frozen=True, array_like=True):
-    """What a task was before it was changed: enough to put it back."""
+    """What a task was before it was changed: enough to put it back. `payload` are the old values of those of the payload's fields that
+    were changed, if any were; `adapter` the adapters that it asked for."""
 
     state: str
     queue: str
     priority: int
     rank: int
     attempts_left: int
+    payload: dict[str, Any] | None = None
+    adapter: str = ""
 
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):

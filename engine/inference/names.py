@@ -16,7 +16,8 @@ from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_di
 
 SHIPPED = Path(__file__).parent / "shipped"
 
-_NAME = re.compile(NAME_PATTERN)
+# An adapter's directory may name its version: `invoice-de@v3`.
+_NAME = re.compile(NAME_PATTERN.removesuffix("$") + r"(@v[0-9]{1,9})?$")
 
 
 class Library:

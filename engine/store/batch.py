@@ -274,7 +274,7 @@ class Batch:
         if known.state not in _REVIVABLE:
             raise Fenced
         self._move(op.seq, known, "pending")
-        self._effects.append((op.seq, REVIVE, (op.seq, op.rank, op.attempts, op.blocked, op.priority)))
+        self._effects.append((op.seq, REVIVE, (op.seq, op.rank, op.attempts, op.blocked, op.priority, op.adapter)))
         if op.payload is not None:
             self._payloads.append((op.seq, op.payload.decode()))
 

@@ -18,6 +18,9 @@ from engine.store import rows, words
 from engine.store.schema import ID_DIGITS, ID_OFFSET, ID_WIDTHS, id_sql
 
 
+_TOKENS = "coalesce(tokens_in + tokens_out, tokens_in, tokens_out)"
+
+
 class Table(msgspec.Struct, frozen=True):
     """How a table of the contract is stored. `expressions` are attributes that are not simply columns, `numbers` those that are the
     row's (or a task's) number in disguise: equality on them is equality of numbers. `ordered` are the indexed sort keys;
@@ -40,7 +43,7 @@ TASKS = Table(
     columns=rows.TASK_ROW_COLUMNS,
     groups=("queue", "state"),
     group_index=("tasks_state", ()),
-    expressions={"id": id_sql("seq"), "by": '"by"', "after": "blocked"},
+    expressions={"id": id_sql("seq"), "by": '"by"', "after": "blocked", "tokens": _TOKENS},
     numbers={"id": "seq"},
     ordered={"id": "seq", "submitted_ms": "seq", "ended_ms": "ended_ms"},
     counters="counters",
@@ -66,6 +69,7 @@ RECORDS = Table(
         "id": "CAST(seq AS TEXT)",
         "task": id_sql("task"),
         "by": '"by"',
+        "tokens": _TOKENS,
         "success": "CASE state WHEN 'completed' THEN 'true' ELSE 'false' END",
     },
     numbers={"id": "seq", "task": "task"},

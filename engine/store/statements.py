@@ -95,8 +95,9 @@ CLOSE = _update(
 REVIVE = _update(
     "state = 'pending', rank = new.rank, max_attempts = tasks.attempt + new.attempts, crashes = 0, due_ms = NULL,"
     " started_ms = NULL, ended_ms = NULL, instance = NULL, error = NULL, reason = '', tokens_in = NULL, tokens_out = NULL,"
-    " cost_usd = NULL, spent_ms = NULL, fail = NULL, blocked = new.blocked, priority = coalesce(new.priority, tasks.priority)",
-    "seq, rank, attempts, blocked, priority",
+    " cost_usd = NULL, spent_ms = NULL, fail = NULL, blocked = new.blocked, priority = coalesce(new.priority, tasks.priority),"
+    " adapter = coalesce(new.adapter, tasks.adapter)",
+    "seq, rank, attempts, blocked, priority, adapter",
     "tasks.state IN ('failed', 'cancelled')",
 )
 PUT_RESULT = Statement("INSERT OR REPLACE INTO results (seq, result, error)", 3)

@@ -294,6 +294,20 @@ async def test_undo_of_a_retry_puts_back_what_has_not_run(room: Room, works: set
     assert undone.refused == dict.fromkeys(failed, "it has completed")
 
 
+async def test_undo_of_a_retry_gives_the_payload_back_too(room: Room, works: set[str]) -> None:
+    failed = await _failed(room, "a")
+    room.manager.enable(False, "test")
+    done = await room.call(
+        TaskRetry(ids=tuple(failed), adapter="x@v2", set={"name": "b", "new": 1}, priority=5, front=True)
+    )
+    task = await room.call(TaskShow(id=failed[0]))
+    assert (task.row.priority, task.row.adapter, task.payload["name"]) == (5, "x@v2", "b")
+    assert (await room.call(OperationUndo(id=done.operation))).taken_back == failed
+    task = await room.call(TaskShow(id=failed[0]))
+    assert (task.row.state, task.row.priority, task.row.adapter) == ("failed", 0, "")
+    assert task.payload == {"name": "a"}
+
+
 async def test_any_request_can_be_done_later(room: Room) -> None:
     row = await room.call(OperationDefer(request="pool.scale", params={"name": "p", "max_total": 3}, delay_ms=50))
     await _operation(room, row.id, lambda it: it.row.state == "done")

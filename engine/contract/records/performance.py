@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from engine.contract.records.core import Record
+from engine.contract.records.core import Record, total_tokens
 
 
 class RecordRow(Record, frozen=True, kw_only=True):
@@ -42,6 +42,11 @@ class RecordRow(Record, frozen=True, kw_only=True):
     comments: str | None = None
     summary: str = ""
     reflection: str | None = None
+
+    @property
+    def tokens(self) -> int | None:
+        """Tokens in and out together."""
+        return total_tokens(self.tokens_in, self.tokens_out)
 
 
 class SummaryRow(Record, frozen=True, kw_only=True):
