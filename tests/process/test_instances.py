@@ -77,22 +77,19 @@ def test_a_session_survives_a_killed_engine(home: Path) -> None:
 
 
 def test_a_client_that_vanishes_frees_its_slot(home: Path) -> None:
-    with engine(home, environment={"AIWM_MODELS__SLOTS": "1"}) as running:
-        with running.client() as watching:
-            detail = watching.call(InstanceSpawn(definition="nano"))
-            assert detail.row is not None
-            identifier = detail.row.id
-            leaving = running.client()
-            request = InstanceChat(id=identifier, message="Once upon a time", stream=True)
+    with engine(home, environment={"AIWM_MODELS__SLOTS": "1"}) as running, running.client() as watching:
+        detail = watching.call(InstanceSpawn(definition="nano"))
+        assert detail.row is not None
+        identifier = detail.row.id
+        leaving = running.client()
+        request = InstanceChat(id=identifier, message="Once upon a time", stream=True)
 
-            def leave(_: object) -> None:
-                leaving.close()
+        def leave(_: object) -> None:
+            leaving.close()
 
-            with pytest.raises((AiwmError, OSError)):
-                leaving.call(request, heard=leave)
-            wait_until(
-                lambda: watching.call(InstanceList(where=f"id:{identifier}"))[0].state != "busy", "the answer ends"
-            )
-            wait_until(lambda: all(not model.running for model in watching.call(ModelList())), "the slot is free")
-            turn = watching.call(InstanceChat(id=identifier, message="What is 2+2?"), timeout_s=30)
-            assert turn.n in (1, 2)
+        with pytest.raises((AiwmError, OSError)):
+            leaving.call(request, heard=leave)
+        wait_until(lambda: watching.call(InstanceList(where=f"id:{identifier}"))[0].state != "busy", "the answer ends")
+        wait_until(lambda: all(not model.running for model in watching.call(ModelList())), "the slot is free")
+        turn = watching.call(InstanceChat(id=identifier, message="What is 2+2?"), timeout_s=30)
+        assert turn.n in (1, 2)

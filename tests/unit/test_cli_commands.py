@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiwm_tui.cli.app import WORDS
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
-from engine.contract.notifications import EngineNotice, ViewChanged
+from engine.contract.notifications import EngineNotice, InstanceChunk, ViewChanged
 from engine.contract.records import (
+    ChatTurn,
+    InstanceDetail,
+    RecordRow,
+    RetiredRow,
+    SummaryRow,
     WorkerDetail,
 )
 from engine.contract.requests.fleet import Reloaded
+from engine.contract.requests.limits import LimitRow, LimitWindow
+from engine.contract.requests.performance import RecordPage
 from engine.contract.requests.session import Finding, Setting, Stopping, ViewRows
 from engine.contract.requests.tasks import Cancelled, Retried, TaskAck, TaskPage
 from tests.support.cli import (
@@ -37,6 +46,28 @@ from tests.support.cli import (
     task_row,
 )
 from tests.support.fake_engine import Bye, FakeEngine, Then
+
+RETIRED = RetiredRow(
+    id="i-07", state="completed", pool="", definition="nano", reason="enough", spawned_ms=1, retired_ms=2, done=2, failed=0,
+    tokens_in=5, tokens_out=2, cost_usd=0.0,
+)  # fmt: skip
+TURN = ChatTurn(
+    n=1, at_ms=1, message="What is 2+2?", text="four", reason="stop", tokens_in=5, tokens_out=1, context=6, total_ms=3.0
+)
+INSTANCE_DETAIL = InstanceDetail(row=INSTANCE, definition=WorkerDefinition(name="nano"), turns=(TURN,))
+RECORD = RecordRow(
+    id="1", task="t-10001", state="completed", success=True, ended_ms=2, started_ms=1, duration_ms=1, attempt=1, queue="demo",
+    by="operator", cost_usd=0.5, summary="=cmd()",
+)  # fmt: skip
+SUMMARY = SummaryRow(
+    id="demo", by="queue", attempted=4, completed=3, failed=1, rate=0.75, mean_ms=8.0, tokens_in=1, tokens_out=1, cost_usd=0.0,
+    quality=None, rated=0, last_ms=1,
+)  # fmt: skip
+_NO_LIMIT = LimitWindow(name="tokens per day", used=7, limit=0)
+LIMIT = LimitRow(
+    id="nano", state="limited", requests_per_minute=LimitWindow(name="requests per minute", used=2, limit=2, opens_ms=9),
+    tokens_per_minute=_NO_LIMIT, tokens_per_day=_NO_LIMIT, instances=_NO_LIMIT, under_way=0, waiting=1, opens_ms=9,
+)  # fmt: skip
 
 # command line, method, answer, kind in --json, what people must read in it, exit code
 CASES: list[tuple[str, str, Any, str, str, int]] = [
@@ -61,6 +92,18 @@ CASES: list[tuple[str, str, Any, str, str, int]] = [
     ("pool scale demo --min-idle 2", "pool.scale", POOL_DETAIL, "pool", "nano", 0),
     ("pool explain demo", "pool.explain", WHY, "why", "paused", 0),
     ("instance list", "instance.list", [INSTANCE], "instances", "i-01", 0),
+    ("instance list --retired", "instance.retired", [RETIRED], "retired", "enough", 0),
+    ("instance show i-01", "instance.show", INSTANCE_DETAIL, "instance", "> What is 2+2?", 0),
+    ("instance spawn nano --temperature 0.1", "instance.spawn", INSTANCE_DETAIL, "instance", "i-01", 0),
+    ("instance set i-01 --state idle", "instance.set", INSTANCE_DETAIL, "instance", "i-01", 0),
+    ("instance retire i-01 --reason enough", "instance.retire", InstanceDetail(retired=RETIRED), "instance", "i-07", 0),
+    ("instance stop i-01", "instance.stop", lambda _: None, "result", "", 0),
+    ("instance chat i-01 hello", "instance.chat", TURN, "turn", "four", 0),
+    ("perf list success:true", "perf.list", RecordPage(rows=[RECORD], total=1), "records", "t-10001", 0),
+    ("perf summary --by queue", "perf.summary", [SUMMARY], "summaries", "75%", 0),
+    ("limits list", "limits.list", [LIMIT], "limits", "2/2", 0),
+    ("limits show nano", "limits.show", LIMIT, "limit", "2/2", 0),
+    ("worker limits nano", "limits.show", LIMIT, "limit", "2/2", 0),
     ("worker list", "worker.list", [WORKER], "workers", "nano", 0),
     ("worker show nano", "worker.show", WorkerDetail(row=WORKER, definition=WorkerDefinition(name="nano")), "worker", "goat", 0),
     ("worker reload", "worker.reload", Reloaded(added=["a"], changed=[], removed=[], unchanged=2), "reloaded", "added a", 0),
@@ -274,3 +317,34 @@ def test_the_doctor_reports_an_engine_that_does_not_start(
 
 def _cannot(*_: object, **__: object) -> None:
     raise AiwmError(Code.config_invalid, "bad key")
+
+
+def test_records_are_exported_page_by_page(aiwm: Run, engine: FakeEngine, tmp_path: Path) -> None:
+    first = [msgspec.structs.replace(RECORD, id=str(number)) for number in range(2_000)]
+    pages = {0: RecordPage(rows=first, total=2_001), 2_000: RecordPage(rows=[RECORD], total=2_001)}
+    engine.answers["perf.list"] = lambda params: pages[params.get("offset", 0)]
+    ran = aiwm("perf", "export", "queue:demo")
+    assert ran.code == 0
+    lines = [json.loads(line) for line in ran.out.splitlines()]
+    assert (len(lines), lines[0]["task"]) == (2_001, "t-10001")
+    assert engine.params("perf.list")["where"] == "queue:demo sort:id"
+
+    out = tmp_path / "records.csv"
+    ran = aiwm("perf", "export", "--format", "csv", "--out", str(out))
+    assert (ran.code, ran.out) == (0, "")
+    assert "2,001 records" in ran.err
+    rows = list(csv.DictReader(out.open()))
+    # What a spreadsheet would run is text to it.
+    assert (len(rows), rows[0]["summary"], rows[0]["success"]) == (2_001, "'=cmd()", "true")
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert aiwm("perf", "export", "--format", "xml").code == 2
+
+
+def test_an_answer_is_printed_as_it_comes(aiwm: Run, engine: FakeEngine) -> None:
+    chunks = [InstanceChunk(instance="i-01", turn=1, offset=0, text="fo")]
+    engine.answers["instance.chat"] = lambda params: Then(TURN, chunks) if params.get("stream") else TURN
+    ran = aiwm("instance", "chat", "i-01", "What is 2+2?", "--json")
+    assert ran.json["kind"] == "turn"
+    ran = aiwm("instance", "chat", "i-01")
+    assert ran.code == 2
+    assert "a message is missing" in ran.err
