@@ -22,3 +22,8 @@ class SystemClock:
 
     def mono_ns(self) -> int:
         return time.monotonic_ns()
+
+
+def local_offset_ms(wall_ms: int) -> int:
+    """Local time minus UTC at this moment, in ms."""
+    return (time.localtime(wall_ms / 1000).tm_gmtoff or 0) * 1000

@@ -122,4 +122,5 @@ def _ref(row: WaitingTask | StoredTask, asked_for: str | None) -> TaskRef:
         deadline_ms=row.deadline_ms,
         on_crash="dead-letter" if row.on_crash == "dead-letter" else "retry",
         retrying=row.state == TaskState.retrying,
+        submitted_ms=row.submitted_ms,
     )

@@ -162,6 +162,7 @@ class Submission:
                     due_ms=insert.due_ms if insert.state is TaskState.scheduled else None,
                     max_attempts=insert.max_attempts,
                     deadline_ms=insert.deadline_ms,
+                    submitted_ms=insert.submitted_ms,
                 )
             )
         )

@@ -23,7 +23,7 @@ RECORD_COLUMNS = (
 EVENT_COLUMNS = "seq, at_ms, level, type, who, about, text, task, correlation, causation"
 WAITING_COLUMNS = (
     "seq, queue, tenant, criteria, wanted, capabilities, state, rank, due_ms, deadline_ms, attempt, max_attempts, on_crash,"
-    " durability, crashes"
+    " durability, crashes, submitted_ms"
 )
 STORED_COLUMNS = (
     'seq, queue, state, priority, rank, tenant, criteria, wanted, capabilities, "by", batch, idempotency_key, durability, on_crash,'
@@ -51,6 +51,7 @@ class WaitingTask(msgspec.Struct, frozen=True, gc=False):
     on_crash: str
     durability: str
     crashes: int
+    submitted_ms: int
 
 
 class StoredTask(msgspec.Struct, frozen=True, gc=False):
@@ -194,6 +195,7 @@ def waiting_insert(op: InsertTask) -> WaitingTask:
         on_crash=op.on_crash,
         durability=op.durability.value,
         crashes=0,
+        submitted_ms=op.submitted_ms,
     )
 
 

@@ -96,7 +96,8 @@ class Checks:
 
     def promoted(self, row: Row) -> None:
         self._promoted.discard(row.seq)
-        if row.state is TaskState.pending and not row.blocked:
+        # Decided and committed twice after a storage failure: its start may be on its way to the disk already.
+        if row.state is TaskState.pending and row.seq not in self._world.runs:
             self.ready(row)
 
     def giving_up(self, seq: int) -> None:
