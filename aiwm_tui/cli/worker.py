@@ -20,7 +20,7 @@ from engine.contract.requests.limits import LimitsShow
 
 
 def add(app: typer.Typer) -> None:
-    noun = group(app, "worker", "Worker definitions: kind, model, instruction, adapters.")
+    noun = group(app, "worker", "Worker definitions: immutable, replaced as a whole set.")
     command(noun, "list", fleet.WorkerList, omit=("where",))(_list)
     plain(noun, fleet.WorkerShow)
     command(noun, "limits", LimitsShow)(show_one)

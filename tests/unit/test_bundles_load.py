@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from engine.contract.requests.fleet import QueueCreate, WorkerList, WorkerReload
 from engine.contract.requests.tasks import TaskShow, TaskSubmit
 from engine.contract.states import TaskState
 from engine.control.definitions import Kind, stable_id
+from engine.workers.kinds.template import TemplateWorker
+from engine.workers.template import TaskInput, TaskOutput, WorkerContext
 from tests.support.manager_room import ManagerRoom
 
 
@@ -236,6 +239,31 @@ async def test_instances_of_a_changed_definition_drain(room: ManagerRoom) -> Non
     assert second.id != first.id
     assert second.definition.description == "changed"
     assert room.manager.instances.of_pool("demo") != [idle], "its description went, so it is another definition"
+
+
+async def test_a_busy_instance_ends_its_task_with_what_it_started_with(
+    room: ManagerRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go_on = asyncio.Event()
+
+    async def waits(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        await go_on.wait()
+        return TaskOutput(result={"by": self.definition.description})
+
+    monkeypatch.setattr(TemplateWorker, "process", waits)
+    await room.call(BundleLoad(bundle=text(workers=[worker("echo", description="old"), worker("nano")])))
+    first = await room.call(TaskSubmit(queue="echo", payload={}))
+    await room.until(first.id, TaskState.processing)
+    await room.call(BundleLoad(bundle=text(workers=[worker("echo", description="new"), worker("nano")])))
+    second = await room.call(TaskSubmit(queue="echo", payload={}))
+    await room.until(second.id, TaskState.processing)
+    assert sorted(it.definition.description for it in room.manager.instances.of_pool("echo")) == ["new", "old"]
+    go_on.set()
+    for task, by in ((first, "old"), (second, "new")):
+        await room.until(task.id, TaskState.completed)
+        assert (await room.call(TaskShow(id=task.id))).result == {"by": by}
+    await room.events("pool.scaled")
+    assert [it.definition.description for it in room.manager.instances.of_pool("echo")] == ["new"]
 
 
 async def test_a_definition_is_found_by_its_id_too(room: ManagerRoom) -> None:
