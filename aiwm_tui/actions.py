@@ -11,10 +11,8 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.records import Record
 from engine.contract.requests.base import Request
-from engine.contract.requests.fleet import QueuePause, QueueResume, WorkerReload
-from engine.contract.requests.tasks import TaskCancel, TaskRetry
+from engine.contract.requests.fleet import WorkerReload
 from engine.contract.states import Effect, TaskState
 
 
@@ -28,7 +26,7 @@ class Group(StrEnum):
 class Action(msgspec.Struct, frozen=True):
     """`keys` in Textual's names, `shown` as people read them. `tables`: the rows it works on, none = everywhere. `foot`: place in the
     footer, 0 = not there. `fits` says why it does not fit a row (None: it does). `build` makes its request of rows, if it needs
-    nothing else; `asks`: the ids are shown and must be confirmed first. Without `help` it is listed with the action before it."""
+    nothing else. Without `help` it is listed with the action before it."""
 
     id: str
     keys: str
@@ -41,7 +39,6 @@ class Action(msgspec.Struct, frozen=True):
     effect: Effect = Effect.read
     fits: Callable[[Any], str | None] | None = None
     build: Callable[[list[Any]], Request[Any]] | None = None
-    asks: bool = False
 
     @property
     def changes(self) -> bool:
@@ -49,10 +46,6 @@ class Action(msgspec.Struct, frozen=True):
 
     def on(self, table: str) -> bool:
         return not self.tables or table in self.tables
-
-
-def _ids(rows: Iterable[Record]) -> tuple[str, ...]:
-    return tuple(row.id for row in rows)
 
 
 def _can_cancel(row: Any) -> str | None:
@@ -63,16 +56,51 @@ def _can_retry(row: Any) -> str | None:
     return None if row.state in ("failed", "cancelled") else f"{row.id} is {row.state}: only failed or cancelled tasks"
 
 
-def _pause_or_resume(rows: list[Any]) -> Request[Any]:
-    row = rows[0]
-    return QueueResume(name=row.id) if row.state == "paused" else QueuePause(name=row.id)
+def _can_move(row: Any) -> str | None:
+    return None if row.state in ("pending", "scheduled", "retrying") else f"{row.id} is {row.state}: only waiting tasks"
 
 
 TABLES = frozenset(
-    {"tasks", "queues", "pools", "instances", "models", "workers", "events", "needs", "records", "retired"}
+    {
+        "tasks",
+        "queues",
+        "pools",
+        "instances",
+        "models",
+        "workers",
+        "events",
+        "needs",
+        "records",
+        "retired",
+        "templates",
+        "sources",
+        "operations",
+        "batches",
+        "failures",
+    }
 )
 _TASKS = frozenset({"tasks"})
 _QUEUES = frozenset({"queues"})
+_DEFINED = frozenset({"queues", "pools", "templates", "sources"})
+
+
+def _reload(_: list[Any]) -> Request[Any]:
+    return WorkerReload()
+
+
+def _change(
+    id: str,
+    key: str,
+    label: str,
+    help: str,
+    tables: Iterable[str],
+    foot: int = 0,
+    effect: Effect = Effect.write,
+    **more: Any,
+) -> Action:
+    """An action that changes something: one key, the same on every screen."""
+    return Action(id, key, key, label, Group.change, help, frozenset(tables), foot, effect, **more)
+
 
 SCREENS: tuple[tuple[str, str, str], ...] = (
     ("1", "overview", "what needs you, queues, models, what changed"),
@@ -101,78 +129,22 @@ ACTIONS: tuple[Action, ...] = (
     Action("hold", "p", "p", "hold", Group.look, "hold the view; changes are counted", tables=TABLES),
     Action("copy", "y", "y", "copy", Group.look, "copy the id of this row to the clipboard", tables=TABLES),
     Action(
-        "submit",
-        "N",
-        "N",
-        "submit",
-        Group.change,
-        "put a task into this queue",
-        foot=7,
-        tables=frozenset({"queues", "tasks", "needs"}),
-        effect=Effect.write,
+        "mark", "space", "space", "mark", Group.look, "mark this row for a change of several", tables=_TASKS, foot=7
     ),
-    Action(
-        "pause",
-        "P",
-        "P",
-        "pause",
-        Group.change,
-        "pause this queue, or let it go on",
-        foot=8,
-        tables=_QUEUES,
-        effect=Effect.write,
-        build=_pause_or_resume,
-    ),
-    Action(
-        "scale",
-        "S",
-        "S",
-        "scale",
-        Group.change,
-        "how many instances its pool keeps and may have",
-        foot=9,
-        tables=frozenset({"pools", "queues"}),
-        effect=Effect.write,
-    ),
-    Action(
-        "retry",
-        "R",
-        "R",
-        "retry",
-        Group.change,
-        "put a failed or cancelled task back, with all attempts",
-        foot=8,
-        tables=_TASKS,
-        effect=Effect.write,
-        fits=_can_retry,
-        build=lambda rows: TaskRetry(ids=_ids(rows)),
-    ),
-    Action(
-        "reload",
-        "L",
-        "L",
-        "load again",
-        Group.change,
-        "read the definitions file again",
-        foot=8,
-        tables=frozenset({"workers"}),
-        effect=Effect.write,
-        build=lambda rows: WorkerReload(),  # noqa: ARG005
-    ),
-    Action(
-        "cancel",
-        "X",
-        "X",
-        "cancel",
-        Group.change,
-        "cancel this task; asks first",
-        foot=9,
-        tables=_TASKS,
-        effect=Effect.destructive,
-        fits=_can_cancel,
-        build=lambda rows: TaskCancel(ids=_ids(rows), reason="cancelled in the console"),
-        asks=True,
-    ),
+    Action("mark_all", "asterisk", "*", "mark all", Group.look, "mark all that match, and none again", tables=_TASKS),
+    _change("submit", "N", "submit", "put a task into this queue", {"queues", "tasks", "needs", "templates"}, 7),
+    _change("new", "N", "new", "make a definition by form", {"pools", "sources"}, 7),
+    _change("new_here", "ctrl+n", "new", "make a queue or a template by form", {"queues", "templates"}),
+    _change("edit", "E", "edit", "change this definition by form", _DEFINED, 8),
+    _change("pause", "P", "pause", "pause this queue, or let it go on", _QUEUES, 8),
+    _change("drain", "D", "drain", "let this queue work off what it has and take nothing new", _QUEUES),
+    _change("scale", "S", "scale", "how many instances its pool keeps and may have", {"pools", "queues"}, 9),
+    _change("retry", "R", "retry", "put failed or cancelled tasks back", _TASKS, 8, fits=_can_retry),
+    _change("move", "M", "move", "move waiting tasks to another queue, or to the front", _TASKS, fits=_can_move),
+    _change("reload", "L", "load again", "read the definitions file again", {"workers"}, 8, build=_reload),
+    _change("cancel", "X", "cancel", "cancel tasks; asks first", _TASKS, 9, Effect.destructive, fits=_can_cancel),
+    _change("delete", "X", "delete", "delete this definition; asks first", _DEFINED, 0, Effect.destructive),
+    _change("undo", "Z", "take back", "take back this operation, or the last thing done here", TABLES),
     Action("cursor_up", "up,k", "↑ ↓ k j", "up", Group.move, "up, down"),
     Action("cursor_down", "down,j", "↓ j", "down", Group.move, ""),
     Action("left", "left", "← →", "column left", Group.move, "choose the column for f and s"),
@@ -204,6 +176,13 @@ BY_ID = {action.id: action for action in ACTIONS}
 def available(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:
     """The actions that work where a row of this table ("" for none) is under the cursor, on a page that lacks some."""
     return [action for action in ACTIONS if action.on(table) and action.id not in lacks]
+
+
+def meant(action: Action, table: str, lacks: frozenset[str] = frozenset()) -> bool:
+    """Whether a key means this action here, and not another one that has the same key."""
+    if action.on(table) and action.id not in lacks:
+        return True
+    return not any(other.keys == action.keys and other is not action for other in available(table, lacks))
 
 
 def footer(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:

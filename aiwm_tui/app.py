@@ -19,7 +19,7 @@ from textual.screen import Screen
 from textual.timer import Timer
 
 from aiwm_tui import theme as themes
-from aiwm_tui.actions import ACTIONS, BY_ID, footer
+from aiwm_tui.actions import ACTIONS, BY_ID, footer, meant
 from aiwm_tui.live.history import History, Place
 from aiwm_tui.live.link import Connection, Link, Phase
 from aiwm_tui.live.text import Line, clean
@@ -89,6 +89,8 @@ class ConsoleApp(App[None]):
         self._linking: asyncio.Task[None] | None = None
         self._typed_ahead: list[events.InputEvent] | None = []
         self.leaving = False
+        self.operation = ""
+        self._undo: tuple[int | None, Line] | None = None
 
     def get_default_screen(self) -> Screen[None]:
         place = self.history.here or Place(HOME)
@@ -151,8 +153,27 @@ class ConsoleApp(App[None]):
         return self.as_of
 
     def say(self, line: Line) -> None:
-        """Put something on the last-action line."""
+        """Put something on the last-action line. What stood there, a countdown too, is over."""
+        if self._undo is not None and self._undo[1] == line:
+            self._say_undo(*self._undo)
+            return
+        self._undo = None
         self.shell.say(line)
+
+    def remember_operation(self, operation: str, due_ms: int | None, line: Line) -> None:
+        """What is about to be said with `line` is an operation that `Z` takes back; until it is due the line counts down."""
+        self.operation = operation
+        self._undo = (due_ms, line)
+
+    def _say_undo(self, due_ms: int | None, line: Line) -> None:
+        left = None if due_ms is None else due_ms - self.as_of
+        if left is None:
+            self.shell.say((*line, ("   Z", "key"), (" takes it back", "dim")))
+        elif left > 0:
+            self.shell.say((*line, ("   Z", "key"), (f" takes it back, {(left + 999) // 1000} s", "dim")))
+            self._keep_ticking()
+        else:
+            self.say((*line, ("   done", "dim")))
 
     def fail(self, error: AiwmError) -> None:
         fix = f"  {error.info.fix}" if error.info.fix else ""
@@ -184,7 +205,8 @@ class ConsoleApp(App[None]):
 
     def _busy(self) -> bool:
         row = self.machine
-        return self.link.phase is Phase.lost or bool(row and (row.running or row.waiting))
+        working = bool(row and (row.running or row.waiting))
+        return self.link.phase is Phase.lost or working or bool(self._undo and self._undo[0])
 
     def _keep_ticking(self) -> None:
         if self._ticker is None and self._busy():
@@ -199,6 +221,8 @@ class ConsoleApp(App[None]):
         self.as_of = self.clock()
         if self.page.is_mounted:
             self.page.tick()
+        if self._undo is not None and self._undo[0] is not None:
+            self._say_undo(*self._undo)
         self.status_changed()
 
     def on_app_focus(self) -> None:
@@ -260,11 +284,13 @@ class ConsoleApp(App[None]):
         self.as_of = self.clock()
         await perform(self, BY_ID[action])
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the table work on the screen with the five parts; dialogs and the prompt have their own."""
         if action != "do":
             return True
-        return len(self.screen_stack) == 1 and not self.shell.prompted and not self.leaving
+        if len(self.screen_stack) > 1 or self.shell.prompted or self.leaving:
+            return False
+        return meant(BY_ID[str(parameters[0])], self.page.table, self.page.lacks)
 
     async def action_quit(self) -> None:
         await self.action_do("quit")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing
+from aiwm_tui import changing, making, sets
 from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, SCREENS, Action
 from aiwm_tui.completion import complete_filter, complete_jump
@@ -61,7 +61,9 @@ async def _open(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 
 
 async def _up(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    """Back; at the start of the history out of the item, then out of the filter, then to the overview."""
+    """Out of the marks, then back; at the start of the history out of the item, then out of the filter, then to the overview."""
+    if page.clear_marks():
+        return
     if await app.travel(History.back):
         return
     location = page.location
@@ -138,6 +140,14 @@ async def _copy(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
     text = page.row.id if page.row is not None else str(page.location)
     app.copy_to_clipboard(text)
     app.say((("y copied ", "key"), (clean(text), "text")))
+
+
+async def _mark(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    page.mark()
+
+
+async def _mark_all(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    page.mark_all()
 
 
 def _table_location(page: Page) -> Location:
@@ -232,12 +242,21 @@ _DEEDS: dict[str, Deed] = {
     "faults": _faults,
     "hold": _hold,
     "copy": _copy,
-    "submit": changing.submit,
-    "pause": changing.request,
-    "scale": changing.scale,
-    "retry": changing.request,
+    "mark": _mark,
+    "mark_all": _mark_all,
+    "submit": making.submit,
+    "new": making.new,
+    "new_here": making.new,
+    "edit": making.edit,
+    "pause": making.pause,
+    "drain": making.drain,
+    "scale": making.scale,
+    "retry": sets.change_tasks,
+    "move": sets.change_tasks,
     "reload": changing.request,
-    "cancel": changing.request,
+    "cancel": sets.change_tasks,
+    "delete": making.delete,
+    "undo": changing.undo,
     "cursor_up": _scroll(lambda part: part.move(-1)),
     "cursor_down": _scroll(lambda part: part.move(1)),
     "left": _sideways(-1),

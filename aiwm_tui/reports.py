@@ -2,48 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+import msgspec
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean
 from engine.contract.requests.base import Request
-from engine.contract.requests.fleet import PoolScale, QueuePause, QueueResume, WorkerReload
-from engine.contract.requests.tasks import TaskCancel, TaskRetry, TaskSubmit
+from engine.contract.requests.definitions import (
+    PoolDelete,
+    PoolUpdate,
+    QueueDelete,
+    QueueDrain,
+    QueueUpdate,
+    SourceCreate,
+    SourceDelete,
+    SourceUpdate,
+    TemplateCreate,
+    TemplateDelete,
+    TemplateUpdate,
+)
+from engine.contract.requests.fleet import PoolCreate, PoolScale, QueueCreate, QueuePause, QueueResume, WorkerReload
+from engine.contract.requests.operations import OperationUndo
+from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskRetry, TaskSubmit
 
 
 def report(request: Request[Any], answer: Any) -> Line:
     """What was done by a request, from its answer."""
-    match request:
-        case QueuePause():
-            return (
-                (
-                    f"paused {request.name}: {form.plural(answer.row.waiting, 'task')} wait, {answer.row.running} still run",
-                    "text",
-                ),
-            )
-        case QueueResume():
-            return ((f"{request.name} goes on: {form.plural(answer.row.waiting, 'task')} wait", "text"),)
-        case PoolScale():
-            definition = answer.definition
-            return (
-                (f"{request.name} keeps {definition.min_idle} idle and has at most {definition.max_total}", "text"),
-            )
-        case TaskSubmit():
-            return ((f"submitted {answer.id} to {clean(request.queue)}", "text"),)
-        case TaskCancel():
-            parts = [("cancelled", answer.cancelled), ("told to stop", answer.stopping), ("had ended", answer.ended)]
-            return ((_listed(parts), "text"),)
-        case TaskRetry():
-            refused = "".join(f"; {key}: {why}" for key, why in list(answer.refused.items())[:3])
-            return ((_listed([("back in the queue", answer.retried)]) + clean(refused, 200), "text"),)
-        case WorkerReload():
-            if answer.errors:
-                first = answer.errors[0]
-                return (("nothing changed: ", "broken"), (clean(first.message, 300), "text"))
-            parts = [("added", answer.added), ("changed", answer.changed), ("removed", answer.removed)]
-            return ((_listed(parts) + f" ({answer.unchanged} as before)", "text"),)
-    return ((f"{request.method} done", "text"),)
+    if isinstance(request, WorkerReload) and answer.errors:
+        return (("nothing changed: ", "broken"), (clean(answer.errors[0].message, 300), "text"))
+    say = _SAY.get(type(request))
+    return ((say(request, answer) if say is not None else f"{request.method} done", "text"),)
+
+
+def _paused(request: Any, answer: Any) -> str:
+    return f"paused {request.name}: {form.plural(answer.row.waiting, 'task')} wait, {answer.row.running} still run"
+
+
+def _cancelled(request: TaskCancel, answer: Any) -> str:
+    if answer.due_ms is not None:
+        return f"cancels {_names(request.ids)}"
+    parts = [("cancelled", answer.cancelled), ("told to stop", answer.stopping), ("had ended", answer.ended)]
+    return _listed(parts)
+
+
+def _retried(_: Any, answer: Any) -> str:
+    held = f"; {answer.held} follow when it has completed" if answer.held else ""
+    return _listed([("back in the queue", answer.retried)]) + held + _refused(answer.refused)
+
+
+def _undone(_: Any, answer: Any) -> str:
+    back = answer.taken_back
+    return (_listed([("taken back", back)]) if back else f"{answer.id} is {answer.state}") + _refused(answer.refused)
+
+
+def _made(request: Any, _: Any) -> str:
+    return f"made {request.method.partition('.')[0]} {request.definition.name}"
+
+
+def _changed(request: Any, _: Any) -> str:
+    return f"changed {', '.join(_said(request.changes))} of {request.name}"
+
+
+def _deleted(_: Any, answer: Any) -> str:
+    cancelled = f", {form.plural(answer.cancelled, 'task')} cancelled" if answer.cancelled else ""
+    return f"deleted {answer.kind} {answer.name}{cancelled}"
+
+
+def _reloaded(_: Any, answer: Any) -> str:
+    parts = [("added", answer.added), ("changed", answer.changed), ("removed", answer.removed)]
+    return _listed(parts) + f" ({answer.unchanged} as before)"
+
+
+_SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
+    QueuePause: _paused,
+    QueueResume: lambda request, answer: f"{request.name} goes on: {form.plural(answer.row.waiting, 'task')} wait",
+    QueueDrain: lambda request, answer: f"{request.name} drains: {form.plural(answer.row.waiting, 'task')} to go",
+    PoolScale: lambda request, answer: (
+        f"{request.name} keeps {answer.definition.min_idle} idle and has at most {answer.definition.max_total}"
+    ),
+    TaskSubmit: lambda request, answer: (
+        f"submitted {answer.id}" + (f" to {clean(request.queue)}" if request.queue else "")
+    ),
+    TaskCancel: _cancelled,
+    TaskRetry: _retried,
+    TaskMove: lambda _, answer: _listed([("moved", answer.changed)]) + _refused(answer.refused),
+    OperationUndo: _undone,
+    WorkerReload: _reloaded,
+    **dict.fromkeys((QueueCreate, PoolCreate, TemplateCreate, SourceCreate), _made),
+    **dict.fromkeys((QueueUpdate, PoolUpdate, TemplateUpdate, SourceUpdate), _changed),
+    **dict.fromkeys((QueueDelete, PoolDelete, TemplateDelete, SourceDelete), _deleted),
+}
+
+
+def _refused(why: Mapping[str, str]) -> str:
+    return clean("".join(f"; {key}: {text}" for key, text in list(why.items())[:3]), 200)
+
+
+def _said(changes: Any) -> list[str]:
+    """The fields that a partial change names."""
+    return [name for name in changes.__struct_fields__ if getattr(changes, name) is not msgspec.UNSET]
 
 
 def _listed(parts: Sequence[tuple[str, Sequence[str]]]) -> str:

@@ -102,6 +102,22 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "held": "held",
         "paused": "paused",
     },
+    "operations": {
+        "waiting": "later",
+        "running": "works",
+        "canary": "coming",
+        "done": "done",
+        "held": "held",
+        "failed": "broken",
+        "undone": "cancelled",
+    },
+    "batches": {
+        "pending": "held",
+        "processing": "works",
+        "completed": "done",
+        "failed": "wrong",
+        "cancelled": "cancelled",
+    },
     "events": {
         "debug": "faint",
         "info": "dim",

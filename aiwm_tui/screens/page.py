@@ -41,7 +41,9 @@ class Scrolls(Protocol):
     def to_edge(self, direction: int) -> None: ...
 
 
-NOT_ON_ITEMS = frozenset({"details", "this_value", "sort", "filter", "faults", "left", "right", "pane"})
+NOT_ON_ITEMS = frozenset(
+    {"details", "this_value", "sort", "filter", "faults", "left", "right", "pane", "mark", "mark_all"}
+)
 """Actions on a table that mean nothing on the page of one row."""
 
 
@@ -70,6 +72,24 @@ class Page(Widget):
     def row(self) -> Record | None:
         """The row under the cursor."""
         return None
+
+    def mark(self) -> None:
+        """Mark the row under the cursor, or unmark it."""
+
+    def mark_all(self) -> None:
+        """Mark all rows that match, or none."""
+
+    def clear_marks(self) -> bool:
+        """Unmark all; whether there was anything marked."""
+        return False
+
+    def marked(self) -> dict[str, Any]:
+        """What names the marked rows in a request: `ids`, or `where` for all that match; {} when nothing is marked."""
+        return {}
+
+    def known_rows(self) -> dict[str, Any]:
+        """The rows that are known here, by id."""
+        return {}
 
     def opens(self) -> str | None:
         """The location that ↵ opens."""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from aiwm_tui.actions import SCREENS
+from aiwm_tui.actions import SCREENS, TABLES
 from aiwm_tui.live.history import Place
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import TableScreen
 from engine.contract.query import Location, parse
 
-NAMES = tuple(name for _, name, _ in SCREENS)
+NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"}))
+"""Every screen, those with a key first."""
 PLACES = frozenset({"overview"})
 """Screens that are no tables."""
 

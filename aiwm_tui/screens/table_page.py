@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from textual.app import ComposeResult
 
 from aiwm_tui.live import format as form
@@ -42,6 +44,7 @@ class TablePage(Page):
         self._size_of_strip = StripSize.normal
         self._frozen: TableState | None = None
         self._heights = (0, 0)
+        self._all_marked = False
 
     def compose(self) -> ComposeResult:
         yield self.live_table
@@ -54,6 +57,7 @@ class TablePage(Page):
         self.screen.set_focus(self.live_table)
 
     def _enter(self, place: Place) -> None:
+        self._all_marked = False
         self.live_table.reset()
         self.live_table.set_sort(self.location.sort_keys())
         self.live_table.restore(place.cursor, place.index, place.top)
@@ -152,6 +156,41 @@ class TablePage(Page):
         row = self.live_table.row
         return (self.spec.explain, row) if row is not None else None
 
+    # Marks
+
+    def mark(self) -> None:
+        row = self.row
+        if row is None:
+            return
+        marks = self.live_table.marks
+        if self._all_marked:
+            self._all_marked, marks = False, frozenset()
+        self.live_table.set_marks(marks ^ {row.id})
+        self.live_table.move(1)
+        self.console.status_changed()
+
+    def mark_all(self) -> None:
+        self._all_marked = not self._all_marked
+        self.live_table.set_marks(frozenset(), everything=self._all_marked)
+        self.console.status_changed()
+
+    def clear_marks(self) -> bool:
+        had = self._all_marked or bool(self.live_table.marks)
+        self._all_marked = False
+        self.live_table.set_marks(frozenset())
+        self.console.status_changed()
+        return had
+
+    def marked(self) -> dict[str, Any]:
+        if self._all_marked:
+            # Everything, said in the language of filters: no filter would name nothing.
+            return {"where": self.location.filter_text() or "id:*"}
+        return {"ids": tuple(sorted(self.live_table.marks))} if self.live_table.marks else {}
+
+    def known_rows(self) -> dict[str, Any]:
+        state = self.view.state if self.view is not None else None
+        return dict(state.rows) if state is not None else {}
+
     # What the app asks
 
     lacks = frozenset({"pane"})
@@ -191,6 +230,9 @@ class TablePage(Page):
             spans.append((f"{matched} {'row' if state.matched == 1 else 'rows'}", "dim"))
         if state.matched:
             spans.append((f" · at {form.count(self.live_table.index + 1)}", "dim"))
+        marks = state.matched if self._all_marked else len(self.live_table.marks)
+        if marks:
+            spans.append((f" · {marks:,} marked", "mark"))
         if state.faults:
             spans.append((f" · {form.plural(state.faults, 'fault')}", "broken"))
         return tuple(spans)

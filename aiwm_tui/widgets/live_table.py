@@ -69,6 +69,8 @@ class LiveTable(Widget, can_focus=True):
         self.index = 0
         self.first = 0
         self.column = 0
+        self.marks: frozenset[str] = frozenset()
+        self._everything = False
         self._cursor_id: str | None = None
         self._follows_top = True
         self._restoring: str | None = None
@@ -103,6 +105,11 @@ class LiveTable(Widget, can_focus=True):
             self._arrange()
             self.refresh()
 
+    def set_marks(self, marks: frozenset[str], *, everything: bool = False) -> None:
+        """Rows that are marked, by id; `everything`: all of them, also those that are not known here."""
+        self.marks, self._everything = marks, everything
+        self._redraw()
+
     def restore(self, identifier: str | None, index: int, first: int) -> None:
         """Stand where one stood: applied when the rows arrive."""
         self.index, self.first = index, first
@@ -112,6 +119,7 @@ class LiveTable(Widget, can_focus=True):
     def reset(self) -> None:
         """Forget the rows: another location is about to be shown."""
         self.state, self._cursor_id, self._restoring, self._follows_top = None, None, None, True
+        self.marks, self._everything = frozenset(), False
         self.index = self.first = 0
         self._content.clear()
         self._drawn = []
@@ -270,7 +278,8 @@ class LiveTable(Widget, can_focus=True):
         row = self.state.at(index)
         if row is None:
             return Drawn((), cursor, self._stale, (("  …", "faint"),))
-        return Drawn(tuple(column.cell(row, self._now) for column in self._columns), cursor, self._stale)
+        marked = self._everything or row.id in self.marks
+        return Drawn(tuple(column.cell(row, self._now) for column in self._columns), cursor, self._stale, marked=marked)
 
     def _grow(self, drawn: list[Drawn]) -> bool:
         """Widen columns to what is visible now. They never shrink while a location is shown: a table that breathes cannot be read."""

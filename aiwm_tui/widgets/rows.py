@@ -20,6 +20,7 @@ class Drawn(NamedTuple):
     cursor: str
     stale: bool
     note: Line = ()
+    marked: bool = False
 
 
 def heading_line(slots: Sequence[Slot], marks: Mapping[str, str], chosen: int | None) -> Line:
@@ -37,7 +38,7 @@ def row_line(slots: Sequence[Slot], drawn: Drawn) -> Line:
     """One row in its columns."""
     if not drawn.cells:
         return ((("› " if drawn.cursor else "  "), "mark"), *drawn.note) if drawn.note else ()
-    line: list[Span] = [("› " if drawn.cursor == "cursor" else "  ", "mark")]
+    line: list[Span] = [(("›" if drawn.cursor == "cursor" else " ") + ("▪" if drawn.marked else " "), "mark")]
     at = 0
     for slot in slots:
         text, style = drawn.cells[slot.place]

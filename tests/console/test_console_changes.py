@@ -8,7 +8,8 @@ import pytest
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import fleet, session, tasks
-from tests.support.console_engine import ConsoleEngine
+from engine.contract.requests.operations import OperationUndo
+from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.console_machine import task
 from tests.support.screens import hides, press, shows, text_of, wait_until
 
@@ -21,12 +22,26 @@ async def test_cancel_asks_for_the_row_that_was_under_the_cursor(engine: Console
         await shows(app, "CANCEL 1 TASK", "This one and no other:", "aiwm task cancel t-10004")
         # The table moves on below the dialog; the set does not.
         engine.put("tasks", task(0, id="t-00001"))
+        await press(app, *"twice", "enter")
+        await shows(app, "X cancels t-10004", "Z takes it back, 5 s")
+        assert engine.requests[-1] == tasks.TaskCancel(ids=("t-10004",), reason="twice", delay_ms=5_000)
+        await press(app, "Z")
+        await shows(app, "Z op-1 is undone")
+        assert OperationUndo(id="op-1") in engine.requests
+
+
+async def test_the_time_to_take_a_change_back_runs_out(engine: ConsoleEngine, console: Any) -> None:
+    app = console(location=":tasks id:t-10004")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "◌ pending  t-10004")
+        await press(app, "X")
+        await shows(app, "CANCEL 1 TASK")
         await press(app, "enter")
-        await shows(app, "X cancelled t-10004")
-        assert engine.requests[-1] == tasks.TaskCancel(ids=("t-10004",), reason="cancelled in the console") or any(
-            request == tasks.TaskCancel(ids=("t-10004",), reason="cancelled in the console")
-            for request in engine.requests
-        )
+        await shows(app, "Z takes it back, 5 s")
+        app.clock = lambda: NOW + 3_200
+        await shows(app, "Z takes it back, 2 s")
+        app.clock = lambda: NOW + 5_000
+        await shows(app, "X cancels t-10004   done")
 
 
 async def test_cancel_can_be_left(engine: ConsoleEngine, console: Any) -> None:
@@ -63,12 +78,15 @@ async def test_pause_and_resume_are_one_key(engine: ConsoleEngine, console: Any)
     async with app.run_test(size=(120, 36)):
         await shows(app, "summaries")
         await press(app, "P")
+        await shows(app, "PAUSE QUEUE demo")
+        await press(app, *"new driver", "enter")
         await shows(app, "P paused demo: 12 tasks wait, 2 still run", "‖ paused  demo")
+        assert fleet.QueuePause(name="demo", reason="new driver") in engine.requests
         await press(app, "P")
         await shows(app, "P demo goes on")
 
 
-@pytest.mark.parametrize(("key", "request_type"), [("P", fleet.QueuePause), ("S", fleet.PoolShow)])
+@pytest.mark.parametrize(("key", "request_type"), [("E", fleet.QueueShow), ("S", fleet.PoolShow)])
 async def test_an_engine_that_does_not_answer_stops_no_key(
     engine: ConsoleEngine, console: Any, key: str, request_type: type
 ) -> None:
@@ -102,14 +120,14 @@ async def test_scaling_checks_numbers_and_shows_the_engines_error_at_its_field(
     async with app.run_test(size=(120, 36)):
         await shows(app, "at max")
         await press(app, "S")
-        await shows(app, "SCALE POOL demo", "at most")
-        await press(app, "end", "x", "enter")
+        await shows(app, "SCALE POOL demo", "max total")
+        await press(app, "end", "x")
         await shows(app, '"4x" is not a whole number')
         engine.refuse[fleet.PoolScale] = AiwmError(Code.bad_request, "min_idle is above max_total", field="min_idle")
         await press(app, "backspace", "enter")
         await shows(app, "min_idle is above max_total")
         engine.refuse.clear()
-        await press(app, "backspace", "8", "enter")
+        await press(app, "up", "end", "backspace", "8", "enter")
         await shows(app, "S demo keeps 1 idle and has at most 8")
         assert fleet.PoolScale(name="demo", min_idle=1, max_total=8) in engine.requests
 
@@ -120,7 +138,7 @@ async def test_submitting_shows_errors_at_their_fields(engine: ConsoleEngine, co
         await shows(app, "summaries")
         await press(app, "N")
         await shows(app, "SUBMIT A TASK", "demo")
-        await press(app, *'{"prompt": ', "ctrl+s")
+        await press(app, *'{"prompt": ')
         await shows(app, "the payload is not JSON")
         await press(app, *'"12 + 30"}', "ctrl+s")
         await shows(app, "N submitted t-10099 to demo")

@@ -48,7 +48,7 @@ async def test_what_is_asked_while_there_is_no_engine_is_refused_plainly(engine:
         engine.down = True
         engine.drop()
         await shows(app, "stale")
-        await press(app, "P")
+        await press(app, "E")
         await shows(app, "the engine is not connected")
 
 

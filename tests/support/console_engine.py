@@ -65,6 +65,7 @@ class ConsoleEngine:
         self.requests: list[Any] = []
         self.moves: list[session.ViewMove] = []
         self.details: dict[str, dict[str, Any]] = {}
+        self.definitions: dict[tuple[str, str], Any] = {}
         self.streams: dict[str, Stream] = {}
         self.whys: dict[str, Why] = {}
         self.answers: dict[type, Answer] = {}

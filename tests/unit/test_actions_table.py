@@ -6,8 +6,10 @@ from collections import defaultdict
 
 import pytest
 
+from aiwm_tui import making, sets
 from aiwm_tui.actions import ACTIONS, TABLES, Group, available, footer
 from aiwm_tui.completion import complete_filter, complete_jump
+from aiwm_tui.deeds import _DEEDS
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import line_width, plain
 from aiwm_tui.reports import report
@@ -33,7 +35,6 @@ def test_lower_case_looks_and_upper_case_changes() -> None:
                 assert letter.isupper() == action.changes, action.id
         assert action.changes == (action.group is Group.change), action.id
         assert action.help or action.group is Group.move
-        assert action.effect is Effect.destructive or not action.asks or action.changes
 
 
 @pytest.mark.parametrize("table", ["", *sorted(TABLES)])
@@ -47,7 +48,8 @@ def test_no_key_means_two_things_in_one_place(table: str) -> None:
 
 def test_ids_are_unique_and_destruction_asks() -> None:
     assert len({action.id for action in ACTIONS}) == len(ACTIONS)
-    assert all(action.asks for action in ACTIONS if action.effect is Effect.destructive)
+    assert {action.id for action in ACTIONS if action.effect is Effect.destructive} == {"cancel", "delete"}
+    assert (_DEEDS["cancel"], _DEEDS["delete"]) == (sets.change_tasks, making.delete), "the two that open a dialog"
 
 
 @pytest.mark.parametrize("table", ["", *sorted(TABLES)])

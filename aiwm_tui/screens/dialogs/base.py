@@ -1,4 +1,4 @@
-"""What the dialogs share: a panel over the page, fields with their errors below them, esc that changes nothing."""
+"""What the dialogs share: a panel over the page, and esc that changes nothing."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
-from textual.widgets import Input
 
-from aiwm_tui.live.text import Line, clean
-from aiwm_tui.widgets.entry import Entry
-from aiwm_tui.widgets.lines import TextBlock, TextLine
-from engine.contract.errors import AiwmError
+from aiwm_tui.live.text import Line
+from aiwm_tui.widgets.lines import TextBlock
 
 Answer = TypeVar("Answer")
 
@@ -46,36 +43,3 @@ def block(lines: Sequence[Line], name: str | None = None) -> TextBlock:
     widget.styles.height = len(lines)
     widget.lines = tuple(lines)
     return widget
-
-
-class Field(Vertical):
-    """A label, a field, and its error."""
-
-    DEFAULT_CSS = "Field { height: auto; }"
-
-    def __init__(self, name: str, label: str, value: str = "", placeholder: str = "") -> None:
-        super().__init__(id=f"field-{name}")
-        self.key = name
-        self._label = label
-        self._value = value
-        self._placeholder = placeholder
-
-    def compose(self) -> ComposeResult:
-        yield block([((self._label, "dim"),)])
-        yield Entry(self._value, placeholder=self._placeholder, select_on_focus=False)
-        yield TextLine(id="error")
-
-    @property
-    def line(self) -> Input:
-        return self.query_one(Input)
-
-    @property
-    def value(self) -> str:
-        return self.line.value
-
-    def fault(self, error: AiwmError | None) -> None:
-        line: Line = ()
-        if error is not None:
-            fix = f"  {error.info.fix}" if error.info.fix else ""
-            line = (("✗ ", "broken"), (clean(error.info.message, 300), "text"), (clean(fix, 200), "key"))
-        self.query_one("#error", TextLine).show(line)

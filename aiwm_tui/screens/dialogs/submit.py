@@ -1,103 +1,73 @@
-"""Put a task into a queue: a prompt, or a payload as JSON; errors stand at their field."""
+"""Put a task into a queue: a form whose payload begins with what its template says."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
-from textual.app import ComposeResult
-from textual.binding import Binding
-from textual.widgets import Input, TextArea
+from textual.widgets import Input
 
+from aiwm_tui.forms.fields import FormField
 from aiwm_tui.live.link import Link
-from aiwm_tui.live.text import Line
-from aiwm_tui.reports import report
-from aiwm_tui.screens.dialogs.base import Dialog, Field, block
-from aiwm_tui.screens.wording import hints
-from aiwm_tui.widgets.lines import TextLine
-from engine.contract.errors import AiwmError, Code
-from engine.contract.requests.tasks import TaskSubmit
+from aiwm_tui.screens.dialogs.form import FormDialog, Send
+from engine.contract.definitions import TaskTemplate
+from engine.contract.errors import AiwmError
+from engine.contract.requests.definitions import TemplateShow
 
 
-class SubmitDialog(Dialog[Line]):
-    DEFAULT_CSS = """
-    SubmitDialog TextArea, SubmitDialog TextArea:focus {
-        height: 7; border: none; padding: 0 1; background: $panel; color: $foreground;
-    }
-    """
-    BINDINGS = [Binding("ctrl+s", "submit", "submit", id="submit.go")]
-
-    def __init__(self, link: Link, queue: str) -> None:
-        super().__init__()
+class SubmitDialog(FormDialog):
+    def __init__(
+        self,
+        link: Link,
+        key: str,
+        fields: Sequence[FormField],
+        texts: Mapping[str, str],
+        send: Send,
+        now_ms: Callable[[], int],
+    ) -> None:
+        first = "payload" if texts.get("queue") or texts.get("template") else "queue"
+        super().__init__(f"{key}  SUBMIT A TASK", fields, texts, send, verb="submit", first=first, now_ms=now_ms)
         self._link = link
-        self._queue = queue
-
-    def panel(self) -> ComposeResult:
-        yield block([(("N  SUBMIT A TASK", "title"),), ()])
-        yield Field("queue", "queue", self._queue, "its name")
-        yield block([(("prompt, or a payload as JSON: {…}", "dim"),)])
-        yield TextArea("", id="payload", tab_behavior="focus")
-        yield TextLine(id="payload-error")
-        yield Field("priority", "priority (empty: as the queue says)")
-        yield block([hints(("ctrl+s", "submit"), ("Tab", "next field"), ("esc", "leave: nothing changes"))])
+        self._filled = ""
 
     def on_mount(self) -> None:
-        if self._queue:
-            self.query_one(TextArea).focus()
+        super().on_mount()
+        self._look_up(self.row("template").text)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
-        self.focus_next()
+    def on_input_changed(self, event: Input.Changed) -> None:
+        super().on_input_changed(event)
+        if event.input is self.row("template").editor:
+            self._look_up(event.value)
 
-    def action_submit(self) -> None:
-        # A worker: the dialog can be left while the engine does not answer.
-        self.run_worker(self._submit(), group="ask", exclusive=True)
+    def _look_up(self, name: str) -> None:
+        if name.strip():
+            self.run_worker(self._fill(name.strip()), group="template", exclusive=True)
 
-    async def _submit(self) -> None:
-        self._fault("", None)
+    async def _fill(self, name: str) -> None:
+        """Put the template's defaults into the payload, unless somebody has typed there."""
         try:
-            request = TaskSubmit(
-                queue=self._field("queue").value.strip(),
-                payload=payload_of(self.query_one(TextArea).text),
-                priority=_priority(self._field("priority").value.strip()),
-            )
-            answer = await self._link.call(request)
-        except AiwmError as error:
-            self._fault(error.info.field or "", error)
+            template = (await self._link.call(TemplateShow(name=name))).definition
+        except AiwmError:
+            # The name is not finished, or wrong: the engine says so when the task is submitted.
             return
-        self.dismiss((("N ", "key"), *report(request, answer)))
-
-    def _field(self, name: str) -> Field:
-        return self.query_one(f"#field-{name}", Field)
-
-    def _fault(self, name: str, error: AiwmError | None) -> None:
-        """Show an error at the field that it names; at the payload when it names another."""
-        for field in self.query(Field):
-            field.fault(error if field.key == name else None)
-        at_payload = error is not None and not any(field.key == name for field in self.query(Field))
-        line: Line = ()
-        if error is not None and at_payload:
-            line = (("✗ ", "broken"), (str(error)[:300], "text"))
-        self.query_one("#payload-error", TextLine).show(line)
+        payload = self.row("payload")
+        if payload.text.strip() in ("", self._filled):
+            self._filled = starting_payload(template)
+            payload.put(self._filled)
+        if template.queue and not self.row("queue").text.strip():
+            self.row("queue").put(template.queue)
 
 
-def payload_of(text: str) -> dict[str, Any]:
-    """What was typed as a payload: an object as JSON, anything else is the prompt."""
-    stripped = text.strip()
-    if not stripped:
-        raise AiwmError(Code.payload_invalid, "there is neither a prompt nor a payload", field="payload")
-    if not stripped.startswith("{"):
-        return {"prompt": text.strip("\n")}
-    try:
-        return msgspec.json.decode(stripped.encode(), type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise AiwmError(Code.payload_invalid, f"the payload is not JSON: {error}", field="payload") from None
-
-
-def _priority(text: str) -> int | None:
-    if not text:
-        return None
-    try:
-        return int(text)
-    except ValueError:
-        raise AiwmError(Code.bad_request, f'"{text[:20]}" is not a whole number', field="priority") from None
+def starting_payload(template: TaskTemplate) -> str:
+    """The template's defaults as JSON, with every further field that its schema requires left empty."""
+    empty: dict[str, Any] = {"string": "", "integer": 0, "number": 0, "boolean": False, "array": [], "object": {}}
+    payload = dict(template.defaults)
+    properties = template.payload_schema.get("properties")
+    required = template.payload_schema.get("required")
+    for name in required if isinstance(required, list) else ():
+        if isinstance(name, str) and name not in payload:
+            about = properties.get(name) if isinstance(properties, dict) else None
+            kind = about.get("type") if isinstance(about, dict) else None
+            payload[name] = empty.get(kind, "") if isinstance(kind, str) else ""
+    return msgspec.json.format(msgspec.json.encode(payload), indent=2).decode() if payload else ""

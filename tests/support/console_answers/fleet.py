@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.contract.definitions import PoolDefinition, QueueDefinition, WorkerDefinition
-from engine.contract.records import PoolDetail, QueueDetail, WorkerDetail
+import msgspec
+
+from engine.contract.definitions import WorkerDefinition
+from engine.contract.records import WorkerDetail
 from engine.contract.requests import fleet
 from engine.contract.why import Why
+from tests.support.console_answers.definitions import definition_of, show
 from tests.support.console_engine import ConsoleEngine, answers
 from tests.support.rows import why
 
@@ -18,30 +21,17 @@ def _explain(engine: ConsoleEngine, request: Any) -> Why:
 
 
 @answers(fleet.QueuePause, fleet.QueueResume)
-def _pause(engine: ConsoleEngine, request: Any) -> QueueDetail:
+def _pause(engine: ConsoleEngine, request: Any) -> Any:
     engine.change("queues", request.name, state="paused" if isinstance(request, fleet.QueuePause) else "open")
-    return queue_detail(engine, request)
-
-
-@answers(fleet.QueueShow)
-def queue_detail(engine: ConsoleEngine, request: Any) -> QueueDetail:
-    row = engine.row("queues", request.name)
-    return QueueDetail(row=row, definition=QueueDefinition(name=request.name, pools=("demo",)))
-
-
-@answers(fleet.PoolShow)
-def pool_detail(engine: ConsoleEngine, request: Any) -> PoolDetail:
-    row = engine.row("pools", request.name)
-    definition = PoolDefinition(
-        name=request.name, definition=row.definition, min_idle=row.min_idle, max_total=row.max_total
-    )
-    return PoolDetail(row=row, definition=definition)
+    return show(engine, fleet.QueueShow(name=request.name))
 
 
 @answers(fleet.PoolScale)
-def _scale(engine: ConsoleEngine, request: fleet.PoolScale) -> PoolDetail:
-    engine.change("pools", request.name, min_idle=request.min_idle or 0, max_total=request.max_total or 0)
-    return pool_detail(engine, request)
+def _scale(engine: ConsoleEngine, request: fleet.PoolScale) -> Any:
+    limits = {"min_idle": request.min_idle, "max_total": request.max_total}
+    before = definition_of(engine, "pools", request.name)
+    engine.definitions["pools", request.name] = msgspec.structs.replace(before, **limits)
+    return show(engine, fleet.PoolShow(name=request.name))
 
 
 @answers(fleet.WorkerShow)

@@ -1,0 +1,1 @@
+"""Batches: tasks that belong together."""

@@ -1,0 +1,298 @@
+"""The one form: fields made from a struct, checked while they are typed; what the engine refuses is shown at its field."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from textual.app import ComposeResult
+from textual.binding import Binding
+from textual.containers import Horizontal, Vertical, VerticalScroll
+from textual.widget import Widget
+from textual.widgets import Input, TextArea
+
+from aiwm_tui.forms.fields import FormField, Kind
+from aiwm_tui.forms.values import field_named, read
+from aiwm_tui.live.text import Line, clean
+from aiwm_tui.screens.dialogs.base import Dialog, block
+from aiwm_tui.screens.wording import hints
+from aiwm_tui.widgets.choice import Choice
+from aiwm_tui.widgets.entry import Entry
+from aiwm_tui.widgets.lines import TextBlock, TextLine
+from aiwm_tui.widgets.strip import wrapped
+from engine.contract.errors import AiwmError
+
+Send = Callable[[dict[str, Any]], Awaitable[Line]]
+LABEL_CELLS = 24
+_CHROME = 8
+"""Lines of the dialog beside its fields: title, blank lines, help, keys, padding."""
+
+
+class Form(TextArea):
+    """An editor of several lines inside a form: ↵ is a line end there, so the form is sent by ctrl+s."""
+
+
+class FormRow(Vertical):
+    """A field: its label, where it is typed, and below it what is wrong."""
+
+    DEFAULT_CSS = f"""
+    FormRow {{ height: auto; }}
+    FormRow Horizontal {{ height: auto; }}
+    FormRow .label {{ width: {LABEL_CELLS}; }}
+    FormRow Entry {{ width: 1fr; }}
+    FormRow #error {{ display: none; }}
+    FormRow TextArea, FormRow TextArea:focus {{
+        width: 1fr; border: none; padding: 0 1; background: $panel; color: $foreground; scrollbar-size: 1 1;
+    }}
+    """
+
+    def __init__(self, field: FormField, text: str) -> None:
+        super().__init__(id="field-" + field.key.replace(".", "-"))
+        self.field = field
+        self.editor = self._made(text)
+        self.error: AiwmError | None = None
+        self.wrong = ""
+
+    def compose(self) -> ComposeResult:
+        label = TextLine()
+        label.add_class("label")
+        label.show(((clean(self.field.label, LABEL_CELLS - 2), "text" if self.field.required else "dim"),))
+        with Horizontal():
+            yield label
+            yield self.editor
+        yield TextLine(id="error")
+
+    def _made(self, text: str) -> Entry | Choice | Form:
+        if self.field.kind is Kind.choice:
+            return Choice(self.field.choices, text)
+        if self.field.lines > 1:
+            area = Form(text, tab_behavior="focus", show_line_numbers=False)
+            area.styles.height = max(self.field.lines, min(10, text.count("\n") + 1))
+            return area
+        return Entry(text, select_on_focus=False)
+
+    @property
+    def text(self) -> str:
+        editor = self.editor
+        return editor.text if isinstance(editor, TextArea) else editor.value
+
+    def put(self, text: str) -> None:
+        editor = self.editor
+        if isinstance(editor, TextArea):
+            editor.load_text(text)
+            editor.styles.height = max(self.field.lines, min(10, text.count("\n") + 1))
+        else:
+            editor.value = text
+
+    def fault(self, error: AiwmError | None) -> None:
+        """Say what is wrong with the text as it is now."""
+        self.error, self.wrong = error, self.text
+        line: Line = ()
+        if error is not None:
+            fix = f"  {error.info.fix}" if error.info.fix else ""
+            line = (
+                (" " * LABEL_CELLS + " ✗ ", "broken"),
+                (clean(error.info.message, 300), "text"),
+                (clean(fix, 200), "key"),
+            )
+        shown = self.query_one("#error", TextLine)
+        shown.show(line)
+        shown.display = error is not None
+
+
+class FormDialog(Dialog[Line]):
+    """`send` gets what was typed, by key, as plain data, and gives the line that says what was done; it raises what the engine refuses.
+    `head` stands above the fields. ↵ sends, ctrl+s too; Tab and ↓ go on to the next field."""
+
+    DEFAULT_CSS = """
+    FormDialog > Vertical { width: 100; }
+    FormDialog VerticalScroll { height: auto; scrollbar-size: 1 1; }
+    FormDialog #help { height: 2; margin-top: 1; }
+    FormDialog #refused { display: none; }
+    """
+    # Priority: a key is acted on before the next one is looked at, so typing ahead lands in the right field.
+    BINDINGS = [
+        Binding("ctrl+s", "send", "send", id="form.send", priority=True),
+        Binding("enter", "line_send", "send", id="form.enter", priority=True),
+        Binding("tab", "go(1)", "next field", id="form.next", priority=True),
+        Binding("down", "line_go(1)", "next field", id="form.down", priority=True),
+        Binding("shift+tab", "go(-1)", "field before", id="form.before", priority=True),
+        Binding("up", "line_go(-1)", "field before", id="form.up", priority=True),
+    ]
+
+    def __init__(
+        self,
+        title: str,
+        fields: Sequence[FormField],
+        texts: Mapping[str, str],
+        send: Send,
+        *,
+        intro: str = "",
+        head: Sequence[Line] = (),
+        verb: str = "do it",
+        first: str = "",
+        now_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        super().__init__()
+        self._title = title
+        self._head = [*([((text, "dim"),) for text in intro.split("\n")] if intro else []), *head]
+        self._send = send
+        self._verb = verb
+        self._first = first
+        self._now_ms = now_ms
+        self.fields = tuple(fields)
+        self._rows = {field.key: FormRow(field, texts.get(field.key, "")) for field in self.fields}
+
+    def panel(self) -> ComposeResult:
+        yield block([((clean(self._title, 200), "title"),), *self._head, ()])
+        with VerticalScroll(can_focus=False):
+            yield from self._rows.values()
+        yield TextBlock(id="help")
+        yield TextBlock(id="refused")
+        keys = [("↵", self._verb)] if not any(field.lines > 1 for field in self.fields) else [("ctrl+s", self._verb)]
+        yield block([hints(*keys, ("Tab", "next field"), ("esc", "leave: nothing changes"))])
+
+    def on_mount(self) -> None:
+        row = self._rows.get(self._first) or next(iter(self._rows.values()))
+        self.set_focus(row.editor)
+        self._share_height()
+
+    def on_resize(self) -> None:
+        self._share_height()
+
+    def _share_height(self) -> None:
+        """As high as its fields; where the screen is too low for all, they scroll."""
+        chrome = _CHROME + len(self._head)
+        fields = sum(
+            1 + bool(row.error) if row.field.lines == 1 else row.field.lines + bool(row.error)
+            for row in self._rows.values()
+        )
+        room = self.app.size.height - 2 - chrome
+        self.query_one(VerticalScroll).styles.height = "auto" if fields <= room else max(3, room)
+
+    def row(self, key: str) -> FormRow:
+        return self._rows[key]
+
+    # While it is typed
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        event.stop()
+        self._check(event.input)
+
+    def on_text_area_changed(self, event: TextArea.Changed) -> None:
+        event.stop()
+        self._check(event.text_area)
+
+    def on_choice_changed(self, message: Choice.Changed) -> None:
+        message.stop()
+        self._check(message.choice)
+
+    def _check(self, editor: Widget) -> None:
+        """A mistake is said as soon as it is one; that something is still missing is said when the form is sent."""
+        row = next((row for row in self._rows.values() if row.editor is editor), None)
+        if row is None or (row.error is not None and row.text == row.wrong):
+            return
+        error: AiwmError | None = None
+        if row.text.strip():
+            try:
+                read(row.field, row.text, self._now_ms())
+            except AiwmError as wrong:
+                error = wrong
+        self._fault(row, error)
+
+    def _fault(self, row: FormRow, error: AiwmError | None) -> None:
+        row.fault(error)
+        self._share_height()
+
+    def on_descendant_focus(self) -> None:
+        focused = self.focused
+        row = next((row for row in self._rows.values() if row.editor is focused), None)
+        if row is None:
+            return
+        field = row.field
+        default = "" if field.required or field.default in (None, "", [], {}) else f" Default: {_short(field)}."
+        how = {
+            Kind.words: "several, with commas between",
+            Kind.duration: "30s, 5m, 1h30m",
+            Kind.moment: "30s from now, 02:30, or a date and time",
+            Kind.choice: "← → choose",
+            Kind.payload: "a prompt, or a payload as JSON: {…}",
+            Kind.json: "JSON",
+        }.get(field.kind, "")
+        help_line: Line = (
+            (clean(field.help.replace("`", ""), 400), "dim"),
+            (default, "dim"),
+            (f"  {how}" if how else "", "faint"),
+        )
+        cells = max(20, self.query_one("#help").size.width or 80)
+        self.query_one("#help", TextBlock).show(wrapped(help_line, cells, 0)[:2])
+
+    # Keys
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:  # noqa: ARG002
+        """In an editor of several lines ↵ ↑ ↓ are its own."""
+        return not (action.startswith("line_") and isinstance(self.focused, Form))
+
+    def action_line_go(self, step: int) -> None:
+        self.action_go(step)
+
+    def action_line_send(self) -> None:
+        self.action_send()
+
+    def action_go(self, step: int) -> None:
+        keys = list(self._rows)
+        at = next((place for place, row in enumerate(self._rows.values()) if row.editor is self.focused), 0)
+        # At once: focus() would only ask for it, and the next key would still go to the field before.
+        self.set_focus(self._rows[keys[(at + step) % len(keys)]].editor)
+
+    def action_send(self) -> None:
+        """Send what is typed, after what was typed before and is still on its way into its field."""
+        (self.focused or self).call_later(self._gather)
+
+    # Sending
+
+    def _gather(self) -> None:
+        values: dict[str, Any] = {}
+        wrong: FormRow | None = None
+        for key, row in self._rows.items():
+            try:
+                values[key] = read(row.field, row.text, self._now_ms())
+                self._fault(row, None)
+            except AiwmError as error:
+                self._fault(row, error)
+                wrong = wrong or row
+        self._refuse(None)
+        if wrong is not None:
+            self.set_focus(wrong.editor)
+            return
+        # A worker: the dialog can be left while the engine does not answer.
+        self.run_worker(self._ask(values), group="ask", exclusive=True)
+
+    async def _ask(self, values: dict[str, Any]) -> None:
+        try:
+            done = await self._send(values)
+        except AiwmError as error:
+            field = field_named(self.fields, error.info.field)
+            if field is None:
+                self._refuse(error)
+            else:
+                row = self._rows[field.key]
+                self._fault(row, error)
+                self.set_focus(row.editor)
+            return
+        self.dismiss(done)
+
+    def _refuse(self, error: AiwmError | None) -> None:
+        """What the engine refuses and no field is to blame for."""
+        shown = self.query_one("#refused", TextBlock)
+        shown.display = error is not None
+        if error is not None:
+            lines = wrapped((("✗ ", "broken"), (clean(str(error), 600), "text")), max(20, self.size.width - 12))
+            shown.styles.height = len(lines)
+            shown.show(lines)
+
+
+def _short(field: FormField) -> str:
+    from aiwm_tui.forms.values import written
+
+    return written(field, field.default)

@@ -1,0 +1,1 @@
+"""Failures, equal ones folded into one line."""

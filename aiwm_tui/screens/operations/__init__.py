@@ -1,0 +1,1 @@
+"""Operations: changes that were asked for, and taking them back."""

@@ -1,0 +1,1 @@
+"""Data sources: guarded places to read files from."""

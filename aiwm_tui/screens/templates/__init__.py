@@ -1,0 +1,1 @@
+"""Task templates: defaults and schema for tasks of one sort."""
