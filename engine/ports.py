@@ -138,6 +138,20 @@ class Lesson(msgspec.Struct, frozen=True, kw_only=True):
     text: str
 
 
+class ContextFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a conversation begins with: its address as the definition or the operator gave it, and what is in it."""
+
+    name: str
+    text: str
+
+
+class Keys(Protocol):
+    """Where API keys are looked for before a model of a definition that names one is called."""
+
+    async def require(self, name: str) -> None:
+        """Raises `key_not_found` (or why it cannot be looked for) unless the key is there."""
+
+
 class Texts(Protocol):
     """Where running tasks' text goes as it is made: a row that grows, kept per (task number, attempt)."""
 

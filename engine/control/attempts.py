@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from engine.control.execution import Ended, TaskContext, decode_payload, execute
 from engine.control.failures import Failures, fingerprint, whole
 from engine.control.instances import Instance, Instances
 from engine.control.supervision.care import Care
-from engine.ports import Lesson, Models, Texts, ToolBox
+from engine.ports import ContextFile, Keys, Lesson, Models, Texts, ToolBox
 from engine.scheduling.decisions import CancelTask, StartTask
 from engine.scheduling.inputs import StartRefused, TaskEnded
 from engine.scheduling.retry import Verdict
@@ -72,6 +72,8 @@ class Attempts:
         *,
         max_result_bytes: int,
         tools: Callable[[int, Instance], ToolBox | None],
+        keys: Keys | None,
+        files: Callable[[int, Instance], Awaitable[tuple[ContextFile, ...]]],
         ended: Callable[[int, int, Ended], None],
         care: Care,
     ) -> None:
@@ -88,11 +90,18 @@ class Attempts:
         self._tell_ended = ended
         self._care = care
         self._tools = tools
+        self._keys = keys
+        self._files = files
         self._running: dict[int, Running] = {}
         self.idle = asyncio.Event()
         self.idle.set()
         self._unwritten: list[End] = []
         dispatcher.performs(StartTask, self._start)
+
+    @property
+    def unwritten(self) -> int:
+        """Ends that happened and could not be stored: they are written when storage works again."""
+        return len(self._unwritten)
 
     def __len__(self) -> int:
         return len(self._running)
@@ -181,6 +190,8 @@ class Attempts:
             partial(self._instances.hold, instance),
             self._tools(running.seq, instance) if instance.definition.tools_allow else None,
             notes.insight,
+            self._keys,
+            partial(self._files, running.seq, instance) if instance.definition.files else None,
         )
         try:
             ended = await execute(instance, work, context, self._max_result_bytes)

@@ -54,8 +54,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def prompt_tokens(request: GenerateRequest) -> int:
-    """How many tokens a prompt has, roughly: four characters are about one, and every message has a frame."""
-    return sum(len(message.content) // 4 + 4 for message in request.messages)
+    """How many tokens a prompt has, roughly: four characters are about one, and every message has a frame. Tools are told with it."""
+    told = sum(len(tool.description) + 20 * len(tool.parameters.get("properties", ())) for tool in request.tools)
+    return sum(len(message.content) // 4 + 4 for message in request.messages) + told // 4
 
 
 def estimate(request: GenerateRequest) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -16,7 +16,7 @@ from engine.contract.states import TaskState
 from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
 from engine.control.metering import Meter, MeteredGeneration
-from engine.ports import GenerateRequest, Models, Outcome, Reservation, ToolBox
+from engine.ports import ContextFile, GenerateRequest, Keys, Models, Outcome, Reservation, ToolBox
 from engine.workers.template import TaskInput, TaskOutput
 
 _log = logging.getLogger(__name__)
@@ -46,6 +46,10 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     reflection: str | None = None
 
 
+Files = Callable[[], Awaitable[tuple[ContextFile, ...]]]
+"""Reads the file contexts of a piece of work."""
+
+
 class TaskContext:
     """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget."""
 
@@ -59,7 +63,11 @@ class TaskContext:
         waiting: Waiting,
         tools: ToolBox | None = None,
         insight: Callable[[str, str, Any], None] = lambda *_: None,
+        keys: Keys | None = None,
+        files: Files | None = None,
     ) -> None:
+        self._files = files
+        self._keys = keys
         self._models = models
         self.tools = tools
         self._budget = budget
@@ -71,8 +79,14 @@ class TaskContext:
         self._generations: list[MeteredGeneration] = []
         self.meter = Meter()
 
+    async def begin(self, task: TaskInput) -> TaskInput:
+        """The work with its file contexts, as they are now. Raises what is wrong with one of them."""
+        return task if self._files is None else msgspec.structs.replace(task, files=await self._files())
+
     async def generate(self, request: GenerateRequest) -> MeteredGeneration:
         definition = self._definition
+        if definition.key and self._keys is not None:
+            await self._keys.require(definition.key)
         call = Call(
             task=self._task.id,
             attempt=self._task.attempt,
@@ -155,7 +169,7 @@ async def execute(instance: Instance, task: TaskInput, context: TaskContext, max
 
 async def _processed(instance: Instance, task: TaskInput, context: TaskContext, max_result_bytes: int) -> Ended:
     try:
-        output = await _within_deadline(instance, task, context)
+        output = await _within_deadline(instance, await context.begin(task), context)
         result = _encode_result(output, max_result_bytes)
     except AiwmError as error:
         return failure(error.info)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 from collections.abc import Mapping
@@ -70,6 +71,17 @@ class KeyRing:
             raise
         self._seen[name] = (KeyStatus.found, "")
         return found
+
+    async def require(self, name: str) -> None:
+        """Raises `key_not_found` unless the key is there (`ports.Keys`): a call that needs it does not begin."""
+        status, why = await asyncio.to_thread(self.check, name)
+        if status is not KeyStatus.found:
+            raise AiwmError(
+                Code.key_not_found,
+                f'the API key "{name[:64]}" is {status}: {why}',
+                field="key",
+                fix=f"aiwm key check {name[:64]}",
+            )
 
     def check(self, name: str) -> tuple[KeyStatus, str]:
         """Look for a key now: its status, and one sentence about what is wrong. Never its text."""

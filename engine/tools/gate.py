@@ -33,6 +33,10 @@ HIGH_RISK = (
 )
 
 
+# Not destructive, but no less to be asked about each time: a task that is put back runs with its own rights, not with its waker's.
+ASKED_EACH_TIME = ("task_retry",)
+
+
 class Verdict(StrEnum):
     """`approval`: the call is not made but parked until a person approves it."""
 
@@ -117,6 +121,10 @@ def permitted(name: str, lists: Sequence[Lists], registry: Mapping[str, Tool]) -
     tool = registry.get(name)
     if any(fnmatchcase(name, pattern) for pattern in HIGH_RISK) and (tool is None or tool.method):
         return _no(name, Verdict.blocked, "policy", f"{name} is for people only, whatever a list says")
+    if tool is not None and name in ASKED_EACH_TIME:
+        return _no(
+            name, Verdict.approval, "policy", f"{name} lets work run with other rights: a person must approve it"
+        )
     if tool is not None and tool.effect is Effect.destructive:
         return _no(name, Verdict.approval, "policy", f"{name} is destructive: a person must approve it")
     if tool is None:

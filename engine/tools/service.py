@@ -70,6 +70,11 @@ class ToolService:
         names = [*registry, *sorted(named - registry.keys())]
         return [_row(permitted(name, lists, registry), registry.get(name)) for name in names]
 
+    async def read(self, rights: Rights, path: str) -> str:
+        """A file context of a definition or an instance: named by an operator, read with the rights of what it is for."""
+        view = View(sources=rights.sources, area=rights.area)
+        return await asyncio.to_thread(self._files.read, view, path)
+
     async def call(self, rights: Rights, name: str, arguments: Any) -> ToolAnswer:
         """Decide and, if allowed, do. Everything that can go wrong is in the answer, and in the events."""
         begun = time.monotonic()

@@ -101,6 +101,9 @@ class Script:
     def write(self, text: str) -> None:
         self.shown += text
 
+    def insight(self, level: str, message: str, details: Any = None) -> None:
+        raise AssertionError(message)
+
     async def call(self, name: str, arguments: Any) -> ToolAnswer:
         self.called.append((name, arguments))
         known = name in self.answers

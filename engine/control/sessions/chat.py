@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
 import msgspec
 
 from engine.clock import Clock
+from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records.instances import ChatTurn
 from engine.contract.requests.instances import InstanceChat
@@ -19,7 +21,7 @@ from engine.control.execution import TaskContext, execute
 from engine.control.instances import Instance, Instances
 from engine.control.sessions.session import Session
 from engine.control.sessions.speech import Speech
-from engine.ports import Models
+from engine.ports import ContextFile, Keys, Models, ToolBox
 from engine.workers.template import TaskInput
 
 MAX_MESSAGE_CHARS = 1_000_000
@@ -42,8 +44,20 @@ class Talk:
     """Makes turns."""
 
     def __init__(
-        self, models: Models, budget: Budget, instances: Instances, clock: Clock, *, max_result_bytes: int
+        self,
+        models: Models,
+        budget: Budget,
+        instances: Instances,
+        clock: Clock,
+        *,
+        max_result_bytes: int,
+        tools: Callable[[WorkerDefinition, str], ToolBox | None],
+        keys: Keys | None,
+        files: Callable[[WorkerDefinition, str, tuple[str, ...]], Awaitable[tuple[ContextFile, ...]]],
     ) -> None:
+        self._tools = tools
+        self._keys = keys
+        self._files = files
         self._models = models
         self._budget = budget
         self._instances = instances
@@ -75,7 +89,13 @@ class Talk:
             id=f"{session.id}/{session.turns + 1}", attempt=1, payload=self._payload(session, history, request.message)
         )
         waiting = partial(self._waits, instance, request.wait_ms, speech)
-        return work, TaskContext(self._models, self._budget, session.config, work, speech.write, waiting)
+        whose = f"instance:{session.id}"
+        tools = self._tools(session.config, whose) if session.config.tools_allow else None
+        files = partial(self._files, session.config, whose, session.files) if session.files else None
+        context = TaskContext(
+            self._models, self._budget, session.config, work, speech.write, waiting, tools, keys=self._keys, files=files
+        )
+        return work, context
 
     async def run(
         self, instance: Instance, session: Session, message: str, work: TaskInput, context: TaskContext
