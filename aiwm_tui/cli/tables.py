@@ -385,7 +385,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("INSIGHT", "insight"),
     ),
     "reviews": (
-        _text("TASK", "id"),
+        _text("TASK", "task"),
         _text("SUPERVISOR", "supervisor"),
         _text("FROM", "level"),
         _age("DUE", "due_ms"),

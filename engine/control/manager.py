@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from engine.clock import Clock
+from engine.clock import Clock, local_offset_ms
 from engine.config import Config
-from engine.contract.definitions import RateLimits
+from engine.contract.definitions import RateLimits, WorkerDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.records import ModelRow
 from engine.contract.states import Durability, TaskState
@@ -40,7 +40,7 @@ from engine.control.supervision.room import Supervision
 from engine.control.tables import Tables
 from engine.control.tally import WAITING, Tally
 from engine.control.waiters import Waiters
-from engine.ports import EventSink, Models, Texts, ToolBox
+from engine.ports import ContextFile, EventSink, Keys, Models, Texts, ToolBox
 from engine.requests.table import RequestTable
 from engine.scheduling.inputs import EngineLimits, Recover, StorageFailed, StorageRecovered
 from engine.scheduling.scheduler import Scheduler, SchedulerConfig
@@ -69,7 +69,10 @@ class Manager:
         changed: Callable[[str], None],
         mode: Callable[[], str],
         toolbox: Callable[[Rights], ToolBox] | None = None,
+        keys: Keys | None = None,
+        read_file: Callable[[Rights, str], Awaitable[str]] | None = None,
     ) -> None:
+        self._read_file = read_file
         self._toolbox = toolbox
         self._store = store
         self._clock = clock
@@ -86,7 +89,10 @@ class Manager:
         scheduling = config.scheduling
         scheduler = Scheduler(
             SchedulerConfig(
-                window=scheduling.page_size, classes=scheduling.max_classes, max_crashes=scheduling.max_crashes
+                window=scheduling.page_size,
+                classes=scheduling.max_classes,
+                max_crashes=scheduling.max_crashes,
+                day_offset_ms=local_offset_ms(clock.wall_ms()),
             )
         )
         self.dispatcher = Dispatcher(scheduler, clock)
@@ -111,6 +117,7 @@ class Manager:
             clock,
             lambda: self.sessions,
             lambda identifier: self.instances.get(identifier) is not None,
+            self._tools_as_supervisor,
             changed,
         )
         self.attempts = Attempts(
@@ -125,6 +132,8 @@ class Manager:
             clock,
             max_result_bytes=config.queues.max_result_bytes,
             tools=self._tools_of,
+            keys=keys,
+            files=self._files_of,
             ended=self._task_ended,
             care=self.supervision.care,
         )
@@ -146,7 +155,16 @@ class Manager:
             self.catalogue,
             self.kinds,
             self.instances,
-            Talk(models, self.budget, self.instances, clock, max_result_bytes=config.queues.max_result_bytes),
+            Talk(
+                models,
+                self.budget,
+                self.instances,
+                clock,
+                max_result_bytes=config.queues.max_result_bytes,
+                tools=self._tools_as,
+                keys=keys,
+                files=self._files_as,
+            ),
             self.slots,
             keeper,
             clock,
@@ -286,6 +304,32 @@ class Manager:
         """The tools of a task that starts on an instance."""
         rights = self.contexts.rights(seq, instance.definition, instance.pool)
         return None if rights is None or self._toolbox is None else self._toolbox(rights)
+
+    async def _files_of(self, seq: int, instance: Instance) -> tuple[ContextFile, ...]:
+        """The file contexts of a task that starts on an instance."""
+        rights = self.contexts.rights(seq, instance.definition, instance.pool)
+        return () if rights is None else await self._files(rights, instance.definition.files)
+
+    async def _files_as(
+        self, definition: WorkerDefinition, principal: str, files: tuple[str, ...]
+    ) -> tuple[ContextFile, ...]:
+        """The file contexts of a chat."""
+        return await self._files(self.contexts.rights_as(definition, principal), files)
+
+    async def _files(self, rights: Rights, files: tuple[str, ...]) -> tuple[ContextFile, ...]:
+        if self._read_file is None:
+            return ()
+        return tuple([ContextFile(name=name, text=await self._read_file(rights, name)) for name in files])
+
+    def _tools_as(self, definition: WorkerDefinition, principal: str) -> ToolBox | None:
+        """The tools of a definition that works outside of any task: in a chat, or as a supervisor of others."""
+        if self._toolbox is None or not definition.tools_allow:
+            return None
+        return self._toolbox(self.contexts.rights_as(definition, principal))
+
+    def _tools_as_supervisor(self, definition: WorkerDefinition) -> ToolBox | None:
+        """The tools of a definition that reviews the work of others: its own, whoever's work it is."""
+        return self._tools_as(definition, f"supervisor:{definition.name}")
 
     def _definitions_changed(self) -> None:
         self.budget.look()

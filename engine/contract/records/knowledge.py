@@ -48,8 +48,9 @@ class LessonDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReviewRow(Record, frozen=True, kw_only=True):
-    """A review that is due: `id` is the task's, `supervisor` who it waits for and `level` what bound it to the task."""
+    """A review of a task that is due: `supervisor` is who it waits for and `level` what bound it to the task."""
 
+    task: str
     supervisor: str
     level: str
     attempt: int

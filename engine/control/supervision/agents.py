@@ -20,7 +20,7 @@ from engine.control.instances import Instance
 from engine.control.slots import Slots
 from engine.control.supervision.asking import INSTRUCTION
 from engine.home import log_path
-from engine.ports import Models
+from engine.ports import Models, ToolBox
 from engine.requests.caller import Caller
 from engine.workers.isolated import IsolatedWorker, worker_for
 from engine.workers.registry import KindRegistry
@@ -56,7 +56,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Agents:
-    """Asks them. Every call of a model has leave from the budget of the agent's own definition and holds one of the model's slots."""
+    """Asks them. Every call of a model has leave from the budget of the agent's own definition and holds one of the model's slots; what
+    an agent calls while it reviews passes the gate with its own definition's rights (`tools`)."""
 
     def __init__(
         self,
@@ -69,6 +70,7 @@ class Agents:
         slots: Slots,
         loader: Loader,
         is_instance: Callable[[str], bool],
+        tools: Callable[[WorkerDefinition], ToolBox | None],
     ) -> None:
         self._home = home
         self._catalogue = catalogue
@@ -79,6 +81,7 @@ class Agents:
         self._slots = slots
         self._loader = loader
         self._is_instance = is_instance
+        self._tools = tools
 
     def kind(self, reference: str) -> str:
         """instance, definition or missing."""
@@ -118,7 +121,7 @@ class Agents:
         worker = worker_for(self._kinds, definition, log_path(self._home, f"supervisor-{definition.name}"))
         instance = Instance(f"{PRINCIPAL}/{definition.name}", "", definition, worker, 0)
         work = TaskInput(id=f"review/{about}", attempt=1, payload=self._payload(definition, question))
-        context = TaskContext(self._models, self._budget, definition, work, lambda _: None, lambda _: None)
+        context = TaskContext(self._models, self._budget, definition, work, _unheard, _unheard, self._tools(definition))
         try:
             if definition.model:
                 self._loader.ensure(definition.model)
@@ -142,6 +145,10 @@ class Agents:
         messages = [{"role": "system", "content": system}, {"role": "user", "content": question}]
         context = definition.context_tokens or self._context(definition)
         return {"messages": messages, "temperature": 0.0, "max_tokens": _answer_tokens(context)}
+
+
+def _unheard(_: object) -> None:
+    """Nobody follows what a reviewer writes, or sees it wait for its budget."""
 
 
 def _answer_tokens(context: int) -> int:

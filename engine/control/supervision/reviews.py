@@ -44,7 +44,7 @@ _log = logging.getLogger(__name__)
 
 
 class Due(msgspec.Struct, frozen=True, kw_only=True):
-    """A review as it is stored: by the task's id."""
+    """A review as it is stored: one of each supervisor for a task."""
 
     supervisor: str
     level: str
@@ -57,7 +57,8 @@ class Due(msgspec.Struct, frozen=True, kw_only=True):
     def row(self, task: str) -> ReviewRow:
         level = f"{self.level} {self.name}".strip()
         return ReviewRow(
-            id=task,
+            id=f"{task}/{self.supervisor}",
+            task=task,
             supervisor=self.supervisor,
             level=level,
             attempt=self.attempt,
@@ -87,6 +88,7 @@ class Reviews:
         self._changed = changed
         self._expected: dict[int, Due] = {}
         self._waiting: deque[tuple[int, Due]] = deque()
+        self._under_way: set[tuple[int, str]] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
         self._asked: deque[float] = deque()
@@ -102,7 +104,7 @@ class Reviews:
             return
         self._started = True
         for stored in self._readers.documents(KIND, limit=_MOST, newest_first=False):
-            self._take(task_seq(stored.key), msgspec.json.decode(stored.json, type=Due))
+            self._take(task_seq(stored.ref), msgspec.json.decode(stored.json, type=Due))
 
     async def close(self) -> None:
         """Stop; what is not done stays due."""
@@ -139,16 +141,16 @@ class Reviews:
         attempt = record.attempt if record is not None else 0
         due = Due(supervisor=supervisor, level="task", name="", attempt=attempt, at_ms=now)
         await self._journal.write((_put(seq, due),), Durability.os)
-        if self._started:
-            self._take(seq, due)
-        else:
+        if not self._started:
             self.start()
+        elif (seq, supervisor) not in self._under_way:
+            self._take(seq, due)
         return due.row(task_id(seq))
 
     def pending(self, supervisor: str, limit: int) -> list[ReviewRow]:
         """Reviews that are due, the oldest first."""
         stored = self._readers.documents(KIND, limit=_MOST, newest_first=False)
-        rows = [msgspec.json.decode(it.json, type=Due).row(it.key) for it in stored]
+        rows = [msgspec.json.decode(it.json, type=Due).row(it.ref) for it in stored]
         return [row for row in rows if not supervisor or row.supervisor == supervisor][:limit]
 
     # -- doing it --------------------------------------------------------------------------------------------------------
@@ -159,6 +161,7 @@ class Reviews:
         if due.supervisor.startswith(PREFIX):
             self._by_rules(seq, due)
             return
+        self._under_way.add((seq, due.supervisor))
         self._waiting.append((seq, due))
         if len(self._running) < AT_ONCE:
             task = asyncio.get_running_loop().create_task(self._work())
@@ -170,6 +173,7 @@ class Reviews:
             seq, due = self._waiting.popleft()
             try:
                 await self._by_agent(seq, due)
+                self._under_way.discard((seq, due.supervisor))
             except AiwmError as error:
                 await self._failed(seq, due, error.info)
             except Exception as error:
@@ -179,7 +183,7 @@ class Reviews:
     def _by_rules(self, seq: int, due: Due) -> None:
         record = self._readers.record_of(seq)
         if record is None:
-            self._write((_done(seq),))
+            self._write((_done(seq, due.supervisor),))
             return
         try:
             rules = rules_of(due.supervisor.removeprefix(PREFIX), self._metadata(record))
@@ -195,7 +199,7 @@ class Reviews:
     async def _by_agent(self, seq: int, due: Due) -> None:
         record = self._readers.record_of(seq)
         if record is None:
-            await self._journal.write((_done(seq),), Durability.os)
+            await self._journal.write((_done(seq, due.supervisor),), Durability.os)
             return
         await self._pace()
         payload = msgspec.json.decode(self._readers.payload(seq) or b"null")
@@ -208,7 +212,7 @@ class Reviews:
         except AiwmError as error:
             text = f"{error.info.message}: {_beginning(answer.said)}"
             event = self._event("warn", "supervisor.unparsable", due.supervisor, seq, text)
-            await self._journal.write((_done(seq), audit, event), Durability.os)
+            await self._journal.write((_done(seq, due.supervisor), audit, event), Durability.os)
         else:
             await self._journal.write((*self._said(seq, due.supervisor, said, record), audit), Durability.os)
         self._changed()
@@ -264,10 +268,11 @@ class Reviews:
         if record.success and said.rating < ALERT_BELOW:
             text = f"{record.definition}: rating {said.rating:g}: {said.comments}"
             entry = (*entry, self._event("error", "alert.supervisor", by, seq, text))
-        return (*entry, _done(seq))
+        return (*entry, _done(seq, by))
 
     async def _failed(self, seq: int, due: Due, error: ErrorInfo) -> None:
         if not error.retryable or due.tries + 1 >= TRIES:
+            self._under_way.discard((seq, due.supervisor))
             await self._journal.write(self._refused(seq, due, error), Durability.os)
             self._changed()
             return
@@ -279,7 +284,7 @@ class Reviews:
 
     def _refused(self, seq: int, due: Due, error: ErrorInfo) -> tuple[ops.Op, ...]:
         text = f"not reviewed by {due.supervisor}: {error.message}"
-        return _done(seq), self._event("error", "supervisor.failed", due.supervisor, seq, text)
+        return _done(seq, due.supervisor), self._event("error", "supervisor.failed", due.supervisor, seq, text)
 
     def _event(self, level: str, type_: str, who: str, seq: int, text: str) -> ops.AppendEvent:
         return ops.AppendEvent(
@@ -299,11 +304,12 @@ class Reviews:
 
 
 def _put(seq: int, due: Due) -> ops.PutDocument:
-    return ops.PutDocument(KIND, task_id(seq), task_id(seq), due.at_ms, msgspec.json.encode(due))
+    task = task_id(seq)
+    return ops.PutDocument(KIND, f"{task}/{due.supervisor}", task, due.at_ms, msgspec.json.encode(due))
 
 
-def _done(seq: int) -> ops.DeleteDocument:
-    return ops.DeleteDocument(KIND, task_id(seq))
+def _done(seq: int, supervisor: str) -> ops.DeleteDocument:
+    return ops.DeleteDocument(KIND, f"{task_id(seq)}/{supervisor}")
 
 
 def _beginning(said: Any) -> str:

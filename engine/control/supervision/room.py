@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.clock import Clock
+from engine.contract.definitions import WorkerDefinition
 from engine.contract.records import RecordRow
 from engine.contract.records.knowledge import LessonRow, ReviewRow
 from engine.control.budget import Budget
@@ -19,7 +20,7 @@ from engine.control.supervision.operations import SupervisionOperations
 from engine.control.supervision.reviews import Reviews
 from engine.knowledge.lessons import Lessons
 from engine.knowledge.operations import LessonOperations
-from engine.ports import Models
+from engine.ports import Models, ToolBox
 from engine.requests.table import RequestTable
 from engine.store.store import Store
 from engine.workers.registry import KindRegistry
@@ -41,6 +42,7 @@ class Supervision:
         clock: Clock,
         chats: Callable[[], Chats],
         is_instance: Callable[[str], bool],
+        tools: Callable[[WorkerDefinition], ToolBox | None],
         changed: Callable[[str], None],
     ) -> None:
         self._store = store
@@ -48,7 +50,7 @@ class Supervision:
         self._clock = clock
         self.lessons = Lessons(store.journal, store.readers, clock)
         self.notes = Notes(store.journal, store.readers, clock)
-        self._agents = Agents(home, catalogue, kinds, chats, models, budget, slots, loader, is_instance)
+        self._agents = Agents(home, catalogue, kinds, chats, models, budget, slots, loader, is_instance, tools)
         self.reviews = Reviews(
             store.journal, store.readers, self._agents, clock, self._metadata, lambda: changed("reviews")
         )
