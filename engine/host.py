@@ -141,6 +141,7 @@ class Host:
             on_change=lambda: self._touch("models"),
         )
         self._keeper = ModelKeeper(self._models)
+        self._keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
         self._manager = Manager(
             options.home,
             config,
@@ -154,6 +155,8 @@ class Host:
             self._touch,
             self._mode,
             lambda rights: TaskTools(self._tools, rights),
+            self._keys,
+            lambda rights, path: self._tools.read(rights, path),
         )
         tables = self._manager.tables
         self._views = ViewService(
@@ -169,6 +172,7 @@ class Host:
                 "models": tables.models,
                 "lessons": self._manager.supervision.lesson_rows,
                 "reviews": self._manager.supervision.review_rows,
+                **self._manager.desk.tables(),
                 "needs": lambda: [*self._approvals.needs(), *tables.needs()],
                 "machine": tables.machine,
             },
@@ -219,8 +223,7 @@ class Host:
             max_chars=config.tools.max_result_chars,
             timeout_ms=config.tools.timeout_ms,
         )
-        self.keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
-        self._manager.tables.key_status = lambda name: self.keys.status(name)[0].value
+        self._manager.tables.key_status = lambda name: self._keys.status(name)[0].value
         self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
         self._presence = Presence(
             Stay.on_demand if options.on_demand else Stay.attached if options.attached else Stay.headless,
@@ -235,7 +238,7 @@ class Host:
         self._manager.register(self._table)
         self._notify.register(self._table)
         self._approvals.register()
-        KeyOperations(self.keys, lambda: self._manager.catalogue.workers).register(self._table)
+        KeyOperations(self._keys, lambda: self._manager.catalogue.workers).register(self._table)
         ToolOperations(
             self._manager.catalogue,
             self._manager.contexts,

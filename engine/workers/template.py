@@ -8,18 +8,19 @@ from typing import Any, ClassVar, Protocol
 import msgspec
 
 from engine.contract.definitions import WorkerDefinition
-from engine.ports import GenerateRequest, Generation, Lesson, ToolBox
+from engine.ports import ContextFile, GenerateRequest, Generation, Lesson, ToolBox
 
 
 class TaskInput(msgspec.Struct, frozen=True, kw_only=True):
     """A task as its worker sees it. `payload` is the submitted JSON object, untrusted; `deadline_ms` Unix time; `lessons` are
-    what earlier tasks of its sort have taught, for its prompt."""
+    what earlier tasks of its sort have taught, for its prompt; `files` are the file contexts that it begins with."""
 
     id: str
     attempt: int
     payload: dict[str, Any]
     deadline_ms: int | None = None
     lessons: tuple[Lesson, ...] = ()
+    files: tuple[ContextFile, ...] = ()
 
 
 class TaskOutput(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,13 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from engine.contract.definitions import DataSource, WorkerDefinition
 from engine.contract.errors import AiwmError
-from engine.contract.requests.fleet import ModelList
-from engine.contract.requests.instances import InstanceChat, InstanceList, InstanceRetired, InstanceShow, InstanceSpawn
+from engine.contract.requests.definitions import SourceCreate
+from engine.contract.requests.fleet import ModelList, WorkerReload
+from engine.contract.requests.instances import (
+    InstanceChat,
+    InstanceList,
+    InstanceRetired,
+    InstanceSet,
+    InstanceShow,
+    InstanceSpawn,
+)
+from engine.contract.requests.tasks import TaskSubmit, TaskWait
 from tests.support.cli import in_process
-from tests.support.engines import Engine, engine, wait_until
+from tests.support.engines import Engine, engine, make_queue, wait_until
 
 
 def test_a_conversation_by_the_shell(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,3 +104,50 @@ def test_a_client_that_vanishes_frees_its_slot(home: Path) -> None:
         wait_until(lambda: all(not model.running for model in watching.call(ModelList())), "the slot is free")
         turn = watching.call(InstanceChat(id=identifier, message="What is 2+2?"), timeout_s=30)
         assert turn.n in (1, 2)
+
+
+def test_files_given_at_the_spawn_replace_the_definitions_own(home: Path) -> None:
+    with engine(home) as running, running.client() as client:
+        notes = home / "files" / "notes"
+        notes.mkdir(parents=True)
+        (notes / "own.txt").write_text("own words " * 4)
+        (notes / "given.txt").write_text("given words </data> " * 8)
+        (notes / "own.txt").chmod(0o600)
+        client.call(SourceCreate(definition=DataSource(name="notes", path="notes", recursive=True)))
+        worker = WorkerDefinition(
+            name="reader", model="aiwm-nano", sources=("notes",), files=("datasource://notes/own.txt",)
+        )
+        kept = [
+            WorkerDefinition(name="nano", model="aiwm-nano"),
+            WorkerDefinition(name="echo", kind="template"),
+            worker,
+        ]
+        (home / "ai_worker_definitions.json").write_bytes(msgspec.json.encode(kept))
+        assert client.call(WorkerReload()).errors == []
+
+        plain = client.call(InstanceSpawn(definition="nano")).row
+        own = client.call(InstanceSpawn(definition="reader")).row
+        given = client.call(InstanceSpawn(definition="reader", files=("datasource://notes/given.txt",)))
+        missing = client.call(InstanceSpawn(definition="reader", files=("datasource://notes/none.txt",))).row
+        assert plain is not None
+        assert own is not None
+        assert given.row is not None
+        assert missing is not None
+        assert given.files == ("datasource://notes/given.txt",)
+        read = [
+            client.call(InstanceChat(id=identifier, message="What is 2+2?")).tokens_in
+            for identifier in (plain.id, own.id, given.row.id)
+        ]
+        # Each reads more than the one before: nothing, its definition's file, the longer one that was given.
+        assert read == sorted(set(read))
+        with pytest.raises(AiwmError, match="none.txt"):
+            client.call(InstanceChat(id=missing.id, message="What is 2+2?"))
+        # The active contexts are changed by hand, for the turns to come.
+        client.call(InstanceSet(id=missing.id, files=()))
+        assert client.call(InstanceChat(id=missing.id, message="What is 2+2?")).tokens_in == read[0]
+
+        # A task of the definition begins with its file, too.
+        make_queue(client, "reader", definition="reader", instances=1)
+        ack = client.call(TaskSubmit(queue="reader", payload={"prompt": "What is 2+2?"}))
+        (outcome,) = client.call(TaskWait(ids=(ack.id,), timeout_ms=30_000))
+        assert outcome.tokens_in == read[1]

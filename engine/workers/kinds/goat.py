@@ -11,7 +11,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.invalid import invalid
 from engine.ports import GenerateRequest, Message
 from engine.workers.loop import Talked, talk
-from engine.workers.prompting import taught
+from engine.workers.prompting import taught, with_files
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
 
 
@@ -42,6 +42,8 @@ class GoatWorker(WorkerTemplate):
     async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
         payload = read_payload(task.payload)
         request = request_for(payload, self.definition, task.deadline_ms)
+        if task.files:
+            request = msgspec.structs.replace(request, messages=with_files(request.messages, task.files))
         if task.lessons:
             request = msgspec.structs.replace(request, messages=taught(request.messages, task.lessons))
         if context.tools is not None:
