@@ -61,6 +61,9 @@ async def test_fail_fast_changes_nothing_and_load_valid_all_but_the_bad_one(room
     now = room.manager.catalogue.now
     assert sorted(now.workers) == ["a", "b"]
     assert sorted(now.pools) == ["demo", "echo", "p0", "p1", "p2"]
+    assert await room.events("definitions.changed") == [
+        "+worker a, +worker b, -worker echo, -worker nano, +pool p0, +pool p1, +pool p2"
+    ]
     assert report.counts["pools"] == 5
 
 

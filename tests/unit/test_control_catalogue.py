@@ -177,6 +177,19 @@ async def test_a_queue_with_tasks_is_deleted_only_with_them(room: ManagerRoom) -
     assert "echo" not in room.manager.catalogue.queues
 
 
+async def test_a_task_that_comes_while_its_queue_is_deleted_saves_the_queue(room: ManagerRoom) -> None:
+    await room.call(fleet.QueuePause(name="echo", reason="as it was"))
+    submitting = asyncio.ensure_future(room.call(TaskSubmit(queue="echo", payload={})))
+    deleting = asyncio.ensure_future(room.call(changes.QueueDelete(name="echo")))
+    task = await submitting
+    with pytest.raises(AiwmError) as caught:
+        await deleting
+    assert caught.value.code == "conflict"
+    assert (await room.call(TaskShow(id=task.id))).row.state == TaskState.pending
+    queue = room.manager.catalogue.queue("echo")
+    assert (queue.draining, queue.paused, queue.pause_reason) == (False, True, "as it was")
+
+
 async def _forever(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
     await asyncio.Event().wait()
     raise AssertionError

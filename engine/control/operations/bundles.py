@@ -72,7 +72,7 @@ class BundleOperations:
 
     # -- bundles -----------------------------------------------------------------------------------------------------
 
-    async def load(self, request: requests.BundleLoad, _: Caller) -> requests.BundleReport:
+    async def load(self, request: requests.BundleLoad, caller: Caller) -> requests.BundleReport:
         policy = self._policy(request.policy)
         async with self._definer.changing:
             found = self._prepared(request.bundle, keep_others=request.keep_others)
@@ -81,6 +81,7 @@ class BundleOperations:
             if report.loaded:
                 file_too = request.bundle is None and self._keeping.file.exists()
                 await self._definer.put_in_force(found.valid, self._keeping.file_in_force() if file_too else ())
+                self._tell_changed(report, caller)
             return report
 
     def _tell_refused(self, found: Prepared) -> None:
@@ -89,6 +90,21 @@ class BundleOperations:
             critical = (problem.kind, problem.name) in found.critical
             type_ = f"alert.{problem.kind}" if critical else "definition.refused"
             self._events.emit("error", type_, problem.name or "bundle", problem.info().message)
+
+    def _tell_changed(self, report: requests.BundleReport, caller: Caller) -> None:
+        """What a load changed, as an event: the request itself does not say it."""
+        words = [
+            f"{sign}{change.kind} {name}"
+            for change in report.changes
+            for sign, names in (
+                ("+", change.added),
+                ("~", [item.name for item in change.changed]),
+                ("-", change.removed),
+            )
+            for name in names
+        ]
+        if words:
+            self._events.emit("info", "definitions.changed", "definitions", ", ".join(words), who=caller.principal)
 
     async def diff(self, request: requests.BundleDiff, _: Caller) -> requests.BundleReport:
         policy = self._policy(request.policy)
@@ -163,7 +179,7 @@ class BundleOperations:
         row = next(row for row in self._tables.workers() if row.id == worker.name)
         return WorkerDetail(row=row, definition=worker, uuid=stable_id(Kind.worker, worker.name))
 
-    async def worker_reload(self, _: WorkerReload, __: Caller) -> Reloaded:
+    async def worker_reload(self, _: WorkerReload, caller: Caller) -> Reloaded:
         async with self._definer.changing:
             try:
                 found = self._workers(read_list(self._keeping.file, Kind.worker.plural))
@@ -174,14 +190,16 @@ class BundleOperations:
             report = self._report(found, requests.LoadPolicy.fail_fast)
             if report.loaded:
                 await self._definer.put_in_force(found.valid, self._keeping.file_in_force())
+                self._tell_changed(report, caller)
             return _reloaded(report, self._catalogue.now)
 
-    async def worker_load(self, request: WorkerLoad, _: Caller) -> requests.BundleReport:
+    async def worker_load(self, request: WorkerLoad, caller: Caller) -> requests.BundleReport:
         async with self._definer.changing:
             found = self._workers(_workers_document(request.workers))
             report = self._report(found, requests.LoadPolicy.fail_fast)
             if report.loaded:
                 await self._definer.put_in_force(found.valid)
+                self._tell_changed(report, caller)
             return report
 
     async def worker_validate(self, request: WorkerValidate, _: Caller) -> requests.BundleReport:

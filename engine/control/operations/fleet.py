@@ -94,21 +94,33 @@ class FleetOperations:
         return await self._set_queue(request.name, draining=True, pause_reason=request.reason)
 
     async def queue_delete(self, request: changes.QueueDelete, caller: Caller) -> changes.Deleted:
-        name = self._catalogue.queue(request.name).name
+        queue = self._catalogue.queue(request.name)
+        name = queue.name
         self._definer.refuse_if_named(Kind.queue, name)
+        if not request.cancel_tasks:
+            self._refuse_if_held(name)
+        # From here on nothing new comes, and what was on its way when this was stored is counted.
+        await self._set_queue(name, draining=True, paused=True, pause_reason="it is being deleted")
         cancelled = stopped = 0
-        if self._emptying.held(name):
-            if not request.cancel_tasks:
-                raise AiwmError(
-                    Code.conflict,
-                    f'queue "{name}" has {self._emptying.told(name)}',
-                    field="name",
-                    fix=f"wait for them (aiwm queue drain {name}), or cancel them all with --cancel-tasks",
-                )
-            await self._set_queue(name, draining=True, paused=True, pause_reason="it is being deleted")
+        if request.cancel_tasks:
             cancelled, stopped = await self._emptying.empty(name, caller)
+        else:
+            try:
+                self._refuse_if_held(name)
+            except AiwmError:
+                await self._definer.amend(Kind.queue, name, lambda _: queue)
+                raise
         await self._definer.delete(Kind.queue, name)
         return changes.Deleted(kind="queue", name=name, cancelled=cancelled, stopped=stopped)
+
+    def _refuse_if_held(self, name: str) -> None:
+        if self._emptying.held(name):
+            raise AiwmError(
+                Code.conflict,
+                f'queue "{name}" has {self._emptying.told(name)}',
+                field="name",
+                fix=f"wait for them (aiwm queue drain {name}), or cancel them all with --cancel-tasks",
+            )
 
     async def queue_explain(self, request: requests.QueueExplain, _: Caller) -> Why:
         return self._dispatcher.why_queue(self._catalogue.queue(request.name).name)
