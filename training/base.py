@@ -6,8 +6,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 from training import model, tokenizer
 from training.curriculum import conversation
 from training.optimizer import Optimizer
+from training.partner import Partner
 from training.settings import BaseRun
 from training.words import Rng
 
@@ -74,12 +76,13 @@ def train(run: BaseRun, out: Path, begin: Path | None = None) -> dict[str, objec
     torch.use_deterministic_algorithms(True)
     started, cpu = time.time(), time.process_time()
     weights = _first_weights(run, out, begin)
-    core = Tokenizer.from_file(str(out / "tokenizer.json"))
     low = {key: value.bfloat16().requires_grad_() for key, value in weights.items()}
     optimizer = Optimizer(weights, run.matrix_rate, run.other_rate, run.decay)
+    parts = Parts(run, out)
+    partner = Partner(parts, weights, run.threads)
     tokens, mean, log = 0, math.nan, []
     for step in range(run.steps):
-        loss, seen = _gradients(low, _rows(run, core, step), run.budget)
+        loss, seen = _gradients(low, parts, partner, step)
         tokens += seen
         gradients = {key: _take_gradient(value) for key, value in low.items()}
         optimizer.step(gradients, schedule(step, run), min(0.95, 0.85 + step / 3000))
@@ -88,14 +91,14 @@ def train(run: BaseRun, out: Path, begin: Path | None = None) -> dict[str, objec
                 value.copy_(weights[key])
         mean = loss if math.isnan(mean) else 0.97 * mean + 0.03 * loss
         if (step + 1) % 50 == 0:
-            log.append(
-                (step + 1, tokens, round(time.time() - started), round(time.process_time() - cpu), round(mean, 4))
-            )
+            used = round(time.process_time() - cpu + partner.cpu_s)
+            log.append((step + 1, tokens, round(time.time() - started), used, round(mean, 4)))
             print("step {} tokens {} wall {} cpu {} loss {}".format(*log[-1]), flush=True)
         if (step + 1) % run.save_every == 0:
             model.save(weights, out)
     model.save(weights, out)
-    wall, used = round(time.time() - started), round(time.process_time() - cpu)
+    partner.close()
+    wall, used = round(time.time() - started), round(time.process_time() - cpu + partner.cpu_s)
     record = {**asdict(run), "tokens": tokens, "wall_s": wall, "cpu_s": used, "loss": round(mean, 4), "log": log}
     (out / "run.json").write_text(json.dumps(record) + "\n")
     return record
@@ -111,23 +114,47 @@ def _first_weights(run: BaseRun, out: Path, begin: Path | None) -> model.Weights
     return {key: value.float() for key, value in load_file(str(begin / "model.safetensors")).items()}
 
 
-def _rows(run: BaseRun, core: Tokenizer, step: int) -> list[Row]:
-    if run.polishing:
-        rng, progress = Rng(f"{run.seed}:polish:{step}"), 1.0
-    else:
-        rng, progress = Rng(f"{run.seed}:{step}"), step / run.steps
-    return [tokenizer.encode(core, conversation(rng, progress)) for _ in range(run.rows)]
+class Parts:
+    """A step's rows, cut into parts: drawn from (seed, step) alone, so every process that asks gets the same."""
+
+    def __init__(self, run: BaseRun, out: Path) -> None:
+        self._run = run
+        self._tokenizer = out / "tokenizer.json"
+        self._core: Tokenizer | None = None
+
+    def __call__(self, step: int, low: model.Weights) -> Iterator[tuple[Callable[[], Tensor], int]]:
+        rows = self._rows(step)
+        total = sum(sum(weights) for _, weights in rows)
+        for ids, weights in batches(rows, self._run.budget):
+            yield partial(_part, low, ids, weights, total), ids.numel()
+
+    def _rows(self, step: int) -> list[Row]:
+        if self._core is None:
+            self._core = Tokenizer.from_file(str(self._tokenizer))
+        run = self._run
+        if run.polishing:
+            rng, progress = Rng(f"{run.seed}:polish:{step}"), 1.0
+        else:
+            rng, progress = Rng(f"{run.seed}:{step}"), step / run.steps
+        return [tokenizer.encode(self._core, conversation(rng, progress)) for _ in range(run.rows)]
 
 
-def _gradients(low: model.Weights, rows: list[Row], budget: int) -> tuple[float, int]:
+def _part(low: model.Weights, ids: Tensor, weights: Tensor, total: float) -> Tensor:
+    return loss_sum(low, ids, weights) / total
+
+
+def _gradients(low: model.Weights, parts: Parts, partner: Partner, step: int) -> tuple[float, int]:
     """Accumulate the step's gradients; returns its loss and how many tokens went through, padding included."""
-    total = sum(sum(weights) for _, weights in rows)
+    partner.begin(step, low)
     loss, tokens = 0.0, 0
-    for ids, weights in batches(rows, budget):
-        part = loss_sum(low, ids, weights) / total
-        part.backward()
-        loss += part.item()
-        tokens += ids.numel()
+    for index, (compute, count) in enumerate(parts(step, low)):
+        if index % 2:
+            loss += partner.part(low)
+        else:
+            part = compute()
+            part.backward()
+            loss += part.item()
+        tokens += count
     return loss, tokens
 
 
