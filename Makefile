@@ -34,6 +34,10 @@ fuzz: $(STAMP)-test
 model: $(STAMP)-torch
 	$(BIN)/python -m training
 
+# Writes docs/reference/ from the requests, config.toml and the codes.
+docs: $(STAMP)
+	$(BIN)/python -m docs.generate
+
 # Writes the texts that ship ready-made (the top-level help) from the code that they describe.
 help-text: $(STAMP)
 	$(BIN)/python -m aiwm_tui.cli.help_text
