@@ -65,6 +65,9 @@ class EngineOperations:
             f"storage  {storage}, epoch {self._store.epoch}",
             f"clients  {self._clients()}",
         ]
+        unwritten = self._manager.attempts.unwritten
+        if unwritten:
+            lines.append(f"unsaved  {unwritten} ends of tasks are not written yet: storage fails (aiwm doctor)")
         if not self._dispatching():
             lines.insert(1, "dispatch off: no command waits for work")
         maintenance = self._manager.dispatching.maintenance
@@ -86,6 +89,7 @@ class EngineOperations:
             running=running,
             waiting=waiting,
             commits=self._manager.commits,
+            unwritten=unwritten,
             fenced=self._store.journal.fenced,
             text="\n".join(lines),
             maintenance=maintenance,

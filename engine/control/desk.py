@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.records import TaskNotes, TaskRow
+from engine.contract.records import Record, TaskNotes, TaskRow
 from engine.control.attempts import Attempts
 from engine.control.book import Book
 from engine.control.catalogue import Catalogue
@@ -33,6 +33,9 @@ from engine.requests.table import RequestTable
 from engine.store.commit import CommittedBatch
 from engine.store.store import Store
 from engine.workers.registry import KindRegistry
+
+
+_ROWS = 1_000
 
 
 class Desk:
@@ -61,6 +64,7 @@ class Desk:
     ) -> None:
         journal, readers = store.journal, store.readers
         self._table: RequestTable | None = None
+        self._changed = changed
         self.failures = failures
         self.closing = Closing(dispatcher, journal, readers, attempts, waiters, texts, failures, clock)
         self.dependencies = Dependencies(journal, readers, dispatcher, self.closing, clock)
@@ -96,6 +100,14 @@ class Desk:
         for operations in (self.tasks, self.changes, self.batches, self.usage):
             operations.register(table)
 
+    def tables(self) -> dict[str, Callable[[], Sequence[Record]]]:
+        """The tables that the desk keeps, by name: their rows when a view needs them."""
+        return {
+            "operations": lambda: [operation.row for operation in self.operation_log.newest(_ROWS)],
+            "failures": lambda: self.failures.rows(None, _ROWS),
+            "batches": lambda: self.batches.batches.rows(_ROWS),
+        }
+
     def start(self) -> None:
         """Go on with what an earlier engine left."""
         self.dependencies.start()
@@ -106,6 +118,8 @@ class Desk:
         if batch.changed:
             self.dependencies.committed(batch.changed)
             self.sampling.stir()
+            self._changed("batches")
+            self._changed("failures")
 
     def storage_recovered(self) -> None:
         """What could not be written is looked for again."""

@@ -17,7 +17,6 @@ from engine.contract.records import Record
 from engine.store import rows, words
 from engine.store.schema import ID_DIGITS, ID_OFFSET, ID_WIDTHS, id_sql
 
-
 _TOKENS = "coalesce(tokens_in + tokens_out, tokens_in, tokens_out)"
 
 

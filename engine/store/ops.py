@@ -171,7 +171,8 @@ class ReviveTask(Op, frozen=True, gc=False):
     """A failed or cancelled task is put back into its queue with `attempts` further attempts. Fence: it is one of these.
 
     Attempt numbers go on where they were: they are half of the fence, so none may come twice. A `payload` replaces the task's own,
-    a `priority` its priority (the rank is given), an `adapter` the names of the adapters that it asks for. What earlier attempts used is in their record; the row begins at nothing."""
+    a `priority` its priority (the rank is given), an `adapter` the names of the adapters that it asks for. What earlier attempts used
+    is in their record; the row begins at nothing."""
 
     seq: int
     at_ms: int

@@ -42,7 +42,8 @@ class EngineHello(Request[Welcome], frozen=True, kw_only=True):
 class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     """The engine in one look. `commits` counts transactions since its start (one fsync each where a queue promises `disk`), `fenced`
     answers that came too late and were dropped (of attempts that had been taken away: cancelled, timed out, given to another);
-    `maintenance` says why nothing starts, if an operator wants it so; `text` is the same for people, rendered by the engine so that
+    `maintenance` says why nothing starts, if an operator wants it so; `unwritten` ends of tasks wait until storage works again;
+    `text` is the same for people, rendered by the engine so that
     the shell need not."""
 
     version: str
@@ -57,6 +58,7 @@ class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int
     commits: int
     text: str
+    unwritten: int = 0
     maintenance: Maintenance | None = None
     fenced: int = 0
 
