@@ -60,6 +60,10 @@ def _can_move(row: Any) -> str | None:
     return None if row.state in ("pending", "scheduled", "retrying") else f"{row.id} is {row.state}: only waiting tasks"
 
 
+def _can_decide(row: Any) -> str | None:
+    return None if row.state == "pending" else f"{row.id} is {row.state}: it is decided once"
+
+
 TABLES = frozenset(
     {
         "tasks",
@@ -77,6 +81,9 @@ TABLES = frozenset(
         "operations",
         "batches",
         "failures",
+        "approvals",
+        "lessons",
+        "reviews",
     }
 )
 _TASKS = frozenset({"tasks"})
@@ -111,6 +118,7 @@ SCREENS: tuple[tuple[str, str, str], ...] = (
     ("6", "models", "model processes and their memory"),
     ("8", "workers", "worker definitions"),
     ("9", "events", "what happened"),
+    ("0", "approvals", "what asks you"),
 )
 """Key, name and purpose of every screen with a key."""
 
@@ -144,6 +152,8 @@ ACTIONS: tuple[Action, ...] = (
     _change("reload", "L", "load again", "read the definitions file again", {"workers"}, 8, build=_reload),
     _change("cancel", "X", "cancel", "cancel tasks; asks first", _TASKS, 9, Effect.destructive, fits=_can_cancel),
     _change("delete", "X", "delete", "delete this definition; asks first", _DEFINED, 0, Effect.destructive),
+    _change("approve", "A", "approve", "allow this request: it is made once, now", {"approvals"}, 7, fits=_can_decide),
+    _change("refuse", "B", "refuse", "refuse this request, with a reason", {"approvals"}, 8, fits=_can_decide),
     _change("undo", "Z", "take back", "take back this operation, or the last thing done here", TABLES),
     Action("cursor_up", "up,k", "↑ ↓ k j", "up", Group.move, "up, down"),
     Action("cursor_down", "down,j", "↓ j", "down", Group.move, ""),

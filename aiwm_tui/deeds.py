@@ -256,6 +256,8 @@ _DEEDS: dict[str, Deed] = {
     "reload": changing.request,
     "cancel": sets.change_tasks,
     "delete": making.delete,
+    "approve": making.decide,
+    "refuse": making.decide,
     "undo": changing.undo,
     "cursor_up": _scroll(lambda part: part.move(-1)),
     "cursor_down": _scroll(lambda part: part.move(1)),

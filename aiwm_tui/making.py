@@ -14,6 +14,7 @@ from aiwm_tui.reports import report
 from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import definitions as crud
+from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
 from engine.contract.requests.fleet import PoolCreate, PoolScale, PoolShow, QueueCreate, QueuePause, QueueShow
 from engine.contract.requests.tasks import TaskSubmit
@@ -232,3 +233,17 @@ async def delete(app: ConsoleApp, page: Page, action: Action) -> None:
         verb="delete",
         first="type",
     )
+
+
+async def decide(app: ConsoleApp, page: Page, action: Action) -> None:
+    """Approve or refuse the request under the cursor, with a reason."""
+    row: Any = page.row
+    if row is None:
+        return
+    misfit = action.fits(row) if action.fits is not None else None
+    if misfit:
+        app.say(((f"{action.shown} {action.label}: ", "key"), (misfit, "text")))
+        return
+    kind = ApprovalApprove if action.id == "approve" else ApprovalReject
+    title = f"{action.label.upper()} {row.id}: {row.method} for {row.by}"
+    _with_reason(app, action, title, lambda reason: kind(id=row.id, reason=reason), action.label)

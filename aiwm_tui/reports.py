@@ -9,6 +9,7 @@ import msgspec
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean
+from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
 from engine.contract.requests.definitions import (
     PoolDelete,
@@ -57,6 +58,11 @@ def _undone(_: Any, answer: Any) -> str:
     return (_listed([("taken back", back)]) if back else f"{answer.id} is {answer.state}") + _refused(answer.refused)
 
 
+def _decided(_: Any, answer: Any) -> str:
+    error = f": {clean(answer.error.message, 200)}" if answer.error is not None else ""
+    return f"{answer.id} {answer.state}: {clean(answer.method)}{error}"
+
+
 def _made(request: Any, _: Any) -> str:
     return f"made {request.method.partition('.')[0]} {request.definition.name}"
 
@@ -89,6 +95,8 @@ _SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
     TaskRetry: _retried,
     TaskMove: lambda _, answer: _listed([("moved", answer.changed)]) + _refused(answer.refused),
     OperationUndo: _undone,
+    ApprovalApprove: _decided,
+    ApprovalReject: _decided,
     WorkerReload: _reloaded,
     **dict.fromkeys((QueueCreate, PoolCreate, TemplateCreate, SourceCreate), _made),
     **dict.fromkeys((QueueUpdate, PoolUpdate, TemplateUpdate, SourceUpdate), _changed),

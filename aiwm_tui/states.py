@@ -111,6 +111,15 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "failed": "broken",
         "undone": "cancelled",
     },
+    "approvals": {
+        "pending": "asks",
+        "approved": "coming",
+        "done": "done",
+        "failed": "broken",
+        "rejected": "cancelled",
+        "expired": "cancelled",
+        "unknown": "wrong",
+    },
     "batches": {
         "pending": "held",
         "processing": "works",

@@ -173,6 +173,7 @@ class Host:
                 "lessons": self._manager.supervision.lesson_rows,
                 "reviews": self._manager.supervision.review_rows,
                 **self._manager.desk.tables(),
+                "approvals": lambda: self._approvals.rows(),
                 "needs": lambda: [*self._approvals.needs(), *tables.needs()],
                 "machine": tables.machine,
             },
@@ -202,7 +203,7 @@ class Host:
         store.journal.on_commit(lambda _: self._ticker.stir())
         self._table = RequestTable(self._events, read_only=options.read_only)
         self._approvals = Approvals(
-            self._table, store.journal, store.readers, clock, config.tools.approval_ms, lambda: self._touch("needs")
+            self._table, store.journal, store.readers, clock, config.tools.approval_ms, self._approvals_changed
         )
         self._sources = Sources(
             options.home,
@@ -359,6 +360,10 @@ class Host:
             return "not dispatching"
         usual = "read-only" if self._options.read_only else "live"
         return self._manager.dispatching.mode() or usual
+
+    def _approvals_changed(self) -> None:
+        for table in ("approvals", "needs"):
+            self._touch(table)
 
     def _touch(self, table: str) -> None:
         self._views.touch(table)

@@ -13,8 +13,8 @@ from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import Output, fields_text
 from engine.contract import records
 from engine.contract.records import definitions as rows
+from engine.contract.records.approvals import ApprovalRow
 from engine.contract.requests import (
-    approvals,
     batches,
     bundles,
     context,
@@ -53,12 +53,16 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     records.FailureRow: ("failure", "failures", "nothing failed"),
     records.BatchRow: ("batch", "batches", "no batches (aiwm task submit QUEUE --file in.jsonl --batch NAME)"),
     keys.KeyRow: ("key", "keys", "config.toml names no API keys ([keys.NAME])"),
-    approvals.ApprovalRow: ("approval", "approvals", "nothing waits for approval"),
+    ApprovalRow: ("approval", "approvals", "nothing waits for approval"),
     tools.ToolRow: ("tool", "tools", "no tools"),
     records.LessonRow: ("lesson", "lessons", "no lessons (aiwm lesson submit TITLE INSIGHT --queue QUEUE)"),
     records.ReviewRow: ("review", "reviews", "no review is due"),
     records.Feedback: ("feedback", "feedback", "nothing was said"),
-    supervisors.Supervisor: ("supervisor", "supervisors", "nobody looks after anything (a queue's --supervisor rules/default)"),
+    supervisors.Supervisor: (
+        "supervisor",
+        "supervisors",
+        "nobody looks after anything (a queue's --supervisor rules/default)",
+    ),
     session.Finding: ("finding", "findings", "nothing to say"),
     session.Setting: ("setting", "settings", "no settings"),
 }
@@ -81,7 +85,7 @@ _ONES: dict[Any, str] = {
     batches.BatchAdded: "batch",
     batches.BatchPage: "results",
     keys.KeyRow: "key",
-    approvals.ApprovalRow: "approval",
+    ApprovalRow: "approval",
     tools.ToolResult: "tool",
     context.EffectiveContext: "context",
     sources.SourceListing: "files",

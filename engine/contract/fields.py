@@ -46,6 +46,10 @@ FAULT_STATES: dict[str, frozenset[str]] = {
     "events": frozenset({"error"}),
     "records": frozenset({"failed"}),
     "needs": frozenset({"broken", "wrong", "asks"}),
+    "approvals": frozenset({"pending", "failed", "unknown"}),
+    "operations": frozenset({"failed", "held"}),
+    "batches": frozenset({"failed"}),
+    "sources": frozenset({"missing", "denied"}),
 }
 """States that `is:fault` (and the `!` key) selects. Events carry theirs in `level`."""
 
@@ -71,6 +75,10 @@ AGE_OF = {
     "events": "at_ms",
     "records": "ended_ms",
     "needs": "since_ms",
+    "approvals": "asked_ms",
+    "operations": "at_ms",
+    "failures": "last_ms",
+    "batches": "at_ms",
 }
 _ALIASES = {
     "prio": "priority",

@@ -23,6 +23,10 @@ DEFAULT_SORT: dict[str, tuple[str, ...]] = {
     "records": ("-id",),
     "retired": ("-retired",),
     "needs": ("since",),
+    "approvals": ("-asked",),
+    "operations": ("-at",),
+    "failures": ("-last",),
+    "batches": ("-at",),
 }
 
 NUMBERED: dict[str, frozenset[str]] = {

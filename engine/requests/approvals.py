@@ -12,8 +12,8 @@ from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_seq
 from engine.contract.records import NeedRow
+from engine.contract.records.approvals import ApprovalRow, ApprovalState
 from engine.contract.requests import approvals as requests
-from engine.contract.requests.approvals import ApprovalRow, ApprovalState
 from engine.contract.states import Durability
 from engine.requests.caller import Caller
 from engine.requests.grants import Grant
@@ -26,6 +26,7 @@ KIND = "approval"
 _MAX_PENDING = 1_000
 _MAX_KEPT = 100_000
 _MAX_RESULT = 65_536
+_SHOWN = 1_000
 
 
 class Approvals:
@@ -120,11 +121,16 @@ class Approvals:
                 state="asks",
                 what=f"{row.by} asks for {row.method}",
                 why=row.why,
-                press=f"aiwm approval approve {row.id}",
-                location=f":tasks {row.task}" if row.task else f":events {row.id}",
+                press="↵ read, A or B",
+                location=f":approvals id:{row.id}",
             )
             for row in self._pending.values()
         ]
+
+    def rows(self) -> list[ApprovalRow]:
+        """The latest approvals, decided ones too: what a view shows."""
+        found = self._readers.documents(KIND, limit=_SHOWN)
+        return [msgspec.json.decode(each.json, type=ApprovalRow) for each in found]
 
     # -- requests ----------------------------------------------------------------------------------------------------
 

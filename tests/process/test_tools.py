@@ -18,7 +18,8 @@ from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinit
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import EventRow
 from engine.contract.requests import catalogue
-from engine.contract.requests.approvals import ApprovalApprove, ApprovalList, ApprovalReject, ApprovalRow, ApprovalShow
+from engine.contract.records.approvals import ApprovalRow
+from engine.contract.requests.approvals import ApprovalApprove, ApprovalList, ApprovalReject, ApprovalShow
 from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.definitions import SourceCreate, TemplateCreate
 from engine.contract.requests.fleet import PoolCreate, QueueCreate, QueuePause, WorkerReload

@@ -4,7 +4,7 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import core, definitions, instances, knowledge, operations, performance
+from engine.contract.records import approvals, core, definitions, instances, knowledge, operations, performance
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
@@ -30,6 +30,7 @@ from engine.contract.records.performance import RecordRow, SummaryRow
 
 TABLES: dict[str, type[Record]] = {
     **core.ROWS,
+    **approvals.ROWS,
     **definitions.ROWS,
     **instances.ROWS,
     **knowledge.ROWS,

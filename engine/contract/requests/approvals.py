@@ -2,45 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from engine.contract.errors import ErrorInfo
-from engine.contract.records import Record
+from engine.contract.records.approvals import ApprovalRow
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
-
-
-class ApprovalState(StrEnum):
-    """`approved`: allowed, and being done; `done` and `failed`: how that ended; `unknown`: the engine ended while it was being done."""
-
-    pending = "pending"
-    approved = "approved"
-    done = "done"
-    failed = "failed"
-    rejected = "rejected"
-    expired = "expired"
-    unknown = "unknown"
-
-
-class ApprovalRow(Record, frozen=True, kw_only=True):
-    """A parked request. `by` is the principal that asked, `task` the task in which it did, `params` what the request would be called
-    with, `decided_by` who approved or rejected it and `reason` why."""
-
-    state: str
-    method: str
-    params: dict[str, Any]
-    by: str
-    why: str
-    asked_ms: int
-    expires_ms: int
-    sources: tuple[str, ...] = ()
-    task: str | None = None
-    decided_ms: int | None = None
-    decided_by: str = ""
-    reason: str = ""
-    result: Any = None
-    error: ErrorInfo | None = None
 
 
 class ApprovalList(Request[list[ApprovalRow]], frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Approvals: what agents ask for and only a person may allow."""

@@ -1,0 +1,1 @@
+"""Lessons: what was learned, and for which tasks."""

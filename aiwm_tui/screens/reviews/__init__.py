@@ -1,0 +1,1 @@
+"""Reviews that supervisors still owe."""
