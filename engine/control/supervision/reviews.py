@@ -39,6 +39,7 @@ _MOST = 100_000
 _SAMPLES = 51
 _RETRY_S = 5.0
 _LEAST_ROOM = 64
+_EVENTS = 50
 
 _log = logging.getLogger(__name__)
 
@@ -221,7 +222,8 @@ class Reviews:
         """Ask. How many tokens a text has is only known to the model: what is too long for it is asked again, shorter."""
         room = self._agents.room(supervisor)
         while True:
-            asked = question(record, payload, self._output(seq), secrets.token_hex(4), room)
+            events = self._readers.events_of(seq, _EVENTS)
+            asked = question(record, events, payload, self._output(seq), secrets.token_hex(4), room)
             try:
                 return await self._agents.ask(supervisor, task_id(seq), asked)
             except AiwmError as error:
