@@ -99,7 +99,7 @@ class Manager:
         self.contexts = Contexts(self.catalogue, store.readers)
         self.numbering = Numbering(store.journal, store.readers, clock)
         self.instances = Instances(
-            home, self.kinds, clock.wall_ms, self.numbering, lambda: self._touch("instances", "pools")
+            home, self.kinds, clock.wall_ms, self.numbering, lambda: self._touch("instances", "pools", "retired")
         )
         self.budget = Budget(self.dispatcher, store.journal, store.readers, clock, self._limits)
         self.slots = Slots(self.dispatcher)
@@ -151,7 +151,7 @@ class Manager:
         self._max_instances = scheduling.max_total_instances
         self.sessions = Sessions(
             self.dispatcher,
-            SessionStore(store.journal, store.readers, clock),
+            SessionStore(store.journal, store.readers, store.windows, clock),
             self.catalogue,
             self.kinds,
             self.instances,

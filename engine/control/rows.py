@@ -20,7 +20,7 @@ from engine.contract.definitions import (
 )
 from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
 from engine.contract.records.definitions import SourceRow, TemplateRow
-from engine.contract.states import InstanceState, TaskState
+from engine.contract.states import TaskState
 from engine.contract.why import Why
 from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings, check, referrers
@@ -75,7 +75,7 @@ def pool_row(
     pool: PoolDefinition, catalogue: Catalogue, instances: Instances, tally: Tally, starting: int, gate: str
 ) -> PoolRow:
     mine = instances.of_pool(pool.name)
-    busy = sum(instance.state is InstanceState.busy for instance in mine)
+    busy = sum(instance.task is not None for instance in mine)
     queues = tuple(queue.name for queue in catalogue.queues.values() if pool.name in queue.pools)
     waiting = sum(tally.count(queue, TaskState.pending) for queue in queues)
     worker = catalogue.workers.get(pool.definition)

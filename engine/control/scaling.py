@@ -9,7 +9,7 @@ import msgspec
 
 from engine.clock import Clock
 from engine.contract.records.definitions import ScaleStep
-from engine.contract.states import Durability, InstanceState
+from engine.contract.states import Durability
 from engine.control.instances import Instances
 from engine.store import ops
 from engine.store.journal import Journal
@@ -37,7 +37,7 @@ class Scaling:
         """A pool has one instance more, one less, or (0) not the one it wanted."""
         now = self._clock.wall_ms()
         mine = self._instances.of_pool(pool)
-        busy = sum(it.state is InstanceState.busy for it in mine)
+        busy = sum(it.task is not None for it in mine)
         number = self._number(pool)
         step = ScaleStep(
             id=f"{pool}/{number}",

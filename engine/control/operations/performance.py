@@ -80,7 +80,7 @@ class PerformanceOperations:
             name = getattr(group, by)
             rating, count = ratings.get(name, (0.0, 0))
             ratings[name] = (rating + group.rating, count + group.count)
-        chats = await self._sessions.chatted(self._windows) if by == "definition" else {}
+        chats = await self._sessions.chatted() if by == "definition" else {}
         live = [instance.definition.name if by == "definition" else instance.pool for instance in self._instances.all()]
         spawned = self._numbering.definitions if by == "definition" else self._numbering.pools
         here: dict[str, object] = {**getattr(self._catalogue, "workers" if by == "definition" else f"{by}s")}

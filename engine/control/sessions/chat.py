@@ -32,12 +32,13 @@ _LEAST_ROOM = 32
 
 
 class Turn:
-    """A turn that is under way. `client` is who asked; `task` ends with it."""
+    """A turn that is under way. `client` is who asked; `task` ends with the answer, `over` is set when it is written down."""
 
     def __init__(self, client: int, context: TaskContext) -> None:
         self.client = client
         self.context = context
         self.task: asyncio.Task[ChatTurn] | None = None
+        self.over = asyncio.Event()
 
 
 class Talk:

@@ -9,18 +9,17 @@ from typing import Protocol
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.errors import AiwmError, Code
 from engine.contract.records.instances import ChatTurn, InstanceDetail, RetiredRow
 from engine.contract.requests.instances import InstanceChat, InstanceSet, InstanceSpawn
 from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
 from engine.control.catalogue import Catalogue
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instance, Instances
-from engine.control.metering import Meter
-from engine.control.sessions.chat import MAX_MESSAGE_CHARS, Talk, Turn, full
+from engine.control.sessions.chat import Talk
+from engine.control.sessions.chats import Chats
 from engine.control.sessions.checks import check_room, check_talks
 from engine.control.sessions.session import Session, in_force, revision
-from engine.control.sessions.speech import Speech
 from engine.control.sessions.store import Retired, SessionStore
 from engine.control.slots import Slots
 from engine.requests.caller import Caller
@@ -58,12 +57,11 @@ class Sessions:
         self._kinds = kinds
         self._instances = instances
         self._talk = talk
-        self._slots = slots
         self._loader = loader
         self._clock = clock
         self._max_instances = max_instances
         self._live: dict[str, Session] = {}
-        self._turns: dict[str, Turn] = {}
+        self._chats = Chats(store, talk, slots, clock, self._keep, self._changed)
         self._count: Counter[str] = Counter()
         self._changing = asyncio.Lock()
         self._looking: asyncio.Task[None] | None = None
@@ -78,6 +76,7 @@ class Sessions:
             except AiwmError as error:
                 await self._bury(session, InstanceState.failed, str(error), "engine")
         await self._retire_outdated()
+        await self.store.trim()
 
     def look(self) -> None:
         """Definitions may have changed: sessions whose definition is another now are retired, in the middle of a turn when that has
@@ -88,7 +87,7 @@ class Sessions:
     async def _retire_outdated(self) -> None:
         self._looking = None
         for session in list(self._live.values()):
-            if session.id not in self._turns and (reason := self._outdated(session)):
+            if session.id not in self._chats and (reason := self._outdated(session)):
                 await self._end(session.id, InstanceState.exhausted, reason, "engine")
 
     def _outdated(self, session: Session) -> str:
@@ -101,16 +100,11 @@ class Sessions:
         """The engine stops: answers under way end."""
         if self._looking is not None:
             self._looking.cancel()
-        tasks = [turn.task for turn in self._turns.values() if turn.task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._chats.close()
 
     def close_client(self, client: int) -> None:
-        """A client is gone: nobody waits for its answers, so their slots are free for others."""
-        for turn in self._turns.values():
-            if turn.client == client and turn.task is not None:
-                turn.task.cancel()
+        """A client is gone: its answers are given up."""
+        self._chats.close_client(client)
 
     # -- what operators ask ------------------------------------------------------------------------------------------
 
@@ -176,7 +170,7 @@ class Sessions:
     async def set(self, request: InstanceSet, by: str) -> InstanceDetail:
         """Change a session by hand."""
         session, instance = self._find(request.id)
-        self._check_idle(session)
+        self._chats.check_idle(session)
         state = session.state if request.state is None else _settable(request.state)
         session = replace(
             session,
@@ -196,10 +190,7 @@ class Sessions:
     async def retire(self, identifier: str, state: InstanceState, reason: str, by: str) -> InstanceDetail:
         """End a session; an answer under way is given up."""
         self._find(identifier)
-        turn = self._turns.get(identifier)
-        if turn is not None and turn.task is not None:
-            turn.task.cancel()
-            await asyncio.gather(turn.task, return_exceptions=True)
+        await self._chats.give_up(identifier)
         await self._end(identifier, state, reason or "retired by an operator", by)
         return self.detail(identifier)
 
@@ -217,92 +208,23 @@ class Sessions:
         """Say something, wait for the answer."""
         session, instance = self._find(request.id)
         check_talks(self._catalogue.worker(session.definition), self._kinds)
-        self._check_idle(session)
-        if not request.message.strip() or len(request.message) > MAX_MESSAGE_CHARS:
-            raise AiwmError(Code.bad_request, f"a message has 1 to {MAX_MESSAGE_CHARS:,} characters", field="message")
-        self._talk.check_room(session, request.message)
-        speech = Speech(caller, session.id, session.turns + 1, stream=request.stream)
-        work, context = self._talk.begin(instance, session, self.store.turns(session.id), request, speech)
-        turn = self._turns[session.id] = Turn(caller.id, context)
-        instance.take(None, self._clock.wall_ms())
-        self._instances.changed()
-
-        async def answer() -> ChatTurn:
-            with self._slots.held(session.config.model):
-                return await self._talk.run(instance, session, request.message, work, context)
-
-        turn.task = asyncio.get_running_loop().create_task(answer())
-        said, error = await self._outcome(turn.task)
-        try:
-            return await self._ended(session, instance, context.meter, said, error)
-        finally:
-            self._turns.pop(session.id, None)
-            self._instances.changed()
-            self.look()
+        return await self._chats.say(session, instance, request, caller)
 
     async def stop(self, identifier: str) -> None:
         """Stop the answer under way; what it has said so far is the answer."""
         self._find(identifier)
-        turn = self._turns.get(identifier)
-        if turn is None:
-            raise AiwmError(Code.conflict, f"{identifier} is not answering", field="id", fix="nothing to stop")
-        await turn.context.stop()
+        await self._chats.stop(identifier)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    @staticmethod
-    async def _outcome(task: asyncio.Task[ChatTurn]) -> tuple[ChatTurn | None, AiwmError | None]:
-        try:
-            return await task, None
-        except AiwmError as error:
-            return None, error
-        except asyncio.CancelledError:
-            task.cancel()
-            return None, AiwmError(Code.task_cancelled, "the answer was given up: its caller left, or the engine stops")
+    def _keep(self, session: Session, instance: Instance) -> None:
+        """A session is on disk as it is after a turn."""
+        self._live[session.id] = session
+        self._show(session, instance)
 
-    async def _ended(
-        self, session: Session, instance: Instance, meter: Meter, said: ChatTurn | None, error: AiwmError | None
-    ) -> ChatTurn:
-        """Write what a turn came to; only then is it told."""
-        limit = self._talk.limit(session)
-        if error is None and said is not None and said.reason == "cancelled" and not said.text:
-            error = AiwmError(Code.task_cancelled, "stopped before anything was said")
-        cost = meter.cost_usd(session.config.cost)
-        changed = replace(
-            session,
-            active_ms=self._clock.wall_ms(),
-            tokens_in=session.tokens_in + meter.tokens_in,
-            tokens_out=session.tokens_out + meter.tokens_out,
-            cost_usd=session.cost_usd + cost,
-            context_max=limit,
-        )
-        if error is None and said is not None:
-            is_full = self._talk.is_full(said.context, limit)
-            changed = replace(
-                changed,
-                turns=said.n,
-                context=said.context,
-                state=InstanceState.full if is_full else InstanceState.idle,
-                note=f"context {said.context * 100 // limit} %: the next turn is refused" if is_full else "",
-            )
-            text = f"turn {said.n}: {said.tokens_in} tokens in, {said.tokens_out} out, {said.reason}"
-            await self._keep(changed, instance, said, self.store.event("instance.turn", session.id, text, session.by))
-            return said
-        assert error is not None
-        if error.code == Code.prompt_too_long:
-            error = full(session, limit, error.info.message)
-        await self._keep(_troubled(changed, error.info), instance, None, None)
-        raise error
-
-    async def _keep(self, session: Session, instance: Instance, turn: ChatTurn | None, event: object) -> None:
-        from engine.store.ops import AppendEvent
-
-        try:
-            await self.store.put(session, turn, event if isinstance(event, AppendEvent) else None)
-        finally:
-            self._live[session.id] = session
-            self._show(session, instance)
-            instance.release(self._clock.wall_ms(), session.state)
+    def _changed(self) -> None:
+        self._instances.changed()
+        self.look()
 
     async def _end(self, identifier: str, state: InstanceState, reason: str, by: str) -> None:
         session = self._live.get(identifier)
@@ -393,16 +315,6 @@ class Sessions:
             turns=tuple(self.store.turns(identifier)),
         )
 
-    def _check_idle(self, session: Session) -> None:
-        if session.id in self._turns:
-            raise AiwmError(
-                Code.busy,
-                f"{session.id} is answering",
-                field="id",
-                fix=f"wait, or aiwm instance stop {session.id}",
-                retryable=True,
-            )
-
 
 def _settable(word: str) -> InstanceState:
     state = SEED_INSTANCE_STATES.get(word, word)
@@ -414,15 +326,3 @@ def _settable(word: str) -> InstanceState:
             fix="idle or broken; aiwm instance retire ends it",
         )
     return InstanceState(state)
-
-
-def _troubled(session: Session, error: ErrorInfo) -> Session:
-    """A session after a turn that came to nothing."""
-    if error.code == Code.task_cancelled:
-        return session
-    note = f"{error.code}: {error.message}"[:200]
-    if error.code == Code.context_full:
-        return replace(session, state=InstanceState.full, note=note)
-    if error.code == Code.rate_limited:
-        return replace(session, note=note)
-    return replace(session, state=InstanceState.broken, failed=session.failed + 1, note=note)

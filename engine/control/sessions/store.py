@@ -16,6 +16,8 @@ from engine.store.window import Windows
 
 SESSION, TURN = "session", "turn"
 _ALL = 1_000_000
+MOST_RETIRED = 10_000
+"""So many retired instances are kept, the latest."""
 
 
 class Retired(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,9 +49,10 @@ _CHATTED = (
 class SessionStore:
     """Reads and writes sessions. What is written is on disk when the call returns."""
 
-    def __init__(self, journal: Journal, readers: Readers, clock: Clock) -> None:
+    def __init__(self, journal: Journal, readers: Readers, windows: Windows, clock: Clock) -> None:
         self._journal = journal
         self._readers = readers
+        self._windows = windows
         self._clock = clock
 
     def sessions(self) -> list[Session]:
@@ -70,9 +73,19 @@ class SessionStore:
         document = self._readers.document(RETIRED, identifier)
         return None if document is None else msgspec.json.decode(document.json, type=Retired)
 
-    async def chatted(self, windows: Windows) -> dict[str, Chatted]:
+    async def chatted(self) -> dict[str, Chatted]:
         """What all sessions came to, by definition."""
-        return {row[0]: Chatted(*row[1:]) for row in await windows.read(_CHATTED)}
+        return {row[0]: Chatted(*row[1:]) for row in await self._windows.read(_CHATTED)}
+
+    async def trim(self) -> None:
+        """Forget the oldest of those that are no more, beyond as many as are worth keeping, and what was said with them."""
+        old = await self._windows.read(
+            "SELECT key FROM documents WHERE kind = 'retired' ORDER BY at_ms DESC LIMIT -1 OFFSET ?", MOST_RETIRED
+        )
+        for (identifier,) in old:
+            turns = await self._windows.read("SELECT key FROM documents WHERE kind = 'turn' AND ref = ?", identifier)
+            entry = [ops.DeleteDocument(RETIRED, identifier), *(ops.DeleteDocument(TURN, key) for (key,) in turns)]
+            await self._journal.write(entry, Durability.os)
 
     async def put(self, session: Session, turn: ChatTurn | None = None, event: ops.AppendEvent | None = None) -> None:
         """Write a session, and the turn and the event that changed it."""
