@@ -39,7 +39,13 @@ def add(app: typer.Typer) -> None:
 def _check(cli: Cli, request: KeyCheck) -> int:
     """Look for one API key now, in the vault too. Exit code: 0 found, 1 not. JSON: kind key."""
     row = cli.call(request)
-    cli.output.one("key", row, lambda: f"{row.id}  {row.status}" + (f"  {row.note}" if row.note else ""))
+
+    def people() -> str:
+        from aiwm_tui.live.text import clean
+
+        return clean(f"{row.id}  {row.status}  {row.note}").rstrip()
+
+    cli.output.one("key", row, people)
     return ExitCode.ok if row.status == "Found" else ExitCode.failed
 
 

@@ -413,7 +413,7 @@ def test_a_parked_request_survives_a_kill_and_is_made_once_when_approved(
         victim, row = _parked(House(running, client, tmp_path), client)
         assert _state(client, victim) == "pending"
         needs = client.call(ViewRead(location=":needs", size=50)).rows
-        assert [need["press"] for need in needs if need["state"] == "asks"] == [f"aiwm approval approve {row.id}"]
+        assert [need["id"] for need in needs if need["state"] == "asks"] == [row.id]
         running.kill()
     with engine(home, environment=caller_kind) as running, running.client() as client:
         assert [it.id for it in client.call(ApprovalList())] == [row.id]
