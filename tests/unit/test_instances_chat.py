@@ -31,6 +31,7 @@ from engine.contract.requests.instances import (
     InstanceStop,
 )
 from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
+from engine.control.sessions import store
 from engine.control.sessions.session import final_state
 from tests.support.manager import House, Model, client
 from tests.support.waiting import until
@@ -107,6 +108,21 @@ async def test_the_retired_stay_in_the_history_with_reason_and_conversation(home
         assert caught.value.info.fix == "aiwm instance spawn anna"
     async with House(home, ANNA) as house:
         assert [row.id for row in await house.call(InstanceRetired())] == [identifier]
+
+
+async def test_old_history_is_trimmed_with_its_conversations(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with House(home, ANNA) as house:
+        ids = [await _spawn(house) for _ in range(3)]
+        for identifier in ids:
+            await house.call(InstanceChat(id=identifier, message="hello"))
+            await house.call(InstanceRetire(id=identifier))
+            house.clock.jump(1_000)
+    monkeypatch.setattr(store, "MOST_RETIRED", 1)
+    async with House(home, ANNA) as house:
+        await until(lambda: len(house.store.readers.documents("turn")) == 1)
+        assert [row.id for row in await house.call(InstanceRetired())] == ids[2:]
+        with pytest.raises(AiwmError, match="does not exist"):
+            await house.call(InstanceShow(id=ids[0]))
 
 
 async def test_a_full_context_refuses_the_next_turn_with_numbers(home: Path) -> None:
@@ -226,9 +242,14 @@ async def test_retiring_ends_an_answer_and_stopping_the_engine_too(home: Path) -
         with pytest.raises(AiwmError):
             await chats[0]
         assert house.model.running == 1
+        # What the answer took until then is in the history, and the session is nowhere else.
+        assert [(row.id, row.tokens_in > 0) for row in await house.call(InstanceRetired())] == [(identifier, True)]
+        assert [row.id for row in await house.call(InstanceList())] == [other]
     with pytest.raises(AiwmError):
         await chats[1]
     assert house.model.running == 0
+    async with House(home, ANNA) as house:
+        assert [row.id for row in await house.call(InstanceList())] == [other]
 
 
 async def test_a_failed_turn_is_told_and_the_next_one_may_work(home: Path) -> None:
