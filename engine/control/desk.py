@@ -34,7 +34,6 @@ from engine.store.commit import CommittedBatch
 from engine.store.store import Store
 from engine.workers.registry import KindRegistry
 
-
 _ROWS = 1_000
 
 
