@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sqlite3
 import time
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.client import BlockingClient
+from engine.contract.definitions import RateLimits, WorkerDefinition
+from engine.contract.requests.bundles import BundleLoad
 from engine.contract.requests.session import EngineStatus
-from engine.contract.requests.tasks import TaskRun, TaskShow, TaskSubmit, TaskWait
+from engine.contract.requests.tasks import TaskExplain, TaskRun, TaskShow, TaskSubmit, TaskWait
 from engine.home import database_path
-from tests.support.engines import FAULTY, engine, wait_until
+from tests.support.engines import FAULTY, engine, make_queue, wait_until
 
 HOUR_MS = 3_600_000
 AHEAD, BACK = signal.SIGRTMIN, signal.SIGRTMIN + 1
@@ -83,3 +88,48 @@ def test_a_day_back_lets_waiting_tasks_wait_and_new_ones_run(home: Path) -> None
         assert client.call(TaskWait(ids=(soon,), timeout_ms=1_500))[0].state == "scheduled"
         running.process.send_signal(AHEAD)
         assert _ended(client, (soon,)) == {"completed"}
+
+
+@pytest.mark.slow
+def test_rate_windows_stay_sane(home: Path) -> None:
+    """Minutes slide whatever the wall clock does; a jump into a new day opens it, a jump back gives nothing twice."""
+    with engine(home, program=FAULTY) as running, running.client() as client:
+        limits = {"often": RateLimits(requests_per_minute=2), "daily": RateLimits(tokens_per_day=70)}
+        workers = [WorkerDefinition(name=name, model="aiwm-nano", limits=limit) for name, limit in limits.items()]
+        bundle = json.dumps({"workers": msgspec.to_builtins(workers)})
+        assert client.call(BundleLoad(bundle=bundle, keep_others=True)).loaded
+        for name in limits:
+            make_queue(client, name, definition=name, instances=2)
+
+        def ask(queue: str) -> str:
+            payload = {"prompt": "What is 2+2?", "max_tokens": 30}
+            return client.call(TaskSubmit(queue=queue, payload=payload)).id
+
+        def opens_in_ms(task: str, ahead_ms: int) -> int:
+            """How long the rate gate of a waiting task stays closed, by the engine's clock."""
+            (gate,) = [gate for gate in client.call(TaskExplain(id=task)).gates if gate.closed]
+            assert gate.name == "rate"
+            assert gate.opens_ms is not None
+            return gate.opens_ms - _now_ms() - ahead_ms
+
+        def follows(task: str, ahead_ms: int) -> bool:
+            return 0 < opens_in_ms(task, ahead_ms) <= 61_000
+
+        assert _ended(client, (ask("often"), ask("often"))) == {"completed"}
+        third = ask("often")
+        wait_until(lambda: client.call(TaskExplain(id=third)).gates != (), "the third to be held")
+        day_ms, ahead = 24 * HOUR_MS, 0
+        for jump, by in ((AHEAD, day_ms), (BACK, -day_ms), (BACK, -day_ms), (AHEAD, day_ms)):
+            running.process.send_signal(jump)
+            ahead += by
+            wait_until(partial(follows, third, ahead), "the gate to follow the clock")
+
+        used = 0
+        while _ended(client, (last := ask("daily"),), timeout_ms=2_000) == {"completed"}:
+            used += 1
+        assert used >= 1
+        running.process.send_signal(AHEAD)
+        # Who waits for a day looks at the clock at least once a minute.
+        assert _ended(client, (last,), timeout_ms=120_000) == {"completed"}, "it is a new day"
+        running.process.send_signal(BACK)
+        assert _ended(client, (ask("daily"),), timeout_ms=1_500) != {"completed"}, "the old day is spent still"
