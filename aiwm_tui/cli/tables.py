@@ -369,6 +369,7 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _number("TASKS", "tasks"),
         _number("DONE", "completed"),
         _number("FAIL", "failed"),
+        _number("TURNS", "turns"),
         _number("TOKENS IN", "tokens_in"),
         _number("TOKENS OUT", "tokens_out"),
         _as("USD", "cost_usd", lambda usd: written.NONE if not usd else f"{usd:.4f}"),

@@ -23,6 +23,7 @@ from engine.control.operations.changes import ChangeOperations
 from engine.control.operations.tasks import TaskOperations
 from engine.control.operations.usage import UsageOperations
 from engine.control.sampling import Sampling
+from engine.control.sessions.store import SessionStore
 from engine.control.submission import Submission
 from engine.control.tally import Tally
 from engine.control.undertakings import Undertakings
@@ -56,6 +57,7 @@ class Desk:
         *,
         max_payload_bytes: int,
         is_instance: Callable[[str], bool],
+        chats: SessionStore,
         tokens_per_s: Callable[[], float],
         with_reasons: Callable[[list[TaskRow]], list[TaskRow]],
         notes: Callable[[int], TaskNotes],
@@ -91,7 +93,7 @@ class Desk:
         )
         self.changes = ChangeOperations(self.undertakings, self.operation_log, readers, store.windows, clock)
         self.batches = BatchOperations(self.submission, self.changes, waiters, store, clock, lambda: changed("batches"))
-        self.usage = UsageOperations(failures, tally, store, clock)
+        self.usage = UsageOperations(failures, tally, store, clock, chats)
 
     def register(self, table: RequestTable) -> None:
         """Answer everything that is asked about tasks."""

@@ -197,6 +197,7 @@ class Manager:
             texts,
             max_payload_bytes=config.queues.max_payload_bytes,
             is_instance=lambda identifier: self.instances.get(identifier) is not None,
+            chats=self.sessions.store,
             tokens_per_s=lambda: sum(row.tokens_per_s for row in model_rows()),
             with_reasons=self.tables.with_reasons,
             notes=self.supervision.notes.of,

@@ -10,9 +10,10 @@ import pytest
 from engine.contract.definitions import AdapterUse, Cost, Sampling, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import SummaryRow
-from engine.contract.requests.instances import InstanceChat, InstanceSpawn
+from engine.contract.requests.instances import InstanceChat, InstanceRetire, InstanceSpawn
 from engine.contract.requests.performance import PerfList, PerfSummary
 from engine.contract.requests.tasks import TaskSubmit
+from engine.contract.requests.usage import UsageRead
 from engine.contract.states import Durability
 from engine.control.performance import Key, Performance, Sums, added
 from engine.store import ops
@@ -168,3 +169,22 @@ def test_sums_are_added_field_by_field() -> None:
         tasks=3, completed=1, failed=2, timed=1, duration_ms=6, tokens_in=2, tokens_out=3, cost_usd=0.75, ended_ms=9
     )
     assert one.plus(two) == two.plus(one) == both
+
+
+async def test_usage_counts_chats_beside_tasks(home: Path) -> None:
+    async with House(home, ANNA, pool=1) as house:
+        await house.outcome(await house.submit("anna", prompt="hello"))
+        for retires in (True, False):
+            detail = await house.call(InstanceSpawn(definition="anna"))
+            assert detail.row is not None
+            await house.call(InstanceChat(id=detail.row.id, message="hello"))
+            if retires:
+                await house.call(InstanceRetire(id=detail.row.id))
+        for by, name in (("submitter", "operator"), ("definition", "anna"), ("model", "m")):
+            (row,) = await house.call(UsageRead(by=by))  # type: ignore[arg-type]
+            assert (row.name, row.tasks, row.completed, row.turns) == (name, 1, 1, 2)
+            assert (row.tokens_in, row.tokens_out) == (3, 9)
+            assert row.cost_usd == pytest.approx(3 / 1000 + 18 / 1000)
+        (row,) = await house.call(UsageRead(by="queue"))
+        assert (row.turns, row.tokens_in) == (0, 1)
+        assert await house.call(UsageRead(since_ms=house.clock.wall_ms() + 1_000)) == []

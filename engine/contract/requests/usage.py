@@ -12,7 +12,7 @@ from engine.contract.states import Effect
 
 
 class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
-    """What one submitter (or definition, …) used: ended tasks, tokens, US dollars, and the time that workers spent."""
+    """What one submitter (or definition, …) used: ended tasks and turns of chats, tokens, US dollars, and the time that workers spent."""
 
     name: str
     tasks: int
@@ -22,6 +22,7 @@ class UsageRow(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int
     cost_usd: float
     spent_ms: int
+    turns: int = 0
 
 
 UsageBy = Literal["submitter", "definition", "queue", "pool", "adapter", "agent", "batch", "template", "model"]

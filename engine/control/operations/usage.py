@@ -16,10 +16,12 @@ from engine.contract.requests import usage as requests
 from engine.contract.states import TaskState
 from engine.control.failures import Failures
 from engine.control.sampling import STEPS_MS
+from engine.control.sessions.store import SessionStore
 from engine.control.tally import WAITING, Tally
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.store.store import Store
+from engine.store.usage import Used
 
 _MOST = 10_000
 _LINES = 200
@@ -32,7 +34,8 @@ _COMMON = ("definition", "adapter", "queue", "batch", "template", "pool", "insta
 class UsageOperations:
     """Answers from records, samples, failures and events."""
 
-    def __init__(self, failures: Failures, tally: Tally, store: Store, clock: Clock) -> None:
+    def __init__(self, failures: Failures, tally: Tally, store: Store, clock: Clock, chats: SessionStore) -> None:
+        self._chats = chats
         self._failures = failures
         self._tally = tally
         self._readers = store.readers
@@ -85,10 +88,14 @@ class UsageOperations:
         return await self._usage(request.by, request.since_ms, request.limit)
 
     async def _usage(self, by: str, since_ms: int | None, limit: int) -> list[requests.UsageRow]:
-        sums = [it for it in await self._windows.usage(by, since_ms) if it.key or by in _WHOLE]
+        sums = {it.key: it for it in await self._windows.usage(by, since_ms) if it.key or by in _WHOLE}
+        chats = await self._chats.used(by, since_ms)
+        for key, used in chats.items():
+            sums[key] = _together(sums.get(key), used)
         return [
             requests.UsageRow(
                 name=it.key or "-",
+                turns=chats[it.key].tasks if it.key in chats else 0,
                 tasks=it.tasks,
                 completed=it.completed,
                 failed=it.failed,
@@ -97,7 +104,7 @@ class UsageOperations:
                 cost_usd=it.cost_usd,
                 spent_ms=it.busy_ms,
             )
-            for it in sorted(sums, key=lambda it: (-(it.tokens_in + it.tokens_out), -it.tasks))[:limit]
+            for it in sorted(sums.values(), key=lambda it: (-(it.tokens_in + it.tokens_out), -it.tasks))[:limit]
         ]
 
     async def samples(self, request: requests.SamplesRead, _: Caller) -> list[requests.Series]:
@@ -185,3 +192,17 @@ def _check_since(since_ms: int | None) -> None:
 def _check_limit(limit: int) -> None:
     if not 1 <= limit <= _MOST:
         raise AiwmError(Code.bad_request, f"limit is {limit}, but must lie between 1 and {_MOST}", field="limit")
+
+
+def _together(tasks: Used | None, chats: Used) -> Used:
+    """What tasks and chats of one key used; turns are no tasks."""
+    return Used(
+        chats.key,
+        tasks.tasks if tasks is not None else 0,
+        tasks.failed if tasks is not None else 0,
+        chats.tokens_in + (tasks.tokens_in if tasks is not None else 0),
+        chats.tokens_out + (tasks.tokens_out if tasks is not None else 0),
+        chats.cost_usd + (tasks.cost_usd if tasks is not None else 0.0),
+        chats.busy_ms + (tasks.busy_ms if tasks is not None else 0),
+        tasks.completed if tasks is not None else 0,
+    )

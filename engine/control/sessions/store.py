@@ -12,6 +12,7 @@ from engine.control.sessions.session import Session
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
+from engine.store.usage import Used
 from engine.store.window import Windows
 
 SESSION, TURN = "session", "turn"
@@ -46,6 +47,18 @@ _CHATTED = (
 )
 
 
+_WHOSE = {
+    "submitter": "coalesce(json_extract(s.json, '$.by'), json_extract(s.json, '$.session.by'), '')",
+    "definition": "s.ref",
+    "model": "coalesce(json_extract(s.json, '$.config.model'), json_extract(s.json, '$.session.config.model'), '')",
+}
+_USED = (
+    "SELECT {whose}, count(*), 0, sum(json_extract(t.json, '$.tokens_in')), sum(json_extract(t.json, '$.tokens_out')),"
+    " sum(json_extract(t.json, '$.cost_usd')), CAST(sum(json_extract(t.json, '$.total_ms')) AS INTEGER) FROM documents AS t"
+    " JOIN documents AS s ON s.kind IN ('session', 'retired') AND s.key = t.ref WHERE t.kind = 'turn' AND t.at_ms >= ? GROUP BY 1"
+)
+
+
 class SessionStore:
     """Reads and writes sessions. What is written is on disk when the call returns."""
 
@@ -76,6 +89,14 @@ class SessionStore:
     async def chatted(self) -> dict[str, Chatted]:
         """What all sessions came to, by definition."""
         return {row[0]: Chatted(*row[1:]) for row in await self._windows.read(_CHATTED)}
+
+    async def used(self, by: str, since_ms: int | None) -> dict[str, Used]:
+        """What turns of chats since then used, by submitter, definition or model; nothing for other things. `tasks` counts turns."""
+        whose = _WHOSE.get(by)
+        if whose is None:
+            return {}
+        rows = await self._windows.read(_USED.format(whose=whose), since_ms or 0)
+        return {row[0]: Used(*row) for row in rows}
 
     async def trim(self) -> None:
         """Forget the oldest of those that are no more, beyond as many as are worth keeping, and what was said with them."""
