@@ -12,7 +12,7 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.errors import AiwmError
 from engine.contract.states import Durability
-from engine.control.bundles.read import WORKERS_FILE, read_home, read_list
+from engine.control.bundles.read import FILES, WORKERS_FILE, read_home, read_list
 from engine.control.bundles.validate import Prepared
 from engine.control.catalogue import SHIPPED, Catalogue
 from engine.control.definitions import TYPES, Definitions, Kind, digest
@@ -60,6 +60,11 @@ class Keeping:
 
     async def _begin_new(self, prepare: Prepare) -> None:
         """A new home begins with the files that lie in it, and with what ships where these say nothing."""
+        if not any((self.home / name).exists() for name in FILES.values()):
+            # What ships is right, and the first start of a home need not wait for the validator to be imported.
+            self._write_shipped()
+            await self.change(SHIPPED, self.file_in_force())
+            return
         if not self.file.exists():
             self._write_shipped()
         found = prepare(read_home(self.home), Definitions())

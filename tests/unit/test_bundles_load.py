@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ from engine.control.definitions import Kind, stable_id
 from engine.workers.kinds.template import TemplateWorker
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext
 from tests.support.manager_room import ManagerRoom
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -359,3 +363,20 @@ def _changes(request: Any, **fields: Any) -> Any:
     from typing import get_type_hints
 
     return get_type_hints(request)["changes"](**fields)
+
+
+def test_a_new_home_starts_without_the_validator(home: Path) -> None:
+    script = (
+        "import asyncio, sys, pathlib\n"
+        "from tests.support.manager_room import ManagerRoom\n"
+        "async def main():\n"
+        "    room = ManagerRoom(pathlib.Path(sys.argv[1]))\n"
+        "    await room.start()\n"
+        "    assert sorted(room.manager.catalogue.workers) == ['echo', 'nano']\n"
+        "    await room.restart()\n"
+        "    await room.stop()\n"
+        "    assert 'jsonschema_rs' not in sys.modules\n"
+        "asyncio.run(main())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", script, str(home)], capture_output=True, text=True, cwd=ROOT)
+    assert ran.returncode == 0, ran.stderr
