@@ -18,8 +18,15 @@ from engine.resources import inbox, themes
 _LOW_DISK = 1 * 2**30
 
 
-def examine(home: Path, models: Callable[[], Iterable[ModelRow]], storage: str) -> list[Finding]:
-    """All findings, cheap ones first. Nothing is changed and nothing is fetched."""
+def examine(
+    home: Path,
+    models: Callable[[], Iterable[ModelRow]],
+    storage: str,
+    keys: Iterable[tuple[str, str, str]] = (),
+    sources: Iterable[tuple[str, str]] = (),
+) -> list[Finding]:
+    """All findings, cheap ones first. Nothing is changed and nothing is fetched. `keys` are API keys by name with their status and a
+    remark, `sources` data sources by name with what is wrong with them ("": nothing)."""
     return [
         Finding(
             what="aiwm",
@@ -31,6 +38,8 @@ def examine(home: Path, models: Callable[[], Iterable[ModelRow]], storage: str) 
         _storage(storage),
         _shipped(),
         *_models(models()),
+        *(_key(*key) for key in keys),
+        *(_source(*source) for source in sources),
         _gpu(),
         _package("exllamav2", "exllamav2 (models on a GPU)", "needs an NVIDIA GPU: pip install exllamav2 torch"),
         _package("peft", "training of adapters", "pip install torch transformers peft"),
@@ -80,6 +89,18 @@ def _models(models: Iterable[ModelRow]) -> list[Finding]:
         else Finding(what=f"model {row.id}", state="ok", seen=f"{row.state} on {row.where}, {row.backend}")
         for row in models
     ]
+
+
+def _key(name: str, status: str, note: str) -> Finding:
+    seen = f"{status}: {note}" if note else status
+    good = status == "Unknown" or (status == "Found" and not note)
+    return Finding(what=f"key {name}", state="ok" if good else "warn", seen=seen, fix=None if good else "aiwm key list")
+
+
+def _source(name: str, problem: str) -> Finding:
+    if not problem:
+        return Finding(what=f"source {name}", state="ok", seen="can be read")
+    return Finding(what=f"source {name}", state="warn", seen=problem, fix=f"aiwm source show {name}")
 
 
 def _gpu() -> Finding:

@@ -257,6 +257,7 @@ class Host:
             lambda: self._doorman.clients,
             lambda: self._presence.dispatching,
             self.stop,
+            self._access,
         ).register(self._table)
         self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -364,6 +365,14 @@ class Host:
     def _approvals_changed(self) -> None:
         for table in ("approvals", "needs"):
             self._touch(table)
+
+    def _access(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:
+        """What stands between workers and what they are to reach: API keys with their status, data sources with their problem."""
+        catalogue = self._manager.catalogue
+        names = self._keys.keys.keys() | {worker.key for worker in catalogue.workers.values() if worker.key}
+        found = [(name, self._keys.status(name)) for name in sorted(names)]
+        keys = [(name, status.value, note) for name, (status, note) in found]
+        return keys, [(name, self._sources.problem(source)) for name, source in sorted(catalogue.sources.items())]
 
     def _touch(self, table: str) -> None:
         self._views.touch(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import time
 from collections.abc import Callable
@@ -36,7 +37,9 @@ class EngineOperations:
         clients: Callable[[], int],
         dispatching: Callable[[], bool],
         stop: Callable[[str], None],
+        access: Callable[[], tuple[list[tuple[str, str, str]], list[tuple[str, str]]]],
     ) -> None:
+        self._access = access
         self._home = home
         self._loaded = loaded
         self._store = store
@@ -104,7 +107,8 @@ class EngineOperations:
         return result
 
     async def doctor(self, _: requests.EngineDoctor, __: Caller) -> list[Finding]:
-        return examine(self._home, self._models, self._store.journal.state)
+        keys, sources = await asyncio.to_thread(self._access)
+        return examine(self._home, self._models, self._store.journal.state, keys, sources)
 
     async def config_show(self, _: requests.ConfigShow, __: Caller) -> list[Setting]:
         return list(self._loaded.settings)

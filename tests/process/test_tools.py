@@ -17,12 +17,13 @@ from engine.client import BlockingClient
 from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import EventRow
-from engine.contract.requests import catalogue
 from engine.contract.records.approvals import ApprovalRow
+from engine.contract.requests import catalogue
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalList, ApprovalReject, ApprovalShow
 from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.definitions import SourceCreate, TemplateCreate
 from engine.contract.requests.fleet import PoolCreate, QueueCreate, QueuePause, WorkerReload
+from engine.contract.requests.instances import InstanceChat, InstanceSpawn
 from engine.contract.requests.session import ViewRead
 from engine.contract.requests.sources import SourceFiles, SourceRead, SourceSync
 from engine.contract.requests.tasks import TaskRun, TaskShow, TaskSubmit
@@ -139,7 +140,9 @@ def house(tmp_path_factory: pytest.TempPathFactory, caller_kind: dict[str, str])
     for name in "abc":
         (base / "listed" / f"{name}.txt").write_text(name)
     (base / "unlisted").mkdir()
-    (base / "config.toml").write_text(f'[security]\nexternal_roots = ["{base}/listed"]\n')
+    (base / "config.toml").write_text(
+        f'[security]\nexternal_roots = ["{base}/listed"]\n[keys.late]\nmethod = "env"\nvalue = "NOT_SET"\n'
+    )
     environment = {**caller_kind, "AIWM_CONFIG": str(base / "config.toml")}
     with engine(base / "home", environment=environment) as running, running.client() as client:
         made = House(running, client, base)
@@ -520,3 +523,25 @@ def _set_key(home: Path, environment: dict[str, str]) -> str:
         check=True,
     )
     return ran.stdout + ran.stderr
+
+
+def test_a_worker_whose_key_is_missing_does_not_begin(house: House, aiwm: Run) -> None:
+    workers = [*WORKERS, {"name": "keyed", "model": "aiwm-nano", "key": "late"}]
+    (house.home / "ai_worker_definitions.json").write_text(json.dumps({"workers": workers}))
+    assert not house.client.call(WorkerReload()).errors
+    make_queue(house.client, "keyed", definition="keyed")
+    outcome = house.client.call(TaskRun(queue="keyed", payload={"prompt": "hello"}, timeout_ms=30_000))
+    assert outcome.error is not None
+    assert outcome.error.code == Code.key_not_found
+    assert outcome.error.message == 'the API key "late" is Not Found: the environment variable NOT_SET is not set'
+    assert outcome.error.fix == "aiwm key check late"
+    assert "late" in aiwm("doctor").out
+
+
+def test_a_chat_has_the_tools_of_its_definition(house: House) -> None:
+    spawned = house.client.call(InstanceSpawn(definition="reader")).row
+    assert spawned is not None
+    turn = house.client.call(InstanceChat(id=spawned.id, message="Read the file notes.txt."))
+    assert json.loads(turn.text) == {"name": "Tom", "age": 34, "city": "Paris"}
+    (event,) = [event for event in house.events("type:tool.allowed") if event.who == f"instance:{spawned.id}"]
+    assert "notes.txt" in event.text

@@ -238,3 +238,33 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     write_tokenizer(tmp_path)
     with pytest.raises(AiwmError, match=f"{VOCABULARY} tokens, the model only 100"):
         Tokenizer(tmp_path, 100)
+
+
+TOOLS = (
+    {
+        "type": "function",
+        "function": {
+            "name": "read_file",
+            "description": "Read it.",
+            "parameters": {"type": "object", "properties": {}},
+        },
+    },
+)
+
+
+def test_a_template_that_knows_tools_declares_them_itself(tmp_path: Path) -> None:
+    template = "{% if tools %}[{{ tools[0].function.name }}]{% endif %}{{ messages[0].content }}"
+    write_tokenizer(tmp_path, template=template)
+    tokenizer = Tokenizer(tmp_path, VOCABULARY)
+    assert tokenizer.converse([Message("user", "x")], TOOLS)[0] == "[read_file]x"
+    assert tokenizer.converse([Message("user", "x")])[0] == "x"
+
+
+def test_for_another_template_a_system_message_declares_them(tokenizer: Tokenizer) -> None:
+    prompt, _ = tokenizer.converse([Message("system", "Be short."), Message("user", "x")], TOOLS)
+    assert prompt.count("read_file") == 1
+    assert '{"tool": "NAME", "args": {}}' in prompt
+    assert prompt.index("read_file") < prompt.index("Be short.")
+    alone, _ = tokenizer.converse([Message("user", "x")], TOOLS)
+    assert alone.index("read_file") < alone.index("x", alone.index("properties"))
+    assert "tool" not in tokenizer.converse([Message("user", "x")])[0]
