@@ -154,6 +154,10 @@ ACTIONS: tuple[Action, ...] = (
     _change("delete", "X", "delete", "delete this definition; asks first", _DEFINED, 0, Effect.destructive),
     _change("approve", "A", "approve", "allow this request: it is made once, now", {"approvals"}, 7, fits=_can_decide),
     _change("refuse", "B", "refuse", "refuse this request, with a reason", {"approvals"}, 8, fits=_can_decide),
+    _change(
+        "talk", "T", "talk", "talk to this instance, or to a new one of this definition", {"instances", "workers"}, 7
+    ),
+    _change("end", "X", "retire", "stop its answer; else retire it", {"instances"}, 8, Effect.destructive),
     _change("undo", "Z", "take back", "take back this operation, or the last thing done here", TABLES),
     Action("cursor_up", "up,k", "↑ ↓ k j", "up", Group.move, "up, down"),
     Action("cursor_down", "down,j", "↓ j", "down", Group.move, ""),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing, making, sets
+from aiwm_tui import changing, making, sets, talking
 from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, SCREENS, Action
 from aiwm_tui.completion import complete_filter, complete_jump
@@ -43,10 +43,16 @@ async def perform(app: ConsoleApp, action: Action) -> None:
 
 async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:
     """The prompt was answered."""
+    page = app.page
     if ask is Ask.jump:
         await app.go(text.strip())
         return
-    page = app.page
+    if ask is Ask.talk:
+        try:
+            await talking.said(app, page, text)
+        except AiwmError as error:
+            app.fail(error)
+        return
     terms, sort = parse_filter(page.location.table, text)
     await app.go(str(Location(page.location.table, None, terms, sort or page.location.sort)))
 
@@ -258,6 +264,8 @@ _DEEDS: dict[str, Deed] = {
     "delete": making.delete,
     "approve": making.decide,
     "refuse": making.decide,
+    "talk": talking.talk,
+    "end": talking.end,
     "undo": changing.undo,
     "cursor_up": _scroll(lambda part: part.move(-1)),
     "cursor_down": _scroll(lambda part: part.move(1)),

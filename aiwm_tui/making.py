@@ -141,14 +141,14 @@ async def pause(app: ConsoleApp, page: Page, action: Action) -> None:
     if row.state in ("paused", "draining"):
         in_background(app, send_now(app, action, QueueResume(name=row.id)))
         return
-    _with_reason(app, action, f"PAUSE QUEUE {row.id}", lambda reason: QueuePause(name=row.id, reason=reason), "pause")
+    with_reason(app, action, f"PAUSE QUEUE {row.id}", lambda reason: QueuePause(name=row.id, reason=reason), "pause")
 
 
 async def drain(app: ConsoleApp, page: Page, action: Action) -> None:
     """Let the queue under the cursor work off what it has and take nothing new."""
     row: Any = page.row
     if row is not None:
-        _with_reason(
+        with_reason(
             app, action, f"DRAIN QUEUE {row.id}", lambda reason: crud.QueueDrain(name=row.id, reason=reason), "drain"
         )
 
@@ -156,7 +156,9 @@ async def drain(app: ConsoleApp, page: Page, action: Action) -> None:
 REASON = (FormField("reason", Kind.text, default="", help="It is shown beside the state, with your name."),)
 
 
-def _with_reason(app: ConsoleApp, action: Action, title: str, build: Any, verb: str) -> None:
+def with_reason(app: ConsoleApp, action: Action, title: str, build: Any, verb: str) -> None:
+    """Ask for a reason, then send what `build` makes of it."""
+
     async def send(values: dict[str, Any]) -> Line:
         request = build(values["reason"])
         return ((f"{action.shown} ", "key"), *report(request, await app.link.call(request)))
@@ -246,4 +248,4 @@ async def decide(app: ConsoleApp, page: Page, action: Action) -> None:
         return
     kind = ApprovalApprove if action.id == "approve" else ApprovalReject
     title = f"{action.label.upper()} {row.id}: {row.method} for {row.by}"
-    _with_reason(app, action, title, lambda reason: kind(id=row.id, reason=reason), action.label)
+    with_reason(app, action, title, lambda reason: kind(id=row.id, reason=reason), action.label)

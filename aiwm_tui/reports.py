@@ -25,6 +25,7 @@ from engine.contract.requests.definitions import (
     TemplateUpdate,
 )
 from engine.contract.requests.fleet import PoolCreate, PoolScale, QueueCreate, QueuePause, QueueResume, WorkerReload
+from engine.contract.requests.instances import InstanceRetire
 from engine.contract.requests.operations import OperationUndo
 from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskRetry, TaskSubmit
 
@@ -95,6 +96,9 @@ _SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
     TaskRetry: _retried,
     TaskMove: lambda _, answer: _listed([("moved", answer.changed)]) + _refused(answer.refused),
     OperationUndo: _undone,
+    InstanceRetire: lambda request, answer: (
+        f"retired {request.id}" if answer.row is None else f"{request.id} goes when its task has ended"
+    ),
     ApprovalApprove: _decided,
     ApprovalReject: _decided,
     WorkerReload: _reloaded,

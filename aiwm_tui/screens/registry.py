@@ -37,6 +37,10 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.tasks.task import TaskPage
 
         return TaskPage(place, location)
+    if location.item and location.table == "instances":
+        from aiwm_tui.screens.instances.page import InstancePage
+
+        return InstancePage(place, location)
     if location.item:
         from aiwm_tui.screens.item.screen import ItemPage
 

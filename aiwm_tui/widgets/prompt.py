@@ -1,5 +1,5 @@
-"""The prompt: `:` goes to a location, `/` filters. It stands on the last two lines; the second says what may follow or what is wrong,
-with a mark under the offending token."""
+"""The prompt: `:` goes to a location, `/` filters, `T` talks. It stands on the last two lines; the second says what may follow or
+what is wrong, with a mark under the offending token."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from engine.contract.errors import AiwmError
 class Ask(Enum):
     jump = ":"
     filter = "/"
+    talk = "T"
 
 
 Check = Callable[[str], object]
@@ -141,7 +142,8 @@ class Prompt(Vertical):
         line: list[tuple[str, str]] = [(" ", "")]
         for candidate in candidates[:40]:
             line.append((clean(candidate, 40) + "  ", "dim"))
-        self.hint.show(tuple(line) if candidates else ((" ↵ go   esc leave as it was", "dim"),))
+        send = " ↵ say it   esc say nothing" if self.ask is Ask.talk else " ↵ go   esc leave as it was"
+        self.hint.show(tuple(line) if candidates else ((send, "dim"),))
 
     def _point_at(self, error: AiwmError) -> None:
         found = _COLUMN.search(error.info.message)

@@ -12,7 +12,7 @@ import msgspec
 from engine.contract import query
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import StreamChunk, ViewChanged
-from engine.contract.records import TABLES, Record
+from engine.contract.records import TABLES, ChatTurn, Record
 from engine.contract.requests import session
 from engine.contract.why import Why
 
@@ -66,6 +66,7 @@ class ConsoleEngine:
         self.moves: list[session.ViewMove] = []
         self.details: dict[str, dict[str, Any]] = {}
         self.definitions: dict[tuple[str, str], Any] = {}
+        self.turns: dict[str, tuple[ChatTurn, ...]] = {}
         self.streams: dict[str, Stream] = {}
         self.whys: dict[str, Why] = {}
         self.answers: dict[type, Answer] = {}

@@ -1,0 +1,214 @@
+"""The page of one instance: what it is and has used; of one that is talked to, the conversation, with the answer as it comes."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from textual.app import ComposeResult
+
+from aiwm_tui.live import format as form
+from aiwm_tui.live.history import Place
+from aiwm_tui.live.talk import Talk, answered, asked, heard, text_of
+from aiwm_tui.live.text import Line, Span, clean
+from aiwm_tui.live.views import LiveView
+from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
+from aiwm_tui.screens.wording import facts, hints, para, refused
+from aiwm_tui.states import state_span
+from aiwm_tui.widgets.lines import TextBlock
+from aiwm_tui.widgets.stream import StreamText
+from engine.contract.errors import AiwmError
+from engine.contract.notifications import InstanceChunk
+from engine.contract.query import Location
+from engine.contract.records import InstanceDetail, InstanceRow, Record
+from engine.contract.requests.instances import InstanceChat, InstanceShow, InstanceStop
+
+
+class InstancePage(Page):
+    DEFAULT_CSS = """
+    InstancePage { layout: vertical; }
+    InstancePage #facts { height: 6; }
+    """
+
+    def __init__(self, place: Place, location: Location) -> None:
+        super().__init__(place, location)
+        self.instance = str(location.item)
+        self.head = TextBlock(id="facts")
+        self.stream = StreamText(id="stream")
+        self.view: LiveView | None = None
+        self.detail: InstanceDetail | None = None
+        self.error: AiwmError | None = None
+        self.talk = Talk()
+        self._stop_hearing: Any = None
+        self._loading: asyncio.Task[None] | None = None
+
+    def compose(self) -> ComposeResult:
+        yield self.head
+        yield self.stream
+
+    def on_mount(self) -> None:
+        self.view = self.console.hub.open(f":instances id:{self.instance}", 1, self._changed)
+        self._stop_hearing = self.console.link.on(InstanceChunk, self._heard)
+        self._show()
+
+    def begin(self) -> None:
+        self.screen.set_focus(self.stream)
+
+    def on_resize(self) -> None:
+        self._show()
+
+    # What changes
+
+    def _changed(self) -> None:
+        self.console.note_change()
+        if self._loading is None and not self.talk.answering:
+            self._loading = asyncio.create_task(self._load())
+        self._show()
+
+    async def _load(self) -> None:
+        try:
+            detail = await self.console.link.call(InstanceShow(id=self.instance))
+            self.detail, self.error = detail, None
+            if not self.talk.answering:
+                self.talk = Talk(detail.turns)
+        except AiwmError as error:
+            self.error = error
+        self._loading = None
+        if self.is_mounted:
+            self._show()
+
+    def _heard(self, chunk: InstanceChunk) -> None:
+        if chunk.instance == self.instance:
+            self.talk = heard(self.talk, chunk)
+            self._show()
+
+    async def say_to(self, message: str) -> None:
+        """Say something to the instance and wait for the end of its answer, however long that takes."""
+        self.talk = asked(self.talk, message)
+        self.stream.to_edge(1)
+        self._show()
+        try:
+            request = InstanceChat(id=self.instance, message=message, stream=True)
+            self.talk = answered(self.talk, await self.console.link.call(request, timeout_s=None))
+        except AiwmError:
+            self.talk = Talk(self.talk.turns)
+            raise
+        finally:
+            if self.is_mounted:
+                self._changed()
+
+    async def stop_answer(self) -> None:
+        await self.console.link.call(InstanceStop(id=self.instance))
+
+    def _show(self) -> None:
+        if self.view is None:
+            return
+        lines = self._lines()
+        if self.head.styles.height is None or self.head.styles.height.value != len(lines):
+            self.head.styles.height = len(lines)
+        self.head.show(lines)
+        self.stream.show(text_of(self.talk), writing=self.talk.answering, stale=self.view.stale)
+        self.console.status_changed()
+
+    def _lines(self) -> list[Line]:
+        row, now = self.row, self.console.now()
+        known = self.view is not None and self.view.state is not None
+        if not isinstance(row, InstanceRow):
+            if self.view is not None and self.view.error is not None:
+                return refused(self.view.error)
+            return self._gone(now) if known else []
+        if self.error is not None:
+            return refused(self.error)
+        detail = self.detail
+        where = f"pool {row.pool}" if row.pool else f"spawned by {row.by or 'somebody'}"
+        tokens = (
+            f"{form.count(detail.tokens_in)} in  {form.count(detail.tokens_out)} out"
+            if detail
+            else form.count(row.tokens)
+        )
+        cost = f"${detail.cost_usd:.4f}" if detail is not None and detail.cost_usd else "none"
+        lines = [
+            facts(
+                [
+                    ("definition", row.definition),
+                    ("of", where),
+                    ("age", form.since(row.spawned_ms, now)),
+                    ("task", row.task or form.NONE),
+                ]
+            ),
+            facts(
+                [
+                    ("turns" if not row.pool else "done", form.count(row.done)),
+                    ("failed", form.count(row.failed)),
+                    ("tokens", tokens),
+                    ("cost", cost),
+                ]
+            ),
+            self._context_line(row),
+        ]
+        until, why = (self.talk.until_ms, self.talk.why) if self.talk.until_ms else (row.until_ms, row.note)
+        if until is not None:
+            lines.append(para(f"◌ waits: {why}; opens {form.moment(until, now)}, in {form.age(until - now)}", "held"))
+        elif row.note:
+            lines.append(para(row.note, "wrong" if row.state in ("full", "broken") else "dim"))
+        if not row.pool and not self.talk.turns and not self.talk.answering:
+            lines.append(hints((" T", "talk to it")))
+        return [*lines, ()]
+
+    def _gone(self, now: int) -> list[Line]:
+        """It is no more: how that came, and where it is remembered."""
+        retired = self.detail.retired if self.detail is not None else None
+        lines: list[Line] = []
+        if retired is not None:
+            lines.append(para(f"{retired.state} {form.since(retired.retired_ms, now)} ago: {retired.reason}", "strong"))
+        gone = f" There is no {clean(self.instance, 20)} now; "
+        return [
+            *lines,
+            ((gone, "dim"), (f":retired/{clean(self.instance, 20)}", "key"), (" is what became of it", "dim")),
+            (),
+        ]
+
+    def _context_line(self, row: InstanceRow) -> Line:
+        """How full its context is: the next turn is refused when it is full."""
+        if not row.context_max:
+            return facts([("context", "not used yet")])
+        share = row.context * 100 // row.context_max
+        line: list[Span] = [*facts([("context", f"{form.count(row.context)} of {form.count(row.context_max)} tokens")])]
+        style = "broken" if row.state == "full" else "wrong" if share >= 90 else "dim"
+        full = "  full: the next turn is refused, X retires it" if row.state == "full" else f"  {share} %"
+        return (*line, (full, style))
+
+    # What the app asks
+
+    lacks = NOT_ON_ITEMS | {"why", "hold"}
+
+    @property
+    def table(self) -> str:
+        return "instances"
+
+    @property
+    def row(self) -> Record | None:
+        state = self.view.state if self.view is not None else None
+        return state.at(state.top) if state is not None else None
+
+    def opens(self) -> str | None:
+        task = getattr(self.row, "task", None)
+        return f":tasks/{task}" if task else None
+
+    def status(self) -> Line:
+        state = getattr(self.row, "state", "")
+        line: list[Span] = [state_span("instances", state)] if state else []
+        if self.talk.answering:
+            line.append((" · answers" if self.stream.follows else " · answers; G follows", "dim"))
+        return tuple(line)
+
+    def tick(self) -> None:
+        self._show()
+
+    def leave(self) -> None:
+        if self._stop_hearing is not None:
+            self._stop_hearing()
+        if self._loading is not None:
+            self._loading.cancel()
+        if self.view is not None:
+            self.view.close()
