@@ -67,7 +67,8 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Batch:
-    """Gathers entries, then writes them. `add` per entry, then `write`; what it did is in `changed`, `events`, `counts`."""
+    """Gathers entries, then writes them. `add` per entry, then `write`; what it did is in `changed`, `events`, `counts` (of tasks by
+    queue and state), `records` (new ones by state) and `side`."""
 
     def __init__(self, connection: sqlite3.Connection, memory: Memory, epoch: int, event_seq: int) -> None:
         self._connection = connection
@@ -81,6 +82,8 @@ class Batch:
         self._waves: list[dict[Statement, list[Row]]] = [{}]
         self._stages: dict[int, int] = {}
         self.side = Side(connection)
+        self.counts: Counter[tuple[str, str]] = Counter()
+        self.records: Counter[str] = Counter()
         self._results: list[Row] = []
         self._payloads: list[tuple[int, str]] = []
         self._dependencies: list[Row] = []
@@ -338,12 +341,11 @@ class Batch:
                 table.run(connection, rows)
         if self._payloads:
             words.put_payloads(connection, self._payloads)
-        counts = count_tasks(self.changed)
-        if counts:
-            COUNT_TASKS.run(connection, [(*key, n) for key, n in counts.items() if n])
-        records = count_records(self.changed)
-        if records:
-            COUNT_RECORDS.run(connection, list(records.items()))
+        self.counts, self.records = count_tasks(self.changed), count_records(self.changed)
+        if self.counts:
+            COUNT_TASKS.run(connection, [(*key, n) for key, n in self.counts.items() if n])
+        if self.records:
+            COUNT_RECORDS.run(connection, list(self.records.items()))
         if self.events:
             COUNT_EVENTS.run(connection, list(Counter(row[2] for row in self.events).items()))
         for seq in self._late:
@@ -364,8 +366,11 @@ def count_tasks(changed: Sequence[ChangedTask]) -> Counter[tuple[str, str]]:
 
 def count_records(changed: Sequence[ChangedTask]) -> Counter[str]:
     """New performance records by state: a running task that ends leaves one."""
-    ends = (it.after for it in changed if it.before == "processing" and it.after is not None)
-    return Counter(state for state in ends if state in ENDED)
+    found: Counter[str] = Counter()
+    for change in changed:
+        if change.before == "processing" and change.after in ENDED:
+            found[change.after] += 1
+    return found
 
 
 def _error_code(error: bytes | None) -> str | None:

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from engine.contract.errors import AiwmError, Code
 from engine.contract.states import Durability
 from engine.store import words
-from engine.store.batch import Batch, count_records, count_tasks
+from engine.store.batch import Batch
 from engine.store.commit import CommittedBatch, Entry, Outcome
 from engine.store.memory import Known, Memory
 from engine.store.ops import ChangedTask, DeleteTasks, IndexWords, Receipt
-from engine.store.side import Side
 from engine.store.statements import Row
 
 _DONE = Receipt(False)
@@ -84,7 +83,7 @@ class Writer:
         self._connection.execute("COMMIT")
         self._accept(batch.event_seq, batch.tasks, batch.fenced)
         self._look_at_mark(entries)
-        return _committed(batch.changed, batch.events, [batch.side]), outcomes
+        return _committed(batch.changed, batch.events, [batch]), outcomes
 
     def _one_by_one(self, entries: Sequence[Entry], probe: bool) -> tuple[CommittedBatch, list[Outcome]]:
         """The careful way: a savepoint an entry, so that a conflict or an unwritable value costs its own entry only."""
@@ -93,7 +92,7 @@ class Writer:
         changed: list[ChangedTask] = []
         events: list[Row] = []
         tasks: dict[int, Known] = {}
-        sides: list[Side] = []
+        batches: list[Batch] = []
         event_seq, fenced = self._event_seq, 0
         for entry in entries:
             # What earlier entries of this transaction wrote must be read, not remembered.
@@ -114,13 +113,13 @@ class Writer:
                 changed += batch.changed
                 events += batch.events
                 tasks |= batch.tasks
-                sides.append(batch.side)
+                batches.append(batch)
                 event_seq, fenced = batch.event_seq, fenced + batch.fenced
             self._connection.execute("RELEASE entry")
         self._connection.execute("COMMIT")
         self._accept(event_seq, tasks, fenced)
         self._look_at_mark(entries)
-        return _committed(changed, events, sides), outcomes
+        return _committed(changed, events, batches), outcomes
 
     def _look_at_mark(self, entries: Sequence[Entry]) -> None:
         if any(type(op) in (IndexWords, DeleteTasks) for entry in entries for op in entry.ops):
@@ -141,14 +140,18 @@ class Writer:
         self._connection.close()
 
 
-def _committed(changed: list[ChangedTask], events: list[Row], sides: Sequence[Side]) -> CommittedBatch:
+def _committed(changed: list[ChangedTask], events: list[Row], batches: Sequence[Batch]) -> CommittedBatch:
+    """What the batches of one transaction did together."""
     levels = Counter(row[2] for row in events)
-    records = count_records(changed)
-    for side in sides:
-        levels.subtract(side.events)
-        records.subtract(side.records)
-    rated = any(side.rated for side in sides)
-    return CommittedBatch(changed, events, count_tasks(changed), levels, records, rated=rated)
+    counts: Counter[tuple[str, str]] = Counter()
+    records: Counter[str] = Counter()
+    for batch in batches:
+        counts.update(batch.counts)
+        records.update(batch.records)
+        levels.subtract(batch.side.events)
+        records.subtract(batch.side.records)
+    rated = any(batch.side.rated for batch in batches)
+    return CommittedBatch(changed, events, counts, levels, records, rated=rated)
 
 
 def _refusal(error: Exception) -> AiwmError:
