@@ -59,6 +59,7 @@ class Desk:
         is_instance: Callable[[str], bool],
         chats: SessionStore,
         tokens_per_s: Callable[[], float],
+        series: Callable[[], dict[str, float]],
         with_reasons: Callable[[list[TaskRow]], list[TaskRow]],
         notes: Callable[[int], TaskNotes],
         changed: Callable[[str], None],
@@ -87,7 +88,7 @@ class Desk:
             journal, readers, dispatcher, self.closing, self.dependencies, self.submission, catalogue, clock
         )
         self.undertakings = Undertakings(self.operation_log, changes, waiters, readers, clock, self._handle)
-        self.sampling = Sampling(journal, tally, catalogue, tokens_per_s, clock)
+        self.sampling = Sampling(journal, tally, catalogue, tokens_per_s, clock, series)
         self.tasks = TaskOperations(
             self.submission, waiters, dispatcher, readers, store.windows, clock, with_reasons, notes
         )

@@ -11,7 +11,7 @@ from engine.config import Config
 from engine.contract.definitions import RateLimits, WorkerDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.records import ModelRow
-from engine.contract.states import Durability, TaskState
+from engine.contract.states import Durability, InstanceState, TaskState
 from engine.control.attempts import Attempts
 from engine.control.book import Book, Brief
 from engine.control.budget import Budget
@@ -199,6 +199,7 @@ class Manager:
             is_instance=lambda identifier: self.instances.get(identifier) is not None,
             chats=self.sessions.store,
             tokens_per_s=lambda: sum(row.tokens_per_s for row in model_rows()),
+            series=lambda: self._series(model_rows()),
             with_reasons=self.tables.with_reasons,
             notes=self.supervision.notes.of,
             changed=changed,
@@ -295,6 +296,15 @@ class Manager:
         )
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _series(self, models: list[ModelRow]) -> dict[str, float]:
+        """What is sampled of pools and models."""
+        found = {f"model.{row.id}.tokens_per_s": float(row.tokens_per_s) for row in models}
+        for pool in self.catalogue.pools:
+            mine = self.instances.of_pool(pool)
+            found[f"pool.{pool}.instances"] = float(len(mine))
+            found[f"pool.{pool}.busy"] = float(sum(instance.state is InstanceState.busy for instance in mine))
+        return found
 
     def _waiting_for(self, pool: str) -> int:
         """Tasks that wait for a pool, among others perhaps."""

@@ -50,7 +50,7 @@ class Means:
 
 
 class Sampling:
-    """Writes samples of queues, running tasks and tokens. `stir` begins; it ends by itself when nothing has moved for a minute."""
+    """Writes samples of queues, running tasks and tokens, and of what `more` knows (pools, models). `stir` begins; it ends by itself when nothing has moved for a minute."""
 
     def __init__(
         self,
@@ -59,6 +59,7 @@ class Sampling:
         catalogue: Catalogue,
         tokens_per_s: Callable[[], float],
         clock: Clock,
+        more: Callable[[], dict[str, float]],
     ) -> None:
         self._journal = journal
         self._tally = tally
@@ -68,7 +69,7 @@ class Sampling:
         self._means = tuple(Means(step) for step in STEPS_MS[1:])
         self._timer: asyncio.TimerHandle | None = None
         self._still_s = 0
-        self.more: list[Callable[[], dict[str, float]]] = []
+        self._more = more
 
     def stir(self) -> None:
         """Something happened."""
@@ -97,9 +98,7 @@ class Sampling:
             found[f"queue.{name}.running"] = float(tally.count(name, TaskState.processing))
             found[f"queue.{name}.in"] = came
             found[f"queue.{name}.out"] = went
-        for source in self.more:
-            found |= source()
-        return found
+        return found | self._more()
 
     def _tick(self) -> None:
         self._timer = None

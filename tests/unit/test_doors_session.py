@@ -53,7 +53,10 @@ async def test_a_request_that_only_looks_ends_with_its_connection(home: Path) ->
     doorman = Doorman(table, lambda: welcome, lambda *_: None, lambda _: left.set_result(None))
     server = await open_socket(socket_path(home), doorman)
     client = await connect(home, spawn=False)
-    calls = [asyncio.ensure_future(client.call(it)) for it in (TaskWait(ids=("t-10001",)), TaskSubmit(queue="q"))]
+    calls = (
+        asyncio.ensure_future(client.call(TaskWait(ids=("t-10001",)))),
+        asyncio.ensure_future(client.call(TaskSubmit(queue="q"))),
+    )
     async with asyncio.timeout(10):
         for event in under_way.values():
             await event.wait()
