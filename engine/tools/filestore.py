@@ -58,13 +58,28 @@ class FileStore:
         stored = self.find(path)
         if stored is None:
             raise AiwmError(Code.file_not_found, f"the file store has no {path[:80]!a}", field="path")
-        with Beneath.open(self._folder) as root:
-            data = root.read(_blob(stored.sha256), max_bytes)
-        if hashlib.sha256(data).hexdigest() != stored.sha256:
+        try:
+            with Beneath.open(self._folder) as root:
+                data = root.read(_blob(stored.sha256), max_bytes)
+            sound = hashlib.sha256(data).hexdigest() == stored.sha256
+        except AiwmError as error:
+            if error.code not in (Code.file_not_found, Code.file_unreadable):
+                raise
+            sound = False
+        if not sound:
+            self._forget(stored.sha256)
             raise AiwmError(
-                Code.file_unreadable, f"the content of {SCHEME}{path} is damaged: sync it again", field="path"
+                Code.file_unreadable,
+                f"the content of {SCHEME}{path} is damaged",
+                field="path",
+                fix="sync its source again",
             )
         return data
+
+    def _forget(self, digest: str) -> None:
+        """A content is not what its name says: the files that had it are gone until they are put again."""
+        with self._lock:
+            self._read_index = {path: file for path, file in self._index().items() if file.sha256 != digest}
 
     def put(self, files: Mapping[str, tuple[bytes, int]]) -> None:
         """Add or replace files: path → (content, modified_ms). All of them or, when that passes the quota, none.

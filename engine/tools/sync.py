@@ -26,6 +26,7 @@ def sync(sources: Sources, source: DataSource, max_file_bytes: int) -> SyncResul
     skipped: list[str] = []
     failed: list[SyncFailure] = []
     batch: dict[str, tuple[bytes, int]] = {}
+    held = 0
     names: list[str] = []
 
     def flush() -> None:
@@ -50,8 +51,10 @@ def sync(sources: Sources, source: DataSource, max_file_bytes: int) -> SyncResul
             continue
         batch[path] = (data, file.modified_ms)
         names.append(file.id)
-        if sum(len(content) for content, _ in batch.values()) > _BATCH_BYTES:
+        held += len(data)
+        if held > _BATCH_BYTES:
             flush()
+            held = 0
     if batch:
         flush()
     return SyncResult(

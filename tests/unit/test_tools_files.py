@@ -249,3 +249,8 @@ def test_damaged_content_is_not_given_out(world: World) -> None:
     os.chmod(blob, 0o600)
     blob.write_bytes(b"fals")
     _refused(Code.file_unreadable, world.store.read, "a", 100)
+    world.store.put({"a": (b"true", 1)})
+    assert world.store.read("a", 100) == b"true", "putting it again heals it"
+    blob.unlink()
+    _refused(Code.file_unreadable, world.store.read, "a", 100)
+    _refused(Code.file_not_found, world.store.read, "a", 100)
