@@ -88,7 +88,11 @@ class RemoteContext:
         notification(self._peer, WriteText(text=text))
 
     def insight(self, level: str, message: str, details: Any = None) -> None:
-        notification(self._peer, NoteInsight(level=level, message=message, details=details))
+        try:
+            notification(self._peer, NoteInsight(level=level, message=message, details=details))
+        except (TypeError, ValueError):
+            # Details that are no JSON are no insight; the task does not fail by them.
+            pass
 
 
 class KindProcess:
