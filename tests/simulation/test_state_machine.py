@@ -370,19 +370,17 @@ class Machine(RuleBasedStateMachine):
         assert sum(gate.count for gate in engine.gates if gate.closed) >= (1 if pending else 0)
 
     def teardown(self) -> None:
-        """Everything is put right: then every task ends."""
-        self.max_instances, self.enabled, self.outside = 0, True, {}
-        told: list[inputs.Input] = [inputs.EngineLimits(0), inputs.DispatchEnabled(True)]
+        """Everything is put right: then every task ends that somebody can run."""
+        self.limit(0)
+        self.dispatch(True)
         for name, definition in POOLS.items():
-            self.definitions[definition] = DefinitionChanged(definition)
-            self.pools[name] = PoolChanged(name, definition, max_total=2)
-            told += [self.definitions[definition], inputs.InstancesOutside(definition, 0), self.pools[name]]
+            self.change_definition(definition, 0, 0, True)
+            self.outside[definition] = 0
+            self.feed(inputs.InstancesOutside(definition, 0))
+            self.change_pool(name, min_idle=0, max_total=2, max_tasks=0, paused=False)
         for name in QUEUES:
-            self.queues[name] = msgspec.structs.replace(self.queues[name], paused=False)
-            told.append(self.queues[name])
-        # A criterion that only p meets can never be met in queue s.
-        for inp in told:
-            self.feed(inp)
+            if self.queues[name].paused:
+                self.pause(name)
         for _ in range(10 * len(self.rows) + 50):
             while self.starting:
                 self.come_up(False)
