@@ -58,12 +58,17 @@ def all_tools() -> Mapping[str, Tool]:
         for name, kind, effect in FILE_TOOLS
     }
     for method, request in requests_catalogue().by_method.items():
-        name = normalised(method)
+        name = tool_of(method)
         if name not in found and not method.startswith(_OF_A_CONNECTION):
             found[name] = Tool(
                 name=name, description=_first(request), arguments=request, effect=request.effect, method=method
             )
     return found
+
+
+def tool_of(method: str) -> str:
+    """The tool's name of a request. Not `normalised`: that takes the prefix `tool.` off, and `tool.call` must stay what it is."""
+    return method.replace(".", "_")
 
 
 @cache
@@ -72,7 +77,7 @@ def names() -> Mapping[str, str]:
     found = dict(ALIASES)
     for method, request in requests_catalogue().by_method.items():
         for alias in request.aliases:
-            found.setdefault(normalised(alias), normalised(method))
+            found.setdefault(normalised(alias), tool_of(method))
     return found
 
 

@@ -26,6 +26,7 @@ HIGH_RISK = (
         "operation_*",
         "bundle_*",
         "view_*",
+        "notify_*",
         "worker_load",
         "worker_reload",
     ),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from engine.contract.requests import catalogue
 from engine.contract.states import Effect
-from engine.tools.catalogue import all_tools, canonical
+from engine.tools.catalogue import FILE_TOOLS, all_tools, canonical
 from engine.tools.gate import Lists, Tool, Verdict, decide, normalised, permitted
 
 
@@ -119,7 +119,8 @@ def test_the_seeds_names_find_their_requests() -> None:
 def test_everything_destructive_or_for_people_is_kept_from_models() -> None:
     everything = _lists(("*",))
     open_ = {name for name in all_tools() if permitted(name, everything, all_tools()).allowed}
-    by_name = {normalised(method): request for method, request in catalogue().by_method.items()}
+    by_name = {method.replace(".", "_"): request for method, request in catalogue().by_method.items()}
+    assert set(all_tools()) - by_name.keys() == {name for name, _, _ in FILE_TOOLS}
     assert {"read_file", "list_files", "search_files", "write_file", "task_submit", "queue_list"} <= open_
     assert not [name for name in open_ if name in by_name and by_name[name].effect is Effect.destructive]
     forbidden = (
