@@ -50,7 +50,8 @@ class Means:
 
 
 class Sampling:
-    """Writes samples of queues, running tasks and tokens, and of what `more` knows (pools, models). `stir` begins; it ends by itself when nothing has moved for a minute."""
+    """Writes samples of queues, running tasks and tokens, and of what `more` knows (pools, models). `stir` begins; it ends by itself
+    when nothing has moved for a minute."""
 
     def __init__(
         self,
