@@ -17,11 +17,14 @@ from engine.store.rows import StoredTask
 from engine.tools.gate import Lists
 from engine.tools.service import Rights
 
+AGENTS = frozenset({"worker", "supervisor", "instance"})
+"""Principals that are no persons and no tasks: `worker:NAME`, `supervisor:NAME`, `instance:ID/NAME`, each of a definition."""
+
 _MOST_ABOVE = 32
 
 
 class _Bounds(msgspec.Struct, frozen=True, kw_only=True):
-    """What the tasks above a task leave it: their data sources (None: no task is above it), their lists, their ids, nearest first."""
+    """What the tasks above a task leave it: their data sources (None: a person started it), their lists, their ids, nearest first."""
 
     sources: frozenset[str] | None = None
     lists: tuple[Lists, ...] = ()
@@ -144,7 +147,7 @@ class Contexts:
 
     def _above(self, row: StoredTask, depth: int = 0) -> _Bounds:
         if row.parent is None:
-            return _Bounds()
+            return self._agent(row.by)
         identifier = task_id(row.parent)
         parent = self._readers.task(row.parent) if depth < _MOST_ABOVE else None
         if parent is None:
@@ -156,6 +159,18 @@ class Contexts:
         allow, deny = (definition.tools_allow, definition.tools_deny) if definition is not None else ((), ())
         own = Lists(whose=f"task {identifier}", allow=allow, deny=deny)
         return _Bounds(sources=frozenset(effective.names), lists=(own, *above.lists), tasks=(identifier, *above.tasks))
+
+    def _agent(self, principal: str) -> _Bounds:
+        """What a chat, a supervisor or a tried worker leaves the tasks that it starts: its definition's own. A person leaves all."""
+        kind, _, name = principal.partition(":")
+        if kind not in AGENTS:
+            return _Bounds()
+        definition = self._catalogue.workers.get(name.rpartition("/")[2])
+        if definition is None:
+            return _Bounds(sources=frozenset(), lists=(Lists(whose=principal, allow=()),), tasks=(principal,))
+        rights = self.rights_as(definition, principal)
+        lists = (msgspec.structs.replace(rights.lists[0], whose=principal),)
+        return _Bounds(sources=frozenset(rights.sources), lists=lists, tasks=(principal,))
 
 
 def _lists(definition: WorkerDefinition) -> Lists:

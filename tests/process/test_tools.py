@@ -369,6 +369,14 @@ def test_a_task_hands_on_no_more_than_it_has(house: House) -> None:
     assert house.client.call(TaskShow(id=child["id"])).row.by == f"task:{context.bounded_by[0]}"
 
 
+def test_what_a_worker_starts_outside_of_a_task_is_bounded_too(house: House, aiwm: Run) -> None:
+    wanted = {"calls": [{"tool": "read_file", "args": {"path": "datasource://vault/secret.txt"}}]}
+    ran = aiwm("tool", "call", "task_run", json.dumps({"queue": "rich", "payload": wanted}), "--as", "boss", "--json")
+    child = json.loads(ran.json["data"]["text"])
+    assert "not among those of this task" in child["result"]["said"][0][3]
+    assert house.client.call(TaskContextShow(id=child["id"])).bounded_by == ("worker:boss",)
+
+
 @pytest.mark.parametrize(
     ("tool", "arguments"),
     [
@@ -543,5 +551,5 @@ def test_a_chat_has_the_tools_of_its_definition(house: House) -> None:
     assert spawned is not None
     turn = house.client.call(InstanceChat(id=spawned.id, message="Read the file notes.txt."))
     assert json.loads(turn.text) == {"name": "Tom", "age": 34, "city": "Paris"}
-    (event,) = [event for event in house.events("type:tool.allowed") if event.who == f"instance:{spawned.id}"]
+    (event,) = [event for event in house.events("type:tool.allowed") if event.who == f"instance:{spawned.id}/reader"]
     assert "notes.txt" in event.text

@@ -90,7 +90,7 @@ class Talk:
             id=f"{session.id}/{session.turns + 1}", attempt=1, payload=self._payload(session, history, request.message)
         )
         waiting = partial(self._waits, instance, request.wait_ms, speech)
-        whose = f"instance:{session.id}"
+        whose = f"instance:{session.id}/{session.definition}"
         tools = self._tools(session.config, whose) if session.config.tools_allow else None
         files = partial(self._files, session.config, whose, session.files) if session.files else None
         context = TaskContext(
