@@ -10,7 +10,7 @@ from engine.scheduling.inputs import BOTTOM, DeadlinesLoaded, DueLoaded, Now, Pa
 from engine.scheduling.later import Later
 from engine.scheduling.ready import ReadySet
 from engine.scheduling.retry import crash_limit
-from engine.scheduling.task import LATER, PROMOTING, RUNNING, Task
+from engine.scheduling.task import LATER, PROMOTING, READY, RUNNING, Task
 from engine.scheduling.window import Window
 
 _MS = 1_000_000
@@ -37,8 +37,10 @@ class Backlog:
     def submitted(self, ref: TaskRef, now: Now, out: list[Decision]) -> None:
         known = self.tasks.get(ref.seq)
         if known is not None:
-            # Made ready by hand while it waited for its time; anything else is a row that a page told of already.
-            if known.state not in (LATER, PROMOTING) or ref.due_ms is not None:
+            # Made ready by hand while it waited for its time, or moved; anything else is a row that a page told of already.
+            hurried = known.state in (LATER, PROMOTING) and ref.due_ms is None
+            moved = known.state == READY and _place(known.ref) != _place(ref)
+            if not hurried and not moved:
                 return
             self.withdraw(known, out)
         if ref.deadline_ms is not None and not self.deadlines.holds(ref.deadline_ms, ref.seq):
@@ -233,3 +235,8 @@ class Backlog:
     def _leave(self, seq: int, decision: Decision, out: list[Decision]) -> None:
         self.leaving[seq] = decision
         out.append(decision)
+
+
+def _place(ref: TaskRef) -> tuple[str, str, str, int]:
+    """Where a ready task stands."""
+    return ref.queue, ref.tenant, ref.criteria, ref.rank

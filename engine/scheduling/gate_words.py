@@ -47,7 +47,9 @@ def queue_gate(scheduler: Scheduler, name: str, count: int) -> Gate:
         if closed is None:
             return Gate(name="queue", closed=False, count=count, why=f"queue {name} is open")
         why, opens = f'queue "{name}" does not exist', "when it is created"
-        return Gate(name=gates.NO_QUEUE, closed=True, count=count, opens=opens, why=why)
+        return Gate(
+            name=gates.NO_QUEUE, closed=True, count=count, opens=opens, why=why, fix=f"aiwm queue create {name}"
+        )
     why = f"queue {name} is paused" + (f": {spec.pause_reason}" if spec.pause_reason else "")
     return Gate(
         name=closed,
@@ -138,8 +140,8 @@ def definition_gate(definition: Definition, count: int) -> Gate:
     """The definition's say: is it active, and is there room in its windows?"""
     name, since = definition.name, definition.since_ms
     if not definition.active:
-        opens = "when somebody activates it" if definition.known else "when it is created"
-        fix = f"aiwm worker enable {name}" if definition.known else None
+        opens = "when its definition is active again" if definition.known else "when it is created"
+        fix = "aiwm worker reload" if definition.known else None
         why = inactive(definition)
         return Gate(name=gates.INACTIVE, closed=True, count=count, since_ms=since, opens=opens, why=why, fix=fix)
     full = definition.full

@@ -77,6 +77,19 @@ def test_rank_counts_over_all_queues_and_criteria_that_a_pool_serves() -> None:
     assert made.run_all() == [1, 5, 4, 6, 3, 2]
 
 
+@pytest.mark.parametrize("change", [{"rank": 1}, {"queue": "r"}, {"tenant": "ana"}])
+def test_a_task_that_was_moved_waits_where_it_is_now(change: dict[str, str | int]) -> None:
+    """A page may have told of the row as it was while the move was being committed."""
+    made = bench()
+    made.do(QueueChanged("r", ()))
+    made.submit(1)
+    made.submit(2, 20)
+    made.submit(3, 30)
+    made.submit(3, **{"rank": 30, **change})  # type: ignore[arg-type]
+    order = made.run_all()
+    assert order == ([1, 2] if "queue" in change else [1, 3, 2] if "rank" in change else [1, 2, 3])
+
+
 def test_one_task_at_a_time_on_an_instance() -> None:
     made = bench()
     made.submit(1)
