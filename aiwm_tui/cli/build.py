@@ -23,11 +23,14 @@ _POINTS_IN_TIME = frozenset({"due_ms", "deadline_ms"})
 _METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", list[str]: "TEXT"}
 
 _HELP = {
+    "adapter": "the adapter to use instead, such as invoice-de@v4; base: none",
+    "after": "a task that must have completed before; may be given several times",
     "adapters": 'adapters to apply instead, such as \'[{"name": "pirate", "weight": 0.5}]\'',
     "aging": "what one priority step is worth in waiting, such as 60s",
     "backoff": "factor between one retry's wait and the next's",
     "batch": "a name that ties tasks together",
     "by": "what one line stands for",
+    "canary": "so many first; the rest when they have completed",
     "cancel-tasks": "cancel all that waits or runs in it first",
     "capabilities": "what the worker must be able to do; may be given several times",
     "clear": "a field that goes back to its default; may be given several times",
@@ -40,7 +43,7 @@ _HELP = {
     "confidence": "how sure it is, from 0 to 1",
     "corrections": "what should be done differently",
     "definition": "the worker definition",
-    "delay": "wait before the first retry",
+    "delay": "do it so much later; until then aiwm undo takes it back",
     "description": "what it is for",
     "draining": "work off what is there, take nothing new",
     "due": "do not start before: 30s or 2h from now, 02:30, a date",
@@ -50,9 +53,10 @@ _HELP = {
     "external": "it lies outside the home, where config.toml allows it",
     "file": "a file context; may be given several times",
     "filters": "a glob of files to show; may be given several times (none: all)",
+    "front": "before everything else in the queue",
     "jitter": "share by which waits vary",
     "keep-others": "keep what a complete bundle does not have",
-    "key": "a second submit with the same key adds nothing",
+    "key": "a second submit with the same key adds nothing; with --file the field that has it",
     "limit": "rows at most",
     "max-attempts": "attempts at most",
     "max-delay": "the longest wait before a retry",
@@ -80,6 +84,7 @@ _HELP = {
     "reason": "why, for the record",
     "recursive": "subdirectories too",
     "retention": "how long ended tasks are kept",
+    "retry-delay": "wait before the first retry",
     "retirement-max-age": "retire an instance at this age",
     "retirement-max-tasks": "retire an instance after so many tasks",
     "seed": "what it draws with, to draw the same again",
@@ -93,6 +98,7 @@ _HELP = {
     "system": "its instruction",
     "target": "the fm:/… folder that a sync fills",
     "temperature": "how freely it draws; 0 always takes the likeliest",
+    "template": "a task template: its defaults and its schema",
     "tenant": "on whose behalf",
     "timeout": "wait at most, such as 30s or 5m",
     "tokens-in": "tokens read beside its own calls, to be added",
@@ -169,7 +175,7 @@ def signature_of(params: list[Param], extra: list[inspect.Parameter]) -> inspect
 
 
 def _parameter(param: Param) -> inspect.Parameter:
-    help_text = _HELP.get(param.name.removeprefix("retry-"))
+    help_text = _HELP.get(param.name) or _HELP.get(param.name.removeprefix("retry-"))
     if param.required:
         metavar = param.metavar or param.name.upper().replace("-", "_")
         about: Any = typer.Argument(metavar=metavar, help=help_text, show_default=False)
