@@ -169,6 +169,7 @@ class Manager:
             keeper,
             clock,
             scheduling.max_total_instances,
+            lambda: self.dispatching.mode(),
         )
         self.performance = Performance(store.journal, store.readers, store.windows, clock)
         self.tables = Tables(

@@ -30,6 +30,7 @@ from engine.contract.requests.instances import (
     InstanceSpawn,
     InstanceStop,
 )
+from engine.contract.requests.maintenance import EngineDrain, EngineResume
 from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
 from engine.control.sessions import store
 from engine.control.sessions.session import final_state
@@ -284,6 +285,17 @@ async def test_who_may_not_be_talked_to_is_refused_by_name(home: Path) -> None:
             await house.call(InstanceSpawn(definition="anna", overrides=Overrides(temperature=11)))
         assert caught.value.info.field == "overrides.temperature"
         assert await house.call(InstanceList()) == []
+
+
+async def test_no_turn_begins_in_maintenance(home: Path) -> None:
+    async with House(home, ANNA) as house:
+        identifier = await _spawn(house)
+        await house.call(EngineDrain(reason="driver"))
+        with pytest.raises(AiwmError, match="no new turn begins: maintenance: driver") as caught:
+            await house.call(InstanceChat(id=identifier, message="hello"))
+        assert caught.value.info.fix == "aiwm engine resume"
+        await house.call(EngineResume())
+        await house.call(InstanceChat(id=identifier, message="hello"))
 
 
 async def test_a_pools_instance_is_not_talked_to(home: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -36,7 +37,8 @@ class Loader(Protocol):
 
 
 class Sessions:
-    """Owns every session. `max_instances` is the engine's bound over all pools and sessions (0: none)."""
+    """Owns every session. `max_instances` is the engine's bound over all pools and sessions (0: none); `maintenance` says why nothing
+    new may start, "" when it may."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Sessions:
         loader: Loader,
         clock: Clock,
         max_instances: int,
+        maintenance: Callable[[], str],
     ) -> None:
         self._dispatcher = dispatcher
         self.store = store
@@ -60,6 +63,7 @@ class Sessions:
         self._loader = loader
         self._clock = clock
         self._max_instances = max_instances
+        self._maintenance = maintenance
         self._live: dict[str, Session] = {}
         self._chats = Chats(store, talk, slots, clock, self._keep, self._changed)
         self._count: Counter[str] = Counter()
@@ -207,6 +211,8 @@ class Sessions:
     async def chat(self, request: InstanceChat, caller: Caller) -> ChatTurn:
         """Say something, wait for the answer."""
         session, instance = self._find(request.id)
+        if why := self._maintenance():
+            raise AiwmError(Code.not_active, f"no new turn begins: {why}", fix="aiwm engine resume", retryable=True)
         check_talks(self._catalogue.worker(session.definition), self._kinds)
         return await self._chats.say(session, instance, request, caller)
 
