@@ -252,6 +252,8 @@ class Changes:
         try:
             await self._write(stored, *entry)
         finally:
+            # A page that was read meanwhile may have told of the row as it was.
+            self._dispatcher.feed(TaskEnded(seq, stored.attempt, "gone"))
             self._wait_again(seq)
         outcome.done.append(task_id(seq))
         outcome.was[task_id(seq)] = _was(stored)

@@ -126,6 +126,7 @@ class Desk:
     def storage_recovered(self) -> None:
         """What could not be written is looked for again."""
         self.dependencies.start()
+        self.undertakings.start()
 
     def close(self) -> None:
         """Start nothing more."""

@@ -76,22 +76,25 @@ class Undertakings:
             due_ms=due_ms,
             state="waiting" if delay_ms else "running",
         )
-        if not delay_ms:
-            self._claimed.add(operation.id)
-        await self._log.write(operation, self._log.audit(operation, _about(operation)))
         if delay_ms:
+            await self._log.write(operation, self._log.audit(operation, _about(operation)))
             self._schedule(operation)
             return operation, Outcome()
+        await self._claim(operation, self._log.audit(operation, _about(operation)))
         return await self._perform(operation)
 
     def start(self) -> None:
-        """Go on with what an earlier engine left: do what is due, finish what was being done, watch the first ones of retries."""
+        """Go on with what an earlier engine (or a storage that failed) left: do what is due, finish what was being done, watch the first
+        ones of retries."""
         for operation in self._log.open():
+            if operation.id in self._claimed:
+                continue
             if operation.state == "waiting":
-                self._schedule(operation)
+                if operation.id not in self._timers:
+                    self._schedule(operation)
             elif operation.state == "canary":
                 self._watch(operation)
-            elif operation.id not in self._claimed:
+            else:
                 self._claimed.add(operation.id)
                 self._go(self._resume, operation)
 
@@ -116,8 +119,17 @@ class Undertakings:
 
     async def _do(self, operation: Operation) -> None:
         running = msgspec.structs.replace(operation, state="running")
-        await self._log.write(running)
+        await self._claim(running)
         await self._perform(running)
+
+    async def _claim(self, operation: Operation, *events: ops.Op) -> None:
+        """Store that it is being done. If that cannot be, it stays what it was, and whoever comes next may do it."""
+        self._claimed.add(operation.id)
+        try:
+            await self._log.write(operation, *events)
+        except BaseException:
+            self._claimed.discard(operation.id)
+            raise
 
     async def _perform(self, operation: Operation) -> tuple[Operation, Outcome]:
         """Do it, and store what became of it."""
@@ -132,6 +144,9 @@ class Undertakings:
             outcome = await self._change(operation, left)
             return await self._over(operation, "done", outcome), outcome
         except AiwmError as error:
+            if error.code == Code.storage_failed:
+                message = f"{error.info.message}; {operation.id} goes on when storage works"
+                raise AiwmError(error.code, message, fix=f"aiwm operation show {operation.id}") from None
             await self._failed(operation, str(error))
             raise
         finally:
@@ -210,15 +225,13 @@ class Undertakings:
 
     async def _after_canaries(self, operation: Operation) -> None:
         states = [await self._end_of(task_seq(identifier)) for identifier in operation.canaries]
-        self._claimed.add(operation.id)
         bad = [it for it, state in zip(operation.canaries, states, strict=True) if state != TaskState.completed]
         if bad:
-            self._claimed.discard(operation.id)
             text = f"{', '.join(bad[:8])} did not complete: the other {len(operation.waits)} stay as they were"
             await self._over(operation, "held", Outcome(), text)
             return
         running = msgspec.structs.replace(operation, state="running", waits=())
-        await self._log.write(running)
+        await self._claim(running)
         await self._perform(running)
 
     async def _end_of(self, seq: int) -> str:

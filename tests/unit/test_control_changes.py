@@ -262,6 +262,26 @@ async def test_a_delay_outlives_the_engine(home: Path) -> None:
         await room.close()
 
 
+async def test_what_was_due_while_nothing_could_be_stored_is_done_when_it_can_be(room: Room) -> None:
+    (waiting,) = await _still(room, 1)
+    later = await room.call(TaskCancel(ids=(waiting,), delay_ms=30))
+    journal, undertakings = room.store.journal, room.manager.desk.undertakings
+    journal._failure = "no space left"
+    async with asyncio.timeout(10):
+        while later.operation in undertakings._timers:  # noqa: ASYNC110 (it is the clock's)
+            await asyncio.sleep(0.005)
+        while undertakings._under_way:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
+    assert _state(room, waiting) == "pending"
+    with pytest.raises(AiwmError, match="no space left"):
+        await room.call(TaskCancel(ids=(waiting,)))
+    journal._failure = None
+    room.manager._storage_recovered()
+    await _operation(room, later.operation, lambda it: it.row.state == "done")
+    assert _state(room, waiting) == "cancelled"
+    assert [row.id for row in await room.call(OperationList())] == [later.operation]
+
+
 async def test_undo_of_a_cancel_puts_back_what_waited_where_it_was(room: Room) -> None:
     ids = await _still(room, 3)
     done = await room.call(TaskCancel(ids=tuple(ids)))
