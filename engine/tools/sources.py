@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePosixPath
@@ -19,7 +20,7 @@ MAX_LISTED = 10_000
 
 def check_source(source: DataSource, home: Path, external_roots: Sequence[str]) -> None:
     """Refuse a source that could never be used: `definition_invalid` for its structure, `path_violation` where it leaves the home
-    without leave. Looks at no disk."""
+    without leave. Looks at no disk, but for where the home really lies."""
     if source.type is SourceType.file_store:
         if not source.path.startswith(SCHEME):
             raise _invalid(f'a file store lies at fm:/…, not at "{source.path[:80]}"', "path", 'path = "fm:/reports"')
@@ -168,8 +169,18 @@ def _place(source: DataSource, home: Path, external_roots: Sequence[str]) -> tup
     lexical = PurePosixPath(path)
     if ".." in lexical.parts:
         raise AiwmError(Code.path_violation, f"the path {path[:80]!a} contains `..`", field="path")
-    if lexical.is_relative_to(files):
-        return files, _rest(lexical, files)
+    homes = {home, Path(os.path.realpath(home))}
+    for each in homes:
+        if lexical.is_relative_to(each / "files"):
+            return files, _rest(lexical, each / "files")
+    if any(lexical.is_relative_to(each) or each.is_relative_to(lexical) for each in homes):
+        # Whatever the configuration lists: the database, the vault and the logs are no data.
+        raise AiwmError(
+            Code.path_violation,
+            f"{path[:80]!a} would show the home itself",
+            field="path",
+            fix="a directory beneath its files/",
+        )
     for root in external_roots:
         if lexical.is_relative_to(root):
             if source.external:

@@ -116,6 +116,21 @@ def test_outside_the_home_only_listed_directories_and_only_when_marked(world: Wo
     assert "config.toml" in world.problem(DataSource(name="s", path=str(twin), external=True))
 
 
+def test_no_listed_directory_shows_the_home_itself(world: World) -> None:
+    around = str(world.home.parent)
+    for path in (around, str(world.home), str(world.home / "logs"), str(world.home.parent.parent)):
+        source = DataSource(name="s", path=path, external=True, recursive=True)
+        error = _refused(Code.path_violation, check_source, source, world.home, [around, str(Path(around).parent)])
+        assert "home itself" in error.info.message
+    link = world.home.parent / "link"
+    link.symlink_to(world.home)
+    source = DataSource(name="s", path=around, external=True)
+    _refused(Code.path_violation, check_source, source, link, [around])
+    inside = DataSource(name="s", path=str(link / "files/docs"))
+    check_source(inside, link, [])
+    assert Sources(link, [], world.store, dict).files(inside)[0][0].id == "a.md"
+
+
 def test_a_link_beneath_a_listed_root_does_not_open_another_place(world: World) -> None:
     (world.listed / "door").symlink_to(world.unlisted)
     source = world.define("door", path=str(world.listed / "door"), external=True)
