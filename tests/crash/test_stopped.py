@@ -101,6 +101,20 @@ def test_a_stopped_engine_keeps_its_home(home: Path, stopped: list[int]) -> None
         assert client.call(EngineStatus()).fenced == 0
 
 
+def _stop_between_commits(pid: int, home: Path) -> None:
+    """SIGSTOP at a moment at which it does not hold the database's write lock: nobody else could open it."""
+    while True:
+        os.kill(pid, signal.SIGSTOP)
+        database = sqlite3.connect(database_path(home), timeout=0.1, isolation_level=None)
+        try:
+            database.execute("BEGIN IMMEDIATE")
+            return
+        except sqlite3.OperationalError:
+            os.kill(pid, signal.SIGCONT)
+        finally:
+            database.close()
+
+
 def test_the_late_answers_of_a_replaced_engine_are_fenced_off_and_counted(home: Path, stopped: list[int]) -> None:
     """The worst case: somebody removed lock and socket of an engine that stands still and started another on its home. When the first goes
     on, its model has long answered; its attempts have been taken away, so these answers are dropped, and both say the same."""
@@ -109,7 +123,7 @@ def test_the_late_answers_of_a_replaced_engine_are_fenced_off_and_counted(home: 
         ids = tuple(old.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(12))
         wait_until(lambda: old.call(EngineStatus()).running > 1, "some to run")
         stopped.append(first.process.pid)
-        os.kill(first.process.pid, signal.SIGSTOP)
+        _stop_between_commits(first.process.pid, home)
         with sqlite3.connect(database_path(home)) as database:
             query = "SELECT seq FROM tasks WHERE state = 'processing'"
             taken = {task_id(seq) for (seq,) in database.execute(query)}

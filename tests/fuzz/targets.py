@@ -62,6 +62,10 @@ def check_location(text: str) -> None:
     started = time.perf_counter()
     try:
         location = parse(text)
+        rows = ROWS.get(location.table, [])
+        for row in rows:
+            matches(location, row, 1_790_000_000_000)
+        sort_records(location, rows)
     except AiwmError as error:
         if error.code != Code.bad_location:
             raise Broken(f"{text!r} was refused with {error.code}") from error
@@ -69,10 +73,6 @@ def check_location(text: str) -> None:
     normal = f":{location.table}{'/' + location.item if location.item else ''} {location.filter_text()}"
     if parse(normal).filter_text() != location.filter_text():
         raise Broken(f"{text!r} has two normal forms")
-    rows = ROWS.get(location.table, [])
-    for row in rows:
-        matches(location, row, 1_790_000_000_000)
-    sort_records(location, rows)
     if time.perf_counter() - started > SECONDS:
         raise Broken(f"{text!r} takes too long")
 
