@@ -46,9 +46,8 @@ class Checks:
         self._promoted: set[int] = set()  # tasks that it decided to make ready and that are not yet
         self._cancelled: set[int] = set()  # cancels that it was told of
         self._rivals: dict[str, list[ClassKey]] = {}
-        self._passed: dict[
-            tuple[str, str, str], dict[str, int]
-        ] = {}  # pool, queue, tenant: the starts of others that it saw
+        # By pool, queue and tenant: its first task, and the starts of each other tenant that it saw.
+        self._passed: dict[tuple[str, str, str], tuple[Key, dict[str, int]]] = {}
         self._books = Books()
 
     # -- the disk ----------------------------------------------------------------------------------------------------
@@ -140,6 +139,8 @@ class Checks:
         # A page may be older than the task's end; the disk refuses such a start.
         if row.seq in self._cancelled and not row.state.ended:
             raise Violation("cancel", f"{what} started after its cancel")
+        # Its turn is used up, also if the disk will refuse the start because a page was older than the task's end.
+        self._passed.pop((pool_name, row.key.queue, row.key.tenant), None)
         if row.seq in self._ready_seqs:
             self._ready_seqs.remove(row.seq)
             self._check_order(row, pool_name)
@@ -271,24 +272,26 @@ class Checks:
 
     def _check_turns(self, row: Row, pool_name: str) -> None:
         """A tenant that has something to start sees only so many starts of each other tenant of its queue before its own."""
-        queue = row.key.queue
-        waiting = {
-            key.tenant
-            for key in self._rivals_of(pool_name)
-            if key.queue == queue and key.tenant != row.key.tenant and self._startable(key) is not None
-        }
+        queue, starter = row.key.queue, row.key.tenant
+        waiting: dict[str, Key] = {}
+        for key in self._rivals_of(pool_name):
+            if key.queue == queue and key.tenant != starter and (seen := self._startable(key)) is not None:
+                waiting[key.tenant] = min(seen, waiting.get(key.tenant, seen))
         for tenant in self._world.plan.tenants:
             place = (pool_name, queue, tenant)
-            if tenant not in waiting:
+            first = waiting.get(tenant)
+            if first is None:
                 self._passed.pop(place, None)
                 continue
-            seen = self._passed.setdefault(place, {})
-            seen[row.key.tenant] = seen.get(row.key.tenant, 0) + 1
-            if seen[row.key.tenant] > MOST_TURNS:
-                raise Violation(
-                    "tenant turns",
-                    f'"{row.key.tenant}" had {MOST_TURNS + 1} starts on {pool_name} while "{tenant}" waited',
-                )
+            # Another first task: what was the first is gone, and the tenant may have been away meanwhile.
+            passed = self._passed.get(place)
+            if passed is None or passed[0] != first:
+                passed = self._passed[place] = (first, {})
+            counts = passed[1]
+            counts[starter] = counts.get(starter, 0) + 1
+            if counts[starter] > MOST_TURNS:
+                text = f'"{starter}" had {counts[starter]} starts on {pool_name} while "{tenant}" waited'
+                raise Violation("tenant turns", text)
 
     def _startable(self, key: ClassKey) -> Key | None:
         """The first ready task of a class, if it is in memory and its queue lets it start."""
