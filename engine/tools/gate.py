@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -162,8 +163,11 @@ def _no(name: str, verdict: Verdict, gate: str, why: str) -> Decision:
     return Decision(tool=name, verdict=verdict, gate=gate, why=why)
 
 
+@cache
 def flat_schema(kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """A struct's JSON Schema as one object, definitions inlined where they are not recursive: models and templates want it so."""
+    """A struct's JSON Schema as one object, definitions inlined where they are not recursive: models and templates want it so.
+
+    Made once a struct: whoever gets it may not change it."""
     (schema,), definitions = msgspec.json.schema_components((kind,), ref_template="{name}")
     return dict(_inlined(schema, definitions, ()))
 

@@ -44,7 +44,9 @@ def calls_in(text: str) -> tuple[Call, ...] | Malformed:
 def may_be_call(text: str) -> bool:
     """Whether a text that is still coming could turn out to be a call: it is not shown before that is known."""
     plain = text.lstrip()
-    return any(plain.startswith(opening) or opening.startswith(plain) for opening in _OPENINGS) or "<tool_call>" in plain
+    return (
+        any(plain.startswith(opening) or opening.startswith(plain) for opening in _OPENINGS) or "<tool_call>" in plain
+    )
 
 
 def _tagged(text: str) -> tuple[Call, ...] | Malformed:
