@@ -6,27 +6,22 @@ the same is done component by component. Symbolic links beneath a root are refus
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
 import stat
-import sys
 import unicodedata
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 from typing import NamedTuple, NoReturn, Self
 
 from engine.contract.errors import AiwmError, Code
+from engine.tools.openat2 import openat2, openat2_works
 
 MAX_PATH_BYTES = 4096
 MAX_NAME_BYTES = 255
 MAX_DEPTH = 64
-_SYS_OPENAT2 = 437
-_RESOLVE = 0x02 | 0x04 | 0x08  # NO_MAGICLINKS, NO_SYMLINKS, BENEATH
 _READ = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
-_RACES = 8  # the kernel says EAGAIN when a rename somewhere made it unsure; it is asked again so often
 
 
 class Entry(NamedTuple):
@@ -36,10 +31,6 @@ class Entry(NamedTuple):
     kind: str
     size: int
     modified_ms: int
-
-
-class _OpenHow(ctypes.Structure):
-    _fields_ = (("flags", ctypes.c_uint64), ("mode", ctypes.c_uint64), ("resolve", ctypes.c_uint64))
 
 
 def parts_of(path: str, *, empty: bool = False) -> tuple[str, ...]:
@@ -221,22 +212,11 @@ class Beneath:
         try:
             if not parts:
                 return os.open(".", flags | os.O_CLOEXEC, dir_fd=self._fd)
-            return self._open_at_once(parts, flags) if self._kernel else self._open_stepwise(parts, flags)
+            if self._kernel:
+                return openat2("/".join(parts), flags, self._fd)
+            return self._open_stepwise(parts, flags)
         except OSError as error:
             _failed(path, error)
-
-    def _open_at_once(self, parts: tuple[str, ...], flags: int) -> int:
-        how = _OpenHow(flags | os.O_CLOEXEC, 0, _RESOLVE)
-        name = "/".join(parts).encode()
-        number = 0
-        for _ in range(_RACES):
-            fd = _syscall(_SYS_OPENAT2, self._fd, name, ctypes.byref(how), ctypes.sizeof(how))
-            if fd >= 0:
-                return int(fd)
-            number = ctypes.get_errno()
-            if number not in (errno.EAGAIN, errno.EINTR):
-                break
-        raise OSError(number, os.strerror(number))
 
     def _open_stepwise(self, parts: tuple[str, ...], flags: int) -> int:
         here = self._fd
@@ -309,25 +289,6 @@ def _unlink(name: str, directory: int) -> None:
     except OSError:
         pass
 
-
-@cache
-def openat2_works() -> bool:
-    """Whether this kernel (and the container around us) knows openat2."""
-    if sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
-        return False
-    how = _OpenHow(_DIRECTORY | os.O_CLOEXEC, 0, _RESOLVE)
-    here = os.open("/", _DIRECTORY | os.O_CLOEXEC)
-    try:
-        fd = _syscall(_SYS_OPENAT2, here, b".", ctypes.byref(how), ctypes.sizeof(how))
-    finally:
-        os.close(here)
-    if fd >= 0:
-        os.close(int(fd))
-    return bool(fd >= 0)
-
-
-_syscall = ctypes.CDLL(None, use_errno=True).syscall
-_syscall.restype = ctypes.c_long
 
 _OUTSIDE = frozenset({errno.EXDEV, errno.ELOOP, errno.EMLINK})
 

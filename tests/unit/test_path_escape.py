@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract.errors import AiwmError
-from engine.tools.paths import MAX_DEPTH, Beneath, openat2_works, parts_of
+from engine.tools.openat2 import openat2_works
+from engine.tools.paths import MAX_DEPTH, Beneath, parts_of
 
 SECRET = b"the secret outside"
 INSIDE = b"inside"
