@@ -149,7 +149,8 @@ def test_a_task_that_waits(aiwm: Run) -> None:
 
 def test_a_set_of_tasks(aiwm: Run) -> None:
     ids = {
-        aiwm("task", "submit", "echo", "--due", "2h", "--batch", "b-set", "--json").json["data"]["id"] for _ in range(20)
+        aiwm("task", "submit", "echo", "--due", "2h", "--batch", "b-set", "--json").json["data"]["id"]
+        for _ in range(20)
     }
     where = ("--where", ":tasks batch:b-set")
     assert aiwm("task", "cancel", *where).code == 5

@@ -43,9 +43,9 @@ from tests.support.cli import (
     WHY,
     WORKER,
     Run,
-    task_row,
 )
 from tests.support.fake_engine import Bye, FakeEngine, Then
+from tests.support.rows import task_row
 
 RETIRED = RetiredRow(
     id="i-07", state="completed", pool="", definition="nano", reason="enough", spawned_ms=1, retired_ms=2, done=2, failed=0,

@@ -13,9 +13,9 @@ from engine.contract.why import Gate, Why
 from tests.support.cli import (
     EVIL,
     Run,
-    task_row,
 )
 from tests.support.fake_engine import FakeEngine
+from tests.support.rows import task_row
 
 
 def test_hostile_text_moves_no_cursor(aiwm: Run, engine: FakeEngine) -> None:
