@@ -152,6 +152,8 @@ ACTIONS: tuple[Action, ...] = (
     _change("reload", "L", "load again", "read the definitions file again", {"workers"}, 8, build=_reload),
     _change("cancel", "X", "cancel", "cancel tasks; asks first", _TASKS, 9, Effect.destructive, fits=_can_cancel),
     _change("delete", "X", "delete", "delete this definition; asks first", _DEFINED, 0, Effect.destructive),
+    _change("quiet", "D", "drain", "start nothing more, for maintenance", {"engine"}, 7),
+    _change("go_on", "P", "go on", "end the maintenance: tasks start again", {"engine"}, 8),
     _change("approve", "A", "approve", "allow this request: it is made once, now", {"approvals"}, 7, fits=_can_decide),
     _change("refuse", "B", "refuse", "refuse this request, with a reason", {"approvals"}, 8, fits=_can_decide),
     _change(

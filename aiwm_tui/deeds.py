@@ -262,6 +262,8 @@ _DEEDS: dict[str, Deed] = {
     "reload": changing.request,
     "cancel": sets.change_tasks,
     "delete": making.delete,
+    "quiet": making.quiet,
+    "go_on": making.go_on,
     "approve": making.decide,
     "refuse": making.decide,
     "talk": talking.talk,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from aiwm_tui.changing import ask_in_dialog, in_background, say_result
+from aiwm_tui.changing import send as send_now
 from aiwm_tui.forms.fields import FormField, Kind, fields_of
 from aiwm_tui.forms.values import changes, made, texts_of
 from aiwm_tui.live.text import Line
@@ -16,7 +17,16 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import definitions as crud
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
-from engine.contract.requests.fleet import PoolCreate, PoolScale, PoolShow, QueueCreate, QueuePause, QueueShow
+from engine.contract.requests.fleet import (
+    PoolCreate,
+    PoolScale,
+    PoolShow,
+    QueueCreate,
+    QueuePause,
+    QueueResume,
+    QueueShow,
+)
+from engine.contract.requests.maintenance import EngineDrain, EngineResume
 from engine.contract.requests.tasks import TaskSubmit
 
 if TYPE_CHECKING:
@@ -132,9 +142,6 @@ async def _scale(app: ConsoleApp, pool: str, action: Action) -> None:
 
 async def pause(app: ConsoleApp, page: Page, action: Action) -> None:
     """Pause the queue under the cursor, with a reason; a paused or draining one goes on at once."""
-    from aiwm_tui.changing import send as send_now
-    from engine.contract.requests.fleet import QueueResume
-
     row: Any = page.row
     if row is None:
         return
@@ -249,3 +256,13 @@ async def decide(app: ConsoleApp, page: Page, action: Action) -> None:
     kind = ApprovalApprove if action.id == "approve" else ApprovalReject
     title = f"{action.label.upper()} {row.id}: {row.method} for {row.by}"
     with_reason(app, action, title, lambda reason: kind(id=row.id, reason=reason), action.label)
+
+
+async def quiet(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    """Start nothing more on this engine, for maintenance."""
+    with_reason(app, action, "DRAIN THE ENGINE: nothing new starts", lambda reason: EngineDrain(reason=reason), "drain")
+
+
+async def go_on(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    """End the maintenance."""
+    in_background(app, send_now(app, action, EngineResume()))

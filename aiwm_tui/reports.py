@@ -26,6 +26,7 @@ from engine.contract.requests.definitions import (
 )
 from engine.contract.requests.fleet import PoolCreate, PoolScale, QueueCreate, QueuePause, QueueResume, WorkerReload
 from engine.contract.requests.instances import InstanceRetire
+from engine.contract.requests.maintenance import EngineDrain, EngineResume
 from engine.contract.requests.operations import OperationUndo
 from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskRetry, TaskSubmit
 
@@ -64,6 +65,13 @@ def _decided(_: Any, answer: Any) -> str:
     return f"{answer.id} {answer.state}: {clean(answer.method)}{error}"
 
 
+def _quieted(_: Any, answer: Any) -> str:
+    if answer.idle:
+        return "nothing starts and nothing runs: the machine is quiet"
+    risky = f"; {', '.join(map(clean, answer.risky))} may do something twice" if answer.risky else ""
+    return f"nothing more starts; a restart now would take {form.plural(len(answer.running), 'task')} back{risky}"
+
+
 def _made(request: Any, _: Any) -> str:
     return f"made {request.method.partition('.')[0]} {request.definition.name}"
 
@@ -96,6 +104,8 @@ _SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
     TaskRetry: _retried,
     TaskMove: lambda _, answer: _listed([("moved", answer.changed)]) + _refused(answer.refused),
     OperationUndo: _undone,
+    EngineDrain: _quieted,
+    EngineResume: lambda _, answer: f"the engine goes on: {form.plural(answer.waiting, 'task')} wait",
     InstanceRetire: lambda request, answer: (
         f"retired {request.id}" if answer.row is None else f"{request.id} goes when its task has ended"
     ),

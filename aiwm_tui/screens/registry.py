@@ -10,10 +10,11 @@ from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import TableScreen
 from engine.contract.query import Location, parse
 
-NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"}))
-"""Every screen, those with a key first."""
-PLACES = frozenset({"overview"})
+INFOS = frozenset({"engine", "usage", "limits"})
+PLACES = frozenset({"overview"}) | INFOS
 """Screens that are no tables."""
+NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS))
+"""Every screen, those with a key first."""
 
 
 def locate(text: str) -> Location:
@@ -33,6 +34,10 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.overview.screen import OverviewPage
 
         return OverviewPage(place, location)
+    if location.table in INFOS:
+        from aiwm_tui.screens.info.page import InfoPage
+
+        return InfoPage(place, location)
     if location.item and location.table == "tasks":
         from aiwm_tui.screens.tasks.task import TaskPage
 

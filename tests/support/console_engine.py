@@ -13,7 +13,10 @@ from engine.contract import query
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import StreamChunk, ViewChanged
 from engine.contract.records import TABLES, ChatTurn, Record
+from engine.contract.records.definitions import ScaleStep
 from engine.contract.requests import session
+from engine.contract.requests.context import EffectiveContext
+from engine.contract.requests.maintenance import Maintenance
 from engine.contract.why import Why
 
 NOW = 1_795_144_061_000
@@ -66,6 +69,9 @@ class ConsoleEngine:
         self.moves: list[session.ViewMove] = []
         self.details: dict[str, dict[str, Any]] = {}
         self.definitions: dict[tuple[str, str], Any] = {}
+        self.maintenance: Maintenance | None = None
+        self.contexts: dict[str, EffectiveContext] = {}
+        self.steps: dict[str, list[ScaleStep]] = {}
         self.turns: dict[str, tuple[ChatTurn, ...]] = {}
         self.streams: dict[str, Stream] = {}
         self.whys: dict[str, Why] = {}

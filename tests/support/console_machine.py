@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.contract.ids import task_id
 from engine.contract.records import EventRow, InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, TaskRow
+from tests.support.console_answers.agents import approval_row
 from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.rows import instance_row, model_row, pool_row, queue_row, task_row, worker_row
 
@@ -87,6 +88,7 @@ def populate(engine: ConsoleEngine) -> ConsoleEngine:
         ),
     )
     engine.put("tasks", *_tasks())
+    engine.put("approvals", approval_row())
     engine.put("events", *_events())
     return engine
 

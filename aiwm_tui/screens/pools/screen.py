@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
+from aiwm_tui.live.text import Line, clean, fit
 from aiwm_tui.screens.cells import number, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
-from aiwm_tui.screens.wording import facts, gates
+from aiwm_tui.screens.wording import facts, gates, hints
 from engine.contract.records import PoolRow
+from engine.contract.records.definitions import ScaleStep
+from engine.contract.requests.definitions import PoolHistory
 from engine.contract.requests.fleet import PoolExplain
+
+_STEPS = 20
 
 
 async def explain(link: Link, row: PoolRow, now: int) -> Explained:
@@ -21,7 +27,29 @@ async def explain(link: Link, row: PoolRow, now: int) -> Explained:
             ("at most", str(row.max_total)),
         ]
     )
-    return Explained("why", (*gates(why, now), limits))
+    steps = await link.call(PoolHistory(name=row.id, limit=_STEPS))
+    return Explained("why", (*gates(why, now), limits, *_history(steps, now)))
+
+
+def _history(steps: list[ScaleStep], now: int) -> list[Line]:
+    """How it was scaled: each step with its reason, the latest first."""
+    if not steps:
+        return []
+    lines: list[Line] = [(("  at        step   because", "head"),)]
+    for step in steps:
+        change = f"{step.total - step.change} → {step.total}" if step.change else "failed"
+        at = fit(form.moment(step.at_ms, now), 8)
+        style = "text" if step.change else "broken"
+        waited = f"  {form.plural(step.waiting, 'task')} waited" if step.waiting else ""
+        lines.append(
+            (
+                ("  " + at + "  ", "dim"),
+                (fit(change, 6) + " ", style),
+                (clean(step.reason, 300), "text"),
+                (waited, "dim"),
+            )
+        )
+    return lines
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -44,7 +72,7 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no pools here", "dim"),),
-        (("make one: ", "dim"), ("aiwm call pool.create '{\"definition\": {…}}'", "text")),
+        hints(("N", "makes one by form")),
     ),
     opens=lambda row: f":instances pool:{row.id}",
     explain=explain,

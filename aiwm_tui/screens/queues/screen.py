@@ -8,7 +8,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line
 from aiwm_tui.screens.cells import alarming, number, since, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
-from aiwm_tui.screens.wording import facts, gates
+from aiwm_tui.screens.wording import facts, gates, hints
 from engine.contract.records import QueueRow
 from engine.contract.requests.fleet import QueueExplain
 
@@ -53,7 +53,7 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no queues here", "dim"),),
-        (("make one: ", "dim"), ("aiwm call queue.create '{\"definition\": {…}}'", "text")),
+        hints(("ctrl+n", "makes one by form")),
     ),
     opens=lambda row: f":tasks queue:{row.id}",
     explain=explain,

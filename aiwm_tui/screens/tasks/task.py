@@ -19,6 +19,7 @@ from aiwm_tui.live.views import LiveView
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.spec import Explain
+from aiwm_tui.screens.tasks.origins import note_lines, origin_lines
 from aiwm_tui.screens.tasks.screen import explain, result_text
 from aiwm_tui.screens.wording import failure, refused
 from aiwm_tui.states import state_span
@@ -28,6 +29,7 @@ from aiwm_tui.widgets.strip import StripSize, WhyStrip, wrapped
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import Record, TaskDetail, TaskNotes, TaskRow
+from engine.contract.requests.context import EffectiveContext, TaskContextShow
 from engine.contract.requests.tasks import TaskShow
 from engine.contract.states import TaskState
 
@@ -52,6 +54,7 @@ class TaskPage(Page):
         super().__init__(place, location)
         self.task_id = str(location.item)
         self.detail: TaskDetail | None = None
+        self.context: EffectiveContext | None = None
         self.error: AiwmError | None = None
         self.following: Following | None = None
         self.view: LiveView | None = None
@@ -125,6 +128,7 @@ class TaskPage(Page):
     async def _load(self) -> None:
         try:
             self.detail, self.error = await self.console.link.call(TaskShow(id=self.task_id)), None
+            self.context = await self.console.link.call(TaskContextShow(id=self.task_id))
         except AiwmError as error:
             self.error = error
         self._loading = None
@@ -211,7 +215,10 @@ class TaskPage(Page):
             lines += [(), (("ERROR", "title"),)]
             for line in failure(detail.error):
                 lines += wrapped(line, cells)
+        if self.context is not None:
+            lines += origin_lines(self.context, cells)
         if detail is not None:
+            lines += note_lines(detail.notes, now, cells)
             lines += [(), (("ASKED", "title"),), *_asked(detail.payload, cells)]
         return lines
 
@@ -229,6 +236,14 @@ class TaskPage(Page):
         ]
         if row.due_ms is not None and not TaskState(row.state).ended:
             facts.append(("due", (form.moment(row.due_ms, now), "text")))
+        if row.cost_usd:
+            facts.append(("cost", (f"${row.cost_usd:.4f}", "text")))
+        if row.template:
+            facts.append(("template", (clean(row.template), "text")))
+        if row.after:
+            facts.append(("after", (f"waits for {form.plural(row.after, 'other task')}", "held")))
+        if row.fail and row.state == "failed":
+            facts.append(("failure", (clean(row.fail, 40), "text"), ("  :failures", "dim")))
         if row.batch:
             facts.append(("batch", (clean(row.batch), "text")))
         detail = self.detail

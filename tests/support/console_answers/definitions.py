@@ -10,7 +10,7 @@ from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinit
 from engine.contract.errors import AiwmError, Code
 from engine.contract.partial import merged
 from engine.contract.records import PoolDetail, QueueDetail
-from engine.contract.records.definitions import SourceDetail, SourceRow, TemplateDetail, TemplateRow
+from engine.contract.records.definitions import ScaleStep, SourceDetail, SourceRow, TemplateDetail, TemplateRow
 from engine.contract.requests import definitions as crud
 from engine.contract.requests import fleet, sources
 from tests.support.console_engine import ConsoleEngine, answers
@@ -134,3 +134,8 @@ def _drain(engine: ConsoleEngine, request: crud.QueueDrain) -> QueueDetail:
 def _files(engine: ConsoleEngine, request: sources.SourceFiles) -> sources.SourceListing:
     file = sources.SourceFile(id="0431.txt", size_bytes=2_148, modified_ms=engine.now() - 60_000)
     return sources.SourceListing(source=request.name, files=[file])
+
+
+@answers(crud.PoolHistory)
+def _history(engine: ConsoleEngine, request: crud.PoolHistory) -> list[ScaleStep]:
+    return engine.steps.get(request.name, [])

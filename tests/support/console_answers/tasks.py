@@ -7,7 +7,7 @@ from typing import Any
 from engine.contract.errors import AiwmError, Code
 from engine.contract.query import parse
 from engine.contract.records import TaskDetail
-from engine.contract.requests import operations, session, tasks
+from engine.contract.requests import context, operations, session, tasks
 from engine.contract.why import Why
 from tests.support.console_engine import ConsoleEngine, Stream, answers
 from tests.support.rows import why
@@ -18,6 +18,23 @@ def _show(engine: ConsoleEngine, request: tasks.TaskShow) -> TaskDetail:
     row = engine.row("tasks", request.id)
     detail: dict[str, Any] = {"payload": {"prompt": "Who sent this invoice?"}} | engine.details.get(row.id, {})
     return TaskDetail(row=row, **detail)
+
+
+@answers(context.TaskContextShow)
+def _context(engine: ConsoleEngine, request: context.TaskContextShow) -> context.EffectiveContext:
+    engine.row("tasks", request.id)
+    given = context.GivenSource(source="inv-2026", level="pool", name="demo", also=("queue",))
+    return engine.contexts.get(request.id) or context.EffectiveContext(
+        task=request.id,
+        levels=(),
+        sources=(given,),
+        supervisor=context.GivenSupervisor(supervisor="rules/default", level="queue", name="demo"),
+        tools=("file.read", "file.list"),
+        needs_approval=(),
+        tools_allow=("file.read", "file.list"),
+        tools_deny=("file.write",),
+        tools_from=("definition nano",),
+    )
 
 
 @answers(tasks.TaskFollow)
