@@ -39,6 +39,12 @@ class Book:
             _, dropped = self._fresh.popitem(last=False)
             self._bytes -= len(dropped.payload)
 
+    def drop(self, seq: int) -> None:
+        """Its row is about to change: a start must read it again."""
+        dropped = self._fresh.pop(seq, None)
+        if dropped is not None:
+            self._bytes -= len(dropped.payload)
+
     def take(self, seq: int) -> Brief | None:
         brief = self._fresh.pop(seq, None)
         if brief is None:

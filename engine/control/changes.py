@@ -17,6 +17,7 @@ from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.requests.tasks import TaskMove, TaskPriority, TaskRetry
 from engine.contract.states import Durability, TaskState
+from engine.control.book import Book
 from engine.control.catalogue import Catalogue
 from engine.control.closing import Closing
 from engine.control.dependencies import Dependencies
@@ -66,8 +67,10 @@ class Changes:
         dependencies: Dependencies,
         submission: Submission,
         catalogue: Catalogue,
+        book: Book,
         clock: Clock,
     ) -> None:
+        self._book = book
         self._journal = journal
         self._readers = readers
         self._dispatcher = dispatcher
@@ -259,6 +262,7 @@ class Changes:
         outcome.was[task_id(seq)] = _was(stored)
 
     async def _write(self, stored: StoredTask, *entry: ops.Op) -> None:
+        self._book.drop(stored.seq)
         if (await self._journal.write(entry, Durability(stored.durability))).fenced:
             latest = self._readers.task(stored.seq)
             raise Refused("it changed meanwhile" if latest is None else f"it {_state_words(latest.state)} meanwhile")

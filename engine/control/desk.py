@@ -85,7 +85,7 @@ class Desk:
         )
         self.operation_log = OperationLog(journal, readers, clock, lambda: changed("operations"))
         changes = Changes(
-            journal, readers, dispatcher, self.closing, self.dependencies, self.submission, catalogue, clock
+            journal, readers, dispatcher, self.closing, self.dependencies, self.submission, catalogue, book, clock
         )
         self.undertakings = Undertakings(self.operation_log, changes, waiters, readers, clock, self._handle)
         self.sampling = Sampling(journal, tally, catalogue, tokens_per_s, clock, series)

@@ -111,6 +111,19 @@ async def test_a_filter_is_resolved_once_to_the_tasks_that_fit(room: Room, works
     assert await room.call(OperationList()) == []
 
 
+async def test_a_filter_that_fits_more_than_are_counted_is_refused_not_cut(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.store.window.COUNT_LIMIT", 5)
+    monkeypatch.setattr("engine.control.operations.changes.MOST", 5)
+    waiting = await _still(room, 6)
+    with pytest.raises(AiwmError, match="one change takes at most 5"):
+        await room.call(TaskCancel(where="submitted>1h"))
+    assert {_state(room, it) for it in waiting} == {"pending"}
+    await room.call(TaskCancel(ids=(waiting[0],)))
+    assert len((await room.call(TaskCancel(where="submitted>1h state:pending"))).cancelled) == 5
+
+
 async def test_ids_or_a_filter_but_not_neither_nor_both(room: Room) -> None:
     for request in (TaskCancel(), TaskCancel(ids=("t-10001",), where="queue:q"), TaskCancel(where="  ")):
         with pytest.raises(AiwmError, match="either by ids or by where"):
@@ -151,6 +164,17 @@ async def test_a_retry_changes_what_it_says(room: Room, works: set[str]) -> None
     outcome = await room.outcome(failed)
     assert outcome.result == {"name": "fine", "deep": {"x": 1}}
     assert (await room.call(TaskShow(id=failed))).row.priority == 3
+
+
+async def test_a_task_that_was_cancelled_before_it_ran_runs_with_what_its_retry_changed(
+    room: Room, works: set[str]
+) -> None:
+    works.update(("old", "new"))
+    (waiting,) = await _still(room, 1, payload={"name": "old"})
+    await room.call(TaskCancel(ids=(waiting,)))
+    await room.call(TaskRetry(ids=(waiting,), set={"name": "new"}))
+    await room.call(QueueResume(name="still"))
+    assert (await room.outcome(waiting)).result == {"name": "new"}
 
 
 async def test_an_adapter_goes_into_the_payload(room: Room, works: set[str]) -> None:

@@ -145,8 +145,8 @@ class ChangeOperations:
         window = await self._windows.window(
             parse(f":tasks {filter_text(request.where)}"), 0, MOST, self._clock.wall_ms()
         )
-        if window.matched > len(window.rows):
-            raise _too_many(window.matched)
+        if not window.exact or window.matched > len(window.rows):
+            raise _too_many(window.matched, exact=window.exact)
         fitting = _FOR[request.method]
         rows = [row for row in window.rows if isinstance(row, TaskRow) and row.state in fitting]
         # In the order in which they were submitted, whatever order the filter has: canaries are the oldest.
@@ -216,10 +216,10 @@ def _plan(request: Any, ids: list[str], rows: Sequence[TaskRow]) -> Plan:
     return Plan(request=request.method, effect=request.effect.value, ids=ids, count=len(ids), cost=cost)
 
 
-def _too_many(count: int) -> AiwmError:
+def _too_many(count: int, *, exact: bool = True) -> AiwmError:
     return AiwmError(
         Code.too_many_rows,
-        f"{count:,} tasks match, one change takes at most {MOST:,}",
+        f"{'' if exact else 'more than '}{count:,} tasks match, one change takes at most {MOST:,}",
         field="where",
         fix="narrow the filter, such as age>1h",
     )
