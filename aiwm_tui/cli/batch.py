@@ -310,21 +310,23 @@ def _export(
 
     Without --out to stdout. Exit code 0 also while some have not ended."""
     written = 0
-    file: Any = sys.stdout.buffer if out is None else Path(out).expanduser().open("wb")
-    try:
-        with cli.connected() as client:
-            after, more = -1, True
-            while more:
-                page = client.call(batches.BatchResults(name=name, after=after, limit=_PAGE))
-                after, more = page.upto, page.more
+    with cli.connected() as client:
+        # What can be refused is asked first: a file that is there already must not be emptied for nothing.
+        page = client.call(batches.BatchResults(name=name, limit=_PAGE))
+        file: Any = sys.stdout.buffer if out is None else Path(out).expanduser().open("wb")
+        try:
+            while True:
                 for result in page.results:
                     if _wanted(result, failed):
                         file.write(msgspec.json.encode(result) + b"\n")
                         written += 1
+                if not page.more:
+                    break
+                page = client.call(batches.BatchResults(name=name, after=page.upto, limit=_PAGE))
             file.flush()
-    finally:
-        if out is not None:
-            file.close()
+        finally:
+            if out is not None:
+                file.close()
     cli.output.talk(f"{written:,} of {page.row.total:,} written")
     return ExitCode.ok
 

@@ -24,24 +24,25 @@ def export(cli: Cli, where: str, form: str, out: str | None) -> int:
     """Write every task that matches, page by page."""
     if form not in ("jsonl", "csv"):
         raise AiwmError(Code.bad_request, f'--format "{form[:20]}": jsonl or csv', field="format", fix="--format jsonl")
-    written, offset = 0, 0
-    file: Any = sys.stdout.buffer if out is None else Path(out).expanduser().open("wb")
-    try:
-        if form == "csv":
-            file.write(_csv(_COLUMNS))
-        with cli.connected() as client:
+    written = 0
+    with cli.connected() as client:
+        # What can be refused is asked first: a file that is there already must not be emptied for nothing.
+        page = client.call(TaskExport(where=where))
+        file: Any = sys.stdout.buffer if out is None else Path(out).expanduser().open("wb")
+        try:
+            if form == "csv":
+                file.write(_csv(_COLUMNS))
             while True:
-                page = client.call(TaskExport(where=where, offset=offset))
                 for task in page.tasks:
                     file.write(_csv(_cells(task)) if form == "csv" else msgspec.json.encode(_flat(task)) + b"\n")
                     written += 1
                 if page.next is None:
                     break
-                offset = page.next
-        file.flush()
-    finally:
-        if out is not None:
-            file.close()
+                page = client.call(TaskExport(where=where, offset=page.next))
+            file.flush()
+        finally:
+            if out is not None:
+                file.close()
     cli.output.talk(f"{written:,} tasks")
     return ExitCode.ok
 

@@ -59,7 +59,10 @@ def _export(
     if format not in ("jsonl", "csv"):
         raise AiwmError(Code.bad_request, f'there is no format "{format[:40]}"', field="format", fix="jsonl or csv")
     with cli.connected() as client:
-        rows = _all(client, " ".join(where or ()))
+        filter_ = " ".join(where or ())
+        # What can be refused is asked first: a file that is there already must not be emptied for nothing.
+        client.call(performance.PerfList(where=filter_, limit=0))
+        rows = _all(client, filter_)
         if out is None:
             _write(rows, sys.stdout, format)
             return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from engine.contract.errors import AiwmError, Code
@@ -33,6 +35,18 @@ def test_hostile_text_moves_no_cursor(aiwm: Run, engine: FakeEngine) -> None:
             assert character not in ran.out + ran.err
     assert aiwm("task", "list").out.count("\n") == 3
     assert aiwm("task", "list", "--json").json["data"][0]["reason"] == EVIL
+
+
+@pytest.mark.parametrize("line", ["batch export b", "task export --where x:y", "perf export x:y"])
+def test_a_refused_export_leaves_the_file_that_is_there(
+    aiwm: Run, engine: FakeEngine, tmp_path: Path, line: str
+) -> None:
+    refused = AiwmError(Code.bad_request, "no")
+    engine.answers |= {"batch.results": refused, "task.export": refused, "perf.list": refused}
+    out = tmp_path / "out"
+    out.write_text("results of a night")
+    assert aiwm(*line.split(), "--out", str(out)).code == 2
+    assert out.read_text() == "results of a night"
 
 
 def test_wide_characters_keep_columns_aligned(aiwm: Run, engine: FakeEngine) -> None:

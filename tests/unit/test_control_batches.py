@@ -158,6 +158,18 @@ async def test_export_gives_the_bodies_by_page(room: Room) -> None:
     assert [row.id for row in (await room.call(TaskList(where="sort:id", offset=2))).rows] == [ids[2]]
 
 
+async def test_an_export_goes_on_behind_what_is_counted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.store.window.COUNT_LIMIT", 4)
+    ids = [await room.submit(n=n) for n in range(7)]
+    found: list[str] = []
+    offset: int | None = 0
+    while offset is not None:
+        page = await room.call(TaskExport(where="submitted>1h", offset=offset, limit=2))
+        found += [it.row.id for it in page.tasks]
+        offset = page.next
+    assert found == ids
+
+
 async def test_usage_and_the_report_count_what_ended(room: Room) -> None:
     since = room.manager._clock.wall_ms()
     for n in range(3):

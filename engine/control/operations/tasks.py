@@ -172,9 +172,9 @@ class TaskOperations:
                 requests.ExportedTask(row=row, payload=_raw(payload), result=_raw(result), error=_error(error))
             )
         after = request.offset + len(found)
-        return requests.ExportPage(
-            tasks=found, total=window.matched, next=after if found and after < window.matched else None
-        )
+        # More than are counted may match: where the end is, is known when it is reached.
+        more = after < window.matched or not window.exact
+        return requests.ExportPage(tasks=found, total=window.matched, next=after if found and more else None)
 
     async def explain(self, request: requests.TaskExplain, _: Caller) -> Why:
         seq = task_seq(request.id)
