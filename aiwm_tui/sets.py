@@ -154,8 +154,9 @@ def set_lines(action: Action, plan: Plan, rows: dict[str, Any]) -> list[Line]:
         )
         lines += [(), ((f"{those}; what was written is kept.", "text"),)]
     if cost.tokens_in or cost.tokens_out:
-        used = f"{form.count(cost.tokens_in)} tokens in, {form.count(cost.tokens_out)} out, ${cost.cost_usd:.4f}"
-        lines += [(), ((f"They have used {used} so far.", "dim"),)]
+        used = f"{form.count(cost.tokens_in)} tokens in, {form.count(cost.tokens_out)} out"
+        used += f", ${cost.cost_usd:.4f}" if cost.cost_usd else ""
+        lines += [(), ((f"Used so far: {used}.", "dim"),)]
     if action.id == "cancel":
         lines += [(), ((f"It is done {UNDO_MS // 1000} s after you say so; until then Z takes it back.", "dim"),)]
     ids = " ".join(plan.ids[:SHOWN]) + (" …" if plan.count > SHOWN else "")

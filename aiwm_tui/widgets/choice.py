@@ -71,5 +71,5 @@ class Choice(Widget, can_focus=True):
             line.append((f"({'•' if chosen else ' '}) {clean(word)}  ", style))
         shown: Line = tuple(line)
         return strip_of(
-            shown if y == 0 else (), palette_of(self), self.size.width, over="cursor" if self.has_focus else None
+            shown if y == 0 else (), palette_of(self), self.size.width, over="cursor" if self.has_focus else "panel"
         )

@@ -13,12 +13,14 @@ from aiwm_tui.widgets.paint import palette_of, spread, strip_of
 
 
 class TextLine(Widget):
-    """One line: something at the left, perhaps something at the right end. Repaints only when what it shows changes."""
+    """One line: something at the left, perhaps something at the right end. Repaints only when what it shows changes. `ground` is the
+    style that it stands on, None for that of the screen."""
 
     DEFAULT_CSS = "TextLine { height: 1; }"
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.ground: str | None = None
         self._left: Line = ()
         self._right: Line = ()
 
@@ -30,7 +32,7 @@ class TextLine(Widget):
     def render_line(self, y: int) -> Strip:
         cells = self.size.width
         line = spread(self._left, self._right, cells) if self._right else self._left
-        return strip_of(line if y == 0 else (), palette_of(self), cells)
+        return strip_of(line if y == 0 else (), palette_of(self), cells, over=self.ground)
 
 
 class TextBlock(Widget):
@@ -40,6 +42,7 @@ class TextBlock(Widget):
 
     def __init__(self, *, id: str | None = None) -> None:
         super().__init__(id=id)
+        self.ground: str | None = None
         self.lines: tuple[Line, ...] = ()
 
     def show(self, lines: Sequence[Line]) -> None:
@@ -50,4 +53,4 @@ class TextBlock(Widget):
 
     def render_line(self, y: int) -> Strip:
         line = self.lines[y] if y < len(self.lines) else ()
-        return strip_of(line, palette_of(self), self.size.width)
+        return strip_of(line, palette_of(self), self.size.width, over=self.ground)

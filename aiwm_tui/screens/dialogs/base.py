@@ -14,6 +14,8 @@ from aiwm_tui.live.text import Line
 from aiwm_tui.widgets.lines import TextBlock
 
 Answer = TypeVar("Answer")
+PANEL = "panel"
+"""The style that everything in a dialog stands on."""
 
 
 class Dialog(ModalScreen[Answer | None], Generic[Answer]):
@@ -40,6 +42,7 @@ class Dialog(ModalScreen[Answer | None], Generic[Answer]):
 def block(lines: Sequence[Line], name: str | None = None) -> TextBlock:
     """A text as high as it has lines."""
     widget = TextBlock(id=name)
+    widget.ground = PANEL
     widget.styles.height = len(lines)
     widget.lines = tuple(lines)
     return widget

@@ -12,9 +12,9 @@ from textual.widget import Widget
 from textual.widgets import Input, TextArea
 
 from aiwm_tui.forms.fields import FormField, Kind
-from aiwm_tui.forms.values import field_named, read
+from aiwm_tui.forms.values import field_named, read, written
 from aiwm_tui.live.text import Line, clean
-from aiwm_tui.screens.dialogs.base import Dialog, block
+from aiwm_tui.screens.dialogs.base import PANEL, Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.choice import Choice
 from aiwm_tui.widgets.entry import Entry
@@ -52,15 +52,17 @@ class FormRow(Vertical):
         self.editor = self._made(text)
         self.error: AiwmError | None = None
         self.wrong = ""
+        self._label = TextLine()
+        self._said = TextLine(id="error")
+        self._label.ground = self._said.ground = PANEL
 
     def compose(self) -> ComposeResult:
-        label = TextLine()
-        label.add_class("label")
-        label.show(((clean(self.field.label, LABEL_CELLS - 2), "text" if self.field.required else "dim"),))
+        self._label.add_class("label")
+        self._label.show(((clean(self.field.label, LABEL_CELLS - 2), "text" if self.field.required else "dim"),))
         with Horizontal():
-            yield label
+            yield self._label
             yield self.editor
-        yield TextLine(id="error")
+        yield self._said
 
     def _made(self, text: str) -> Entry | Choice | Form:
         if self.field.kind is Kind.choice:
@@ -95,9 +97,8 @@ class FormRow(Vertical):
                 (clean(error.info.message, 300), "text"),
                 (clean(fix, 200), "key"),
             )
-        shown = self.query_one("#error", TextLine)
-        shown.show(line)
-        shown.display = error is not None
+        self._said.show(line)
+        self._said.display = error is not None
 
 
 class FormDialog(Dialog[Line]):
@@ -107,7 +108,7 @@ class FormDialog(Dialog[Line]):
     DEFAULT_CSS = """
     FormDialog > Vertical { width: 100; }
     FormDialog VerticalScroll { height: auto; scrollbar-size: 1 1; }
-    FormDialog #help { height: 2; margin-top: 1; }
+    FormDialog #help { margin-top: 1; }
     FormDialog #refused { display: none; }
     """
     # Priority: a key is acted on before the next one is looked at, so typing ahead lands in the right field.
@@ -144,17 +145,18 @@ class FormDialog(Dialog[Line]):
         self._rows = {field.key: FormRow(field, texts.get(field.key, "")) for field in self.fields}
 
     def panel(self) -> ComposeResult:
-        yield block([((clean(self._title, 200), "title"),), *self._head, ()])
+        yield block([((clean(self._title, 200), "title"),), (), *self._head, *([()] if self._head else [])])
         with VerticalScroll(can_focus=False):
             yield from self._rows.values()
-        yield TextBlock(id="help")
-        yield TextBlock(id="refused")
+        yield block((), "help")
+        yield block((), "refused")
         keys = [("↵", self._verb)] if not any(field.lines > 1 for field in self.fields) else [("ctrl+s", self._verb)]
         yield block([hints(*keys, ("Tab", "next field"), ("esc", "leave: nothing changes"))])
 
     def on_mount(self) -> None:
         row = self._rows.get(self._first) or next(iter(self._rows.values()))
         self.set_focus(row.editor)
+        self.query_one("#help").styles.height = 2
         self._share_height()
 
     def on_resize(self) -> None:
@@ -162,7 +164,7 @@ class FormDialog(Dialog[Line]):
 
     def _share_height(self) -> None:
         """As high as its fields; where the screen is too low for all, they scroll."""
-        chrome = _CHROME + len(self._head)
+        chrome = _CHROME + len(self._head) + bool(self._head)
         fields = sum(
             1 + bool(row.error) if row.field.lines == 1 else row.field.lines + bool(row.error)
             for row in self._rows.values()
@@ -210,7 +212,8 @@ class FormDialog(Dialog[Line]):
         if row is None:
             return
         field = row.field
-        default = "" if field.required or field.default in (None, "", [], {}) else f" Default: {_short(field)}."
+        standard = "" if field.required else written(field, field.default)
+        default = f" Default: {standard}." if standard else ""
         how = {
             Kind.words: "several, with commas between",
             Kind.duration: "30s, 5m, 1h30m",
@@ -290,9 +293,3 @@ class FormDialog(Dialog[Line]):
             lines = wrapped((("✗ ", "broken"), (clean(str(error), 600), "text")), max(20, self.size.width - 12))
             shown.styles.height = len(lines)
             shown.show(lines)
-
-
-def _short(field: FormField) -> str:
-    from aiwm_tui.forms.values import written
-
-    return written(field, field.default)
