@@ -51,6 +51,7 @@ class ToolService:
         self._table = table
         self._approvals = approvals
         self._events = events
+        self._under_way: set[asyncio.Future[bytes]] = set()
         self._max_chars = max_chars
         self._timeout_ms = timeout_ms
 
@@ -97,6 +98,7 @@ class ToolService:
         if not tool.method:
             view = View(sources=rights.sources, area=rights.area)
             return await asyncio.to_thread(self._files.perform, view, arguments)
+        gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         caller = Caller(
             id=0,
             principal=rights.principal,
@@ -104,9 +106,26 @@ class ToolService:
             read_only=False,
             send=lambda _: False,
             grant=Grant(sources=frozenset(rights.sources)),
+            gone=gone,
         )
-        answer = await self._table.handle(tool.method, msgspec.Raw(msgspec.json.encode(arguments)), caller)
-        return answer.decode()
+        made = asyncio.ensure_future(
+            self._table.handle(tool.method, msgspec.Raw(msgspec.json.encode(arguments)), caller)
+        )
+        self._under_way.add(made)
+        made.add_done_callback(self._made)
+        try:
+            return (await asyncio.shield(made)).decode()
+        except asyncio.CancelledError:
+            # As at the doors: what only looks ends with its asker, what changes something is done whole.
+            gone.set_result(None)
+            if self._table.only_reads(tool.method):
+                made.cancel()
+            raise
+
+    def _made(self, made: asyncio.Future[bytes]) -> None:
+        self._under_way.discard(made)
+        if not made.cancelled():
+            made.exception()  # its asker may be gone; then nobody else looks at it
 
     async def _parked(self, rights: Rights, decision: Decision, arguments: msgspec.Struct) -> ToolAnswer:
         tool = all_tools()[decision.tool]
