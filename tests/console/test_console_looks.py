@@ -114,6 +114,9 @@ PICTURES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "tasks": (":tasks sort:-priority", ("down", "down"), ("t-10002 ", "prio1▼", "submitted")),
     "task": (":tasks/t-10001", (), ("60.2", "TIMELINE", "51.0s")),
     "help": (":queues", ("?",), ("All keys", "CHANGING")),
+    # On a choice: a text field's cursor blinks.
+    "form": (":queues", ("X", "up"), ("DELETE QUEUE demo", "← → choose")),
+    "approvals": (":approvals", (), ("If you do nothing", "asks for model.unload")),
     "light": (":queues", ("ctrl+t",), ("what the 12 wait for",)),
 }
 

@@ -97,6 +97,72 @@ async def test_an_engine_that_is_killed_is_found_again(home: Path) -> None:
                 assert "stale" not in text_of(app).split("\n")[0]
 
 
+async def test_definitions_are_made_by_form_and_what_is_wrong_stands_at_its_field(home: Path) -> None:
+    with engines.engine(home):
+        app = _app(home, ":queues")
+        async with app.run_test(size=(120, 40)):
+            await shows(app, "echo", "live")
+            await press(app, "ctrl+n")
+            await shows(app, "NEW QUEUE")
+            await press(app, *"etl", "tab", *"nope", "ctrl+s")
+            rows = {row.field.key: row for row in app.screen.query("FormRow")}
+            await wait_until(lambda: rows["pools"].error is not None, "the engine's error at the field")
+            await press(app, *["backspace"] * 4, *"demo", "ctrl+s")
+            await shows(app, "made queue etl", "● open  etl")
+            await press(app, *":queues id:etl", "enter")
+            await shows(app, "1 match of 3")
+            await press(app, "P")
+            await shows(app, "PAUSE QUEUE etl")
+            await press(app, *"first look", "enter")
+            await shows(app, "‖ paused", "paused etl")
+            await press(app, "N")
+            await shows(app, "SUBMIT A TASK")
+            await press(app, *"12 + 30", "ctrl+s")
+            await shows(app, "submitted t-10001 to etl")
+            # Cancelled, and taken back before it is done.
+            await press(app, *":tasks", "enter")
+            await shows(app, "◌ pending  t-10001")
+            await press(app, "X")
+            await shows(app, "CANCEL 1 TASK")
+            await press(app, "enter")
+            await shows(app, "X cancels t-10001", "Z takes it back")
+            await press(app, "Z")
+            await shows(app, "Z taken back t-10001")
+            await press(app, *":operations", "enter")
+            await shows(app, "⊘ undone", "task.cancel")
+            await press(app, *":queues id:etl", "enter")
+            await shows(app, "‖ paused  etl")
+            await press(app, "P")
+            await shows(app, "etl goes on")
+            await press(app, *":tasks/t-10001", "enter")
+            await shows(app, "✓ completed", "42")
+            await press(app, *":queues id:etl", "enter")
+            await shows(app, "● open")
+            await press(app, "X")
+            await shows(app, "DELETE QUEUE etl")
+            await press(app, *"etl", "enter")
+            await shows(app, "deleted queue etl")
+
+
+async def test_an_instance_is_talked_to_and_the_engine_quieted(home: Path) -> None:
+    with engines.engine(home):
+        app = _app(home, ":workers id:nano")
+        async with app.run_test(size=(120, 36)):
+            await shows(app, "aiwm-nano", "live")
+            await press(app, "T")
+            await shows(app, ":instances/i-", "T talks to it")
+            await press(app, "T", *"What is 3 + 4?", "enter")
+            await shows(app, "› What is 3 + 4?\n 7", "of 512 tokens")
+            await press(app, *":engine", "enter")
+            await shows(app, "● tasks start")
+            await press(app, "D")
+            await shows(app, "DRAIN THE ENGINE")
+            await press(app, *"driver", "enter")
+            await shows(app, "the machine is quiet", "‖ maintenance: driver")
+            await press(app, "P")
+            await shows(app, "the engine goes on", "● tasks start")
+
+
 class Terminal:
     """The program on a pseudo-terminal, as a person runs it."""
 
