@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TypeVar
 
 from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate, WorkerDefinition
@@ -37,6 +38,7 @@ class Catalogue:
 
     def __init__(self) -> None:
         self.now = Definitions()
+        self._closing: set[str] = set()
 
     @property
     def workers(self) -> Mapping[str, WorkerDefinition]:
@@ -70,6 +72,29 @@ class Catalogue:
 
     def queue(self, name: str) -> QueueDefinition:
         return _find(Kind.queue, name, self.queues)
+
+    def open_queue(self, name: str) -> QueueDefinition:
+        """A queue that tasks may come into: `conflict` for one that is about to go."""
+        queue = self.queue(name)
+        if queue.name in self._closing:
+            raise AiwmError(
+                Code.conflict,
+                f'queue "{queue.name}" is being deleted: it takes nothing new',
+                field="queue",
+                fix="aiwm queue list",
+                retryable=True,
+            )
+        return queue
+
+    @contextmanager
+    def closing(self, queues: Iterable[str]) -> Iterator[None]:
+        """While these queues may go, nothing comes into them: what is counted after the next commit is all that they have."""
+        names = set(queues) - self._closing
+        self._closing |= names
+        try:
+            yield
+        finally:
+            self._closing -= names
 
     def template(self, name: str) -> TaskTemplate:
         return _find(Kind.template, name, self.templates)

@@ -279,7 +279,7 @@ class Changes:
 
     def _queue(self, name: str) -> QueueDefinition:
         try:
-            return self._catalogue.queue(name)
+            return self._catalogue.open_queue(name)
         except AiwmError as error:
             raise AiwmError(error.code, error.info.message, field="queue", fix=error.info.fix) from None
 

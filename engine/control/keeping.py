@@ -99,6 +99,10 @@ class Keeping:
             await self._journal.write(entry, Durability.disk)
         self._catalogue.activate(after)
 
+    async def settled(self) -> None:
+        """Everything that was given to the journal before is on disk."""
+        await self._journal.write((), Durability.os)
+
     def file_in_force(self) -> tuple[ops.Op, ...]:
         """To be written with the change that puts the file's definitions in force."""
         return (self._setting(_FILE_SEEN, self._mark()),)

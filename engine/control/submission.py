@@ -212,7 +212,7 @@ class Submission:
                 fix="aiwm queue list",
             )
         try:
-            queue = self._catalogue.queue(request.queue)
+            queue = self._catalogue.open_queue(request.queue)
         except AiwmError as error:
             raise AiwmError(error.code, error.info.message, field="queue", fix=error.info.fix) from None
         if request.definition is not None:

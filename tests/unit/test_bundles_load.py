@@ -199,6 +199,34 @@ async def test_a_complete_bundle_does_not_take_tasks_with_it(room: ManagerRoom) 
     assert gone.errors == []
 
 
+async def test_no_task_comes_into_a_queue_that_a_bundle_drops(
+    room: ManagerRoom, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exported = json.dumps((await room.call(BundleExport())).bundle)
+    await room.call(QueueCreate(definition=QueueDefinition(name="q", pools=("echo",), paused=True)))
+    keeping = room.manager.library.keeping
+    change = keeping.change
+
+    async def with_a_submit(*arguments: Any) -> None:
+        with pytest.raises(AiwmError, match="is being deleted"):
+            await room.call(TaskSubmit(queue="q", payload={}))
+        await change(*arguments)
+
+    monkeypatch.setattr(keeping, "change", with_a_submit)
+    assert (await room.call(BundleLoad(bundle=exported, policy="load-valid"))).loaded
+    assert "q" not in room.manager.catalogue.queues
+
+
+async def test_a_task_on_its_way_saves_the_queue_that_a_bundle_would_drop(room: ManagerRoom) -> None:
+    exported = json.dumps((await room.call(BundleExport())).bundle)
+    await room.call(QueueCreate(definition=QueueDefinition(name="q", pools=("echo",), paused=True)))
+    submitting = asyncio.ensure_future(room.call(TaskSubmit(queue="q", payload={})))
+    loading = asyncio.ensure_future(room.call(BundleLoad(bundle=exported, policy="load-valid")))
+    await submitting
+    assert "1 tasks that have not ended" in (await loading).errors[0].message
+    assert "q" in room.manager.catalogue.queues
+
+
 async def test_the_load_policy_is_kept(room: ManagerRoom) -> None:
     assert (await room.call(BundlePolicy())).policy == "load-valid"
     await room.call(BundleSetPolicy(policy="FailFastOnError"))

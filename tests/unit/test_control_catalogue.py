@@ -190,6 +190,16 @@ async def test_a_task_that_comes_while_its_queue_is_deleted_saves_the_queue(room
     assert (queue.draining, queue.paused, queue.pause_reason) == (False, True, "as it was")
 
 
+async def test_no_task_comes_into_a_queue_between_its_last_look_and_its_end(room: ManagerRoom) -> None:
+    deleting = asyncio.ensure_future(room.call(changes.QueueDelete(name="echo")))
+    acks: list[Any] = []
+    while not deleting.done():
+        await asyncio.sleep(0)
+        acks.append(asyncio.ensure_future(room.call(TaskSubmit(queue="echo", payload={}))))
+    taken = [it for it in await asyncio.gather(*acks, return_exceptions=True) if not isinstance(it, BaseException)]
+    assert bool(taken) == ("echo" in room.manager.catalogue.queues)
+
+
 async def _forever(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
     await asyncio.Event().wait()
     raise AssertionError

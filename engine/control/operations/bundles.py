@@ -76,13 +76,24 @@ class BundleOperations:
         policy = self._policy(request.policy)
         async with self._definer.changing:
             found = self._prepared(request.bundle, keep_others=request.keep_others)
-            report = self._report(found, policy)
-            self._tell_refused(found)
-            if report.loaded:
-                file_too = request.bundle is None and self._keeping.file.exists()
-                await self._definer.put_in_force(found.valid, self._keeping.file_in_force() if file_too else ())
-                self._tell_changed(report, caller)
-            return report
+            going = found.base.queues.keys() - found.valid.queues.keys()
+            if not going:
+                return await self._load(request, policy, found, caller)
+            with self._catalogue.closing(going):
+                # What was on its way into a queue that goes is counted, too.
+                await self._keeping.settled()
+                return await self._load(request, policy, self._without_losing_tasks(found), caller)
+
+    async def _load(
+        self, request: requests.BundleLoad, policy: requests.LoadPolicy, found: Prepared, caller: Caller
+    ) -> requests.BundleReport:
+        report = self._report(found, policy)
+        self._tell_refused(found)
+        if report.loaded:
+            file_too = request.bundle is None and self._keeping.file.exists()
+            await self._definer.put_in_force(found.valid, self._keeping.file_in_force() if file_too else ())
+            self._tell_changed(report, caller)
+        return report
 
     def _tell_refused(self, found: Prepared) -> None:
         """What is wrong in a bundle that was to be loaded is an error; in a mission-critical pool or queue it is an alert."""

@@ -95,6 +95,12 @@ class FleetOperations:
 
     async def queue_delete(self, request: changes.QueueDelete, caller: Caller) -> changes.Deleted:
         queue = self._catalogue.queue(request.name)
+        with self._catalogue.closing((queue.name,)):
+            return await self._queue_delete(queue, request, caller)
+
+    async def _queue_delete(
+        self, queue: QueueDefinition, request: changes.QueueDelete, caller: Caller
+    ) -> changes.Deleted:
         name = queue.name
         self._definer.refuse_if_named(Kind.queue, name)
         if not request.cancel_tasks:
