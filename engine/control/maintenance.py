@@ -35,13 +35,20 @@ class Dispatching:
         self._tell()
 
     async def maintain(self, maintenance: Maintenance | None) -> None:
-        """Begin maintenance, or (None) end it. What starts nothing holds at once; what lets tasks start is stored first."""
+        """Begin maintenance, or (None) end it. What starts nothing holds at once, and no longer when it cannot be stored; what lets tasks
+        start is stored first."""
+        before = self.maintenance
         if maintenance is not None:
             self.maintenance = maintenance
             self._tell()
-        await self._keeping.set(_SETTING, None if maintenance is None else maintenance)
-        self.maintenance = maintenance
-        self._tell()
+        try:
+            await self._keeping.set(_SETTING, maintenance)
+        except BaseException:
+            maintenance = before
+            raise
+        finally:
+            self.maintenance = maintenance
+            self._tell()
 
     def mode(self) -> str:
         """The machine line's words for it, empty without maintenance."""

@@ -311,6 +311,20 @@ async def test_maintenance_outlasts_a_restart_and_tasks_wait(room: ManagerRoom) 
     assert (await room.call(EngineResume())).maintenance is None
 
 
+async def test_maintenance_that_cannot_be_stored_is_none(room: ManagerRoom) -> None:
+    room.store.journal._failure = "no space left"
+    assert (await _refused(room, EngineDrain(reason="driver"))).code == "storage_failed"
+    room.store.journal._failure = None
+    assert room.manager.dispatching.mode() == ""
+    task = await room.call(TaskSubmit(queue="echo", payload={}))
+    await room.until(task.id, TaskState.completed)
+    await room.call(EngineDrain(reason="driver"))
+    room.store.journal._failure = "no space left"
+    assert (await _refused(room, EngineResume())).code == "storage_failed"
+    assert room.manager.dispatching.mode() == "maintenance: driver (operator)"
+    room.store.journal._failure = None
+
+
 async def test_a_drain_says_what_a_restart_would_take_back(room: ManagerRoom, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TemplateWorker, "process", _forever)
     monkeypatch.setattr(TemplateWorker, "idempotent", False)

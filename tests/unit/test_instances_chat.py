@@ -253,6 +253,39 @@ async def test_retiring_ends_an_answer_and_stopping_the_engine_too(home: Path) -
         assert [row.id for row in await house.call(InstanceList())] == [other]
 
 
+async def test_nothing_brings_a_session_back_that_is_being_retired(home: Path) -> None:
+    async with House(home, ANNA) as house:
+        identifier = await _spawn(house)
+        retiring = asyncio.ensure_future(house.call(InstanceRetire(id=identifier)))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        assert not retiring.done()
+        for request in (
+            InstanceChat(id=identifier, message="hello"),
+            InstanceSet(id=identifier, note="x", state="broken"),
+            InstanceRetire(id=identifier),
+        ):
+            with pytest.raises(AiwmError, match="is being retired"):
+                await house.call(request)
+        await retiring
+        other = await _spawn(house)
+        both = (InstanceSet(id=other, note="x", state="broken"), InstanceRetire(id=other))
+        await asyncio.gather(*(house.call(request) for request in both), return_exceptions=True)
+        assert await house.call(InstanceList()) == []
+    async with House(home, ANNA) as house:
+        assert await house.call(InstanceList()) == []
+
+
+async def test_a_session_stays_when_its_end_cannot_be_stored(home: Path) -> None:
+    async with House(home, ANNA) as house:
+        identifier = await _spawn(house)
+        house.store.journal._failure = "no space left"
+        with pytest.raises(AiwmError, match="no space left"):
+            await house.call(InstanceRetire(id=identifier))
+        house.store.journal._failure = None
+        assert (await house.call(InstanceChat(id=identifier, message="hello"))).text == "it is four"
+
+
 async def test_a_failed_turn_is_told_and_the_next_one_may_work(home: Path) -> None:
     async with House(home, ANNA) as house:
         identifier = await _spawn(house)

@@ -206,6 +206,24 @@ async def test_a_review_that_fails_for_now_is_tried_again_and_then_given_up(
         await until(lambda: record(house, task).rating == 0.75)
 
 
+async def test_a_review_whose_failure_cannot_be_stored_is_due_still_and_can_be_asked_for(home: Path) -> None:
+    async with House(home, ECHO, JUDGE, model=Model(None), pool=1) as house:
+        task = await ran(house, "echo", a=1)
+        journal, due = house.store.journal, house.manager.supervision.reviews
+        house.model.hold = asyncio.Event()
+        await house.call(SupervisorReview(id=task, supervisor="judge"))
+        await until(lambda: bool(house.model.running))
+        journal._failure = "no space left"
+        house.model.fails = AiwmError(Code.model_crashed, "gone", retryable=True)
+        house.model.hold.set()
+        await until(lambda: not due.busy)
+        journal._failure = house.model.fails = house.model.hold = None
+        assert [row.task for row in await house.call(SupervisorPending())] == [task]
+        house.model.answer = GOOD
+        await house.call(SupervisorReview(id=task, supervisor="judge"))
+        await rated(house, task)
+
+
 async def test_a_review_that_is_due_outlasts_the_engine(home: Path) -> None:
     async with House(home, NANO, JUDGE, model=Model(None), pool=1) as house:
         task = await ran(house, "nano")

@@ -185,6 +185,7 @@ class Sessions:
             tokens_out=session.tokens_out + max(0, request.tokens_out),
         )
         await self.store.put(session, event=self.store.event("instance.set", session.id, session.state.value, by))
+        self._find(request.id)  # it may have been retired meanwhile
         self._live[session.id] = session
         self._show(session, instance)
         instance.release(self._clock.wall_ms(), session.state)
@@ -233,11 +234,15 @@ class Sessions:
         self.look()
 
     async def _end(self, identifier: str, state: InstanceState, reason: str, by: str) -> None:
-        session = self._live.get(identifier)
+        # From here on nobody talks to it or changes it: what came after its end would bring it back to life.
+        session = self._live.pop(identifier, None)
         if session is None:
             return
-        await self._bury(session, state, reason, by)
-        del self._live[identifier]
+        try:
+            await self._bury(session, state, reason, by)
+        except BaseException:
+            self._live[identifier] = session
+            raise
         self._instances.retire(identifier)
         self._tell_count(session.definition, -1)
         self._instances.changed()
@@ -285,6 +290,8 @@ class Sessions:
         session, instance = self._live.get(identifier), self._instances.get(identifier)
         if session is not None and instance is not None:
             return session, instance
+        if instance is not None and not instance.pool:
+            raise AiwmError(Code.conflict, f"{identifier} is being retired", field="id", fix="aiwm instance list")
         if instance is not None:
             raise AiwmError(
                 Code.conflict,

@@ -176,10 +176,18 @@ class Reviews:
                 await self._by_agent(seq, due)
                 self._under_way.discard((seq, due.supervisor))
             except AiwmError as error:
-                await self._failed(seq, due, error.info)
+                await self._put_off(seq, due, error.info)
             except Exception as error:
                 _log.exception("the review of %s failed", task_id(seq))
-                await self._failed(seq, due, ErrorInfo(code="internal", message=f"{type(error).__name__}: {error}"))
+                await self._put_off(seq, due, ErrorInfo(code="internal", message=f"{type(error).__name__}: {error}"))
+
+    async def _put_off(self, seq: int, due: Due, error: ErrorInfo) -> None:
+        try:
+            await self._failed(seq, due, error)
+        except AiwmError as failure:
+            # It is due still, as it was: the next engine, or whoever asks for it again, has it done. The others must not wait for that.
+            _log.warning("what became of the review of %s could not be stored: %s", task_id(seq), failure)
+            self._under_way.discard((seq, due.supervisor))
 
     def _by_rules(self, seq: int, due: Due) -> None:
         record = self._readers.record_of(seq)
