@@ -19,6 +19,7 @@ from engine.contract.definitions import (
 )
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import ChatTurn, InstanceDetail, Overrides
+from engine.contract.requests.base import Request
 from engine.contract.requests.fleet import WorkerReload
 from engine.contract.requests.instances import (
     InstanceChat,
@@ -260,17 +261,18 @@ async def test_nothing_brings_a_session_back_that_is_being_retired(home: Path) -
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         assert not retiring.done()
-        for request in (
+        late: tuple[Request[Any], ...] = (
             InstanceChat(id=identifier, message="hello"),
             InstanceSet(id=identifier, note="x", state="broken"),
             InstanceRetire(id=identifier),
-        ):
+        )
+        for request in late:
             with pytest.raises(AiwmError, match="is being retired"):
                 await house.call(request)
         await retiring
         other = await _spawn(house)
-        both = (InstanceSet(id=other, note="x", state="broken"), InstanceRetire(id=other))
-        await asyncio.gather(*(house.call(request) for request in both), return_exceptions=True)
+        setting = house.call(InstanceSet(id=other, note="x", state="broken"))
+        await asyncio.gather(setting, house.call(InstanceRetire(id=other)), return_exceptions=True)
         assert await house.call(InstanceList()) == []
     async with House(home, ANNA) as house:
         assert await house.call(InstanceList()) == []
