@@ -115,16 +115,21 @@ def test_colour_on_a_terminal_and_none_under_no_color(engine: FakeEngine) -> Non
     assert "\x1b[1m" in _on_terminal(["task", "list"], NO_COLOR="")[1]
 
 
-def test_a_person_is_asked_before_a_set_is_changed(engine: FakeEngine) -> None:
-    engine.answers["task.cancel"] = Cancelled(cancelled=["t-10001", "t-10002"], stopping=[], ended=[])
-    line = ["task", "cancel", "t-10001", "t-10002"]
+def test_a_person_is_asked_before_a_large_set_is_changed(engine: FakeEngine) -> None:
+    ids = [f"t-{number}" for number in range(10001, 10021)]
+    engine.answers["task.cancel"] = Cancelled(cancelled=ids, stopping=[], ended=[])
+    line = ["task", "cancel", *ids]
     code, seen = _on_terminal(line, typed="n\n")
     assert code == 5
-    assert "Cancel 2 tasks: t-10001, t-10002? [y/N]" in seen
+    assert "Cancel 20 tasks: t-10001, " in seen
+    assert "[y/N]" in seen
     assert "task.cancel" not in [method for method, _ in engine.asked]
     assert _on_terminal(line, typed="\n")[0] == 5
     assert _on_terminal(line, typed="y\n")[0] == 0
-    assert engine.params("task.cancel") == {"ids": ["t-10001", "t-10002"]}
+    assert engine.params("task.cancel")["ids"] == ids
+    engine.asked.clear()
+    assert _on_terminal(line[:-1])[0] == 0
+    assert engine.params("task.cancel")["ids"] == ids[:-1]
 
 
 def test_a_pipe_gets_plain_whole_lines(engine: FakeEngine) -> None:

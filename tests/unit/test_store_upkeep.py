@@ -226,10 +226,13 @@ async def test_a_queue_keeps_its_tasks_as_long_as_it_says(store: Store) -> None:
     short, long = await submit(store, "short"), await submit(store, "long")
     for seq in (short, long):
         await run(store, seq)
-    limits = {"events_days": 0, "records_days": 0, "tasks_days": 0}
-    assert await retention(store, T0 + 60_001, {"short": 60_000, "long": 90 * DAY}, **limits).sweep() == 1
+
+    async def swept(now_ms: int, queue_ms: dict[str, int]) -> int:
+        return await retention(store, now_ms, queue_ms, events_days=0, records_days=0, tasks_days=0).sweep()
+
+    assert await swept(T0 + 60_001, {"short": 60_000, "long": 90 * DAY}) == 1
     assert store.readers.task(short) is None
-    assert await retention(store, T0 + 400 * DAY, {}, **limits).sweep() == 0
+    assert await swept(T0 + 400 * DAY, {}) == 0
     assert store.readers.task(long) is not None
 
 
