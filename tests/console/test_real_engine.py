@@ -105,7 +105,8 @@ async def test_definitions_are_made_by_form_and_what_is_wrong_stands_at_its_fiel
             await press(app, "ctrl+n")
             await shows(app, "NEW QUEUE")
             await press(app, *"etl", "tab", *"nope", "ctrl+s")
-            rows = {row.field.key: row for row in app.screen.query("FormRow")}
+            form: Any = app.screen
+            rows = {row.field.key: row for row in form.query("FormRow")}
             await wait_until(lambda: rows["pools"].error is not None, "the engine's error at the field")
             await press(app, *["backspace"] * 4, *"demo", "ctrl+s")
             await shows(app, "made queue etl", "● open  etl")
