@@ -37,6 +37,7 @@ class IsolatedWorker(WorkerTemplate):
         self._context: WorkerContext | None = None
         self._numbers = itertools.count(1)
         self._generations: dict[int, tuple[Generation, asyncio.Task[None]]] = {}
+        self._asking: set[asyncio.Task[Any]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -59,6 +60,9 @@ class IsolatedWorker(WorkerTemplate):
             raise
         finally:
             self._context = None
+            # A question that waits (for a budget, for a model to load) would be answered to nobody.
+            for asking in self._asking:
+                asking.cancel()
             for _, pump in self._generations.values():
                 pump.cancel()
             self._generations.clear()
@@ -85,6 +89,15 @@ class IsolatedWorker(WorkerTemplate):
         return self._peer
 
     async def _serve(self, peer: Peer, message: Incoming) -> bytes:
+        asking = asyncio.current_task()
+        assert asking is not None
+        self._asking.add(asking)
+        try:
+            return await self._answered(peer, message)
+        finally:
+            self._asking.discard(asking)
+
+    async def _answered(self, peer: Peer, message: Incoming) -> bytes:
         if self._context is None:
             raise AiwmError(Code.denied, "no task is running in this process")
         if message.method == AskModel.method:
