@@ -282,6 +282,11 @@ class Readers:
             (series, step_ms, since_ms),
         ).fetchall()
 
+    def has_samples_before(self, series: str, step_ms: int, before_ms: int) -> bool:
+        """Whether a series has points of this step from before a time."""
+        sql = "SELECT 1 FROM samples WHERE series = ? AND step_ms = ? AND at_ms < ? LIMIT 1"
+        return self._row(sql, series, step_ms, before_ms) is not None
+
     def series(self) -> list[str]:
         """The names of all series that have samples, found by hopping through the index."""
         names: list[str] = []

@@ -78,6 +78,9 @@ class Retention:
                 await self.sweep()
             except AiwmError as error:
                 _log.warning("old rows could not be deleted: %s", error)
+            except Exception:
+                # A read that failed once (a full disk, an I/O error) must not keep everything from then on.
+                _log.exception("old rows could not be deleted")
             await asyncio.sleep(_EVERY_S)
 
     async def sweep(self) -> int:
@@ -168,6 +171,7 @@ class Retention:
             ops.PruneSamples(series, step_ms, now - age_ms)
             for series in self._readers.series()
             for step_ms, age_ms in SAMPLE_AGES_MS
+            if self._readers.has_samples_before(series, step_ms, now - age_ms)
         ]
         if entry:
             await self._journal.write(entry, Durability.os)

@@ -18,6 +18,7 @@ from engine.store.commit import CommittedBatch
 from engine.store.retention import Limits, Retention
 from engine.store.store import Store
 from tests.support.stored import T0, FakeClock, check_file, end, event, insert, open_store, run, start, submit
+from tests.support.waiting import until
 
 OS, MEMORY = Durability.os, Durability.memory
 DAY = 86_400_000
@@ -260,6 +261,34 @@ async def test_numbers_go_on_after_everything_was_deleted(tmp_path: Path) -> Non
     numbers = sqlite3.connect(tmp_path / "aiwm.db").execute("SELECT seq FROM events ORDER BY seq").fetchall()
     assert numbers == [(9,), (10,)]
     await store.close()
+
+
+async def test_a_sweep_that_finds_nothing_old_writes_nothing(store: Store) -> None:
+    await run(store, await submit(store))
+    await store.journal.write((ops.PutSamples((("cpu", 1_000, T0, 1.0), ("cpu", 300_000, T0, 1.0))),), OS)
+    commits: list[object] = []
+    store.journal.on_commit(commits.append)
+    await retention(store, T0).sweep()
+    assert commits == []
+    await retention(store, T0 + 600_001).sweep()
+    assert len(commits) == 1
+
+
+async def test_a_read_that_fails_ends_no_retention(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.store.retention._EVERY_S", 0.001)
+    swept: list[int] = []
+    kept = retention(store, T0)
+
+    async def sweep() -> int:
+        swept.append(len(swept))
+        if len(swept) == 1:
+            raise sqlite3.OperationalError("disk I/O error")
+        return 0
+
+    monkeypatch.setattr(kept, "sweep", sweep)
+    kept.start()
+    await until(lambda: len(swept) > 2)
+    await kept.close()
 
 
 async def test_samples_are_kept_by_their_step(store: Store) -> None:
