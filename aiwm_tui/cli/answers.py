@@ -4,6 +4,7 @@ nothing but itself."""
 from __future__ import annotations
 
 import inspect
+import time
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
@@ -34,7 +35,7 @@ from engine.contract.requests import (
     usage,
 )
 from engine.contract.requests.base import Request, result_type
-from engine.contract.why import Why
+from engine.contract.why import Gate, Why
 
 _LISTS: dict[Any, tuple[str, str, str]] = {
     records.QueueRow: ("queue", "queues", "no queues (aiwm queue create NAME --pools POOL)"),
@@ -154,13 +155,18 @@ def why_text(why: Why) -> str:
     ]
     for gate in why.gates:
         state = "closed" if gate.closed else "open"
-        words = [gate.why, f"{gate.count:,} waiting" if gate.count > 1 else "", _opens(gate.opens), gate.fix or ""]
+        words = [gate.why, f"{gate.count:,} waiting" if gate.count > 1 else "", _opens(gate), gate.fix or ""]
         lines.append(clean(f"  {state:<6}  {gate.name}  " + " · ".join(word for word in words if word)).rstrip())
     return "\n".join(lines)
 
 
-def _opens(text: str) -> str:
-    return f"opens {text}" if text else ""
+def _opens(gate: Gate) -> str:
+    """When a gate opens: `opens 15:28:13, in 42s` where that is known, else in words."""
+    if gate.opens_ms is None:
+        return f"opens {gate.opens}" if gate.opens else ""
+    from aiwm_tui.live.format import countdown
+
+    return f"opens {countdown(gate.opens_ms, time.time_ns() // 1_000_000)}"
 
 
 Explain = Callable[[str], Request[Why]]

@@ -147,16 +147,19 @@ def fields_text(data: Any, indent: str = "") -> str:
     from aiwm_tui.live.text import clean, clean_lines
 
     fields = _fields(data)
-    wide = max((len(name) for name in fields), default=0)
+    # Units are for machines: a value is written with its own.
+    names = {name: clean(name).removesuffix("_ms") for name in fields}
+    wide = max((len(name) for name in names.values()), default=0)
     lines = []
     for name, value in fields.items():
+        label = f"{indent}{names[name]}"
         if isinstance(value, (msgspec.Struct, dict)) and _fields(value):
-            lines += [f"{indent}{clean(name)}", fields_text(value, indent + "  ")]
+            lines += [label, fields_text(value, indent + "  ")]
         elif isinstance(value, str) and "\n" in value:
-            lines.append(f"{indent}{clean(name)}")
+            lines.append(label)
             lines += [f"{indent}  {line}" for line in clean_lines(value)]
         else:
-            lines.append(f"{indent}{clean(name).ljust(wide)}  {_value_text(name, value)}".rstrip())
+            lines.append(f"{label.ljust(len(indent) + wide)}  {_value_text(name, value)}".rstrip())
     return "\n".join(lines)
 
 

@@ -94,7 +94,7 @@ def _used(row: Mapping[str, Any], name: str) -> str:
 def _next(row: Mapping[str, Any]) -> str:
     """When the next call may be made."""
     until = row.get("opens_ms")
-    return "now" if until is None else written.moment(until, time.time_ns() // 1_000_000)
+    return "now" if until is None else written.countdown(until, time.time_ns() // 1_000_000)
 
 
 def _trouble(row: Mapping[str, Any]) -> str:
@@ -102,7 +102,7 @@ def _trouble(row: Mapping[str, Any]) -> str:
     note, until = clean(str(row.get("note") or "")), row.get("until_ms")
     if until is None:
         return note or written.NONE
-    return f"{note}; opens {written.moment(until, time.time_ns() // 1_000_000)}"
+    return f"{note}; opens {written.countdown(until, time.time_ns() // 1_000_000)}"
 
 
 def _rating(value: float | None) -> str:

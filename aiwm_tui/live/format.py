@@ -106,6 +106,11 @@ def moment(ms: int | None, now_ms: int) -> str:
     return at.strftime("%d %b %H:%M") if at.year == now.year else at.strftime("%Y-%m-%d %H:%M")
 
 
+def countdown(ms: int, now_ms: int) -> str:
+    """A point in time and how long until then, never less than is left: `15:28:13, in 42s`; the time alone when it has passed."""
+    return moment(ms, now_ms) if ms <= now_ms else f"{moment(ms, now_ms)}, in {age(ms - now_ms + 999)}"
+
+
 def plural(number: int, word: str) -> str:
     """`1 task`, `1,284 tasks`."""
     return f"{number:,} {word}" if number == 1 else f"{number:,} {word}s"

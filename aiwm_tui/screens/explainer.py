@@ -87,5 +87,5 @@ class Explainer:
             return
         self._shown = row.id
         self._strip.explain(row.id, answer.title, answer.lines)
-        if self._again:
+        if self._again or answer.counts:
             self.poke()

@@ -13,10 +13,12 @@ from aiwm_tui.live.text import Line
 
 
 class Explained(msgspec.Struct, frozen=True):
-    """What the strip says about a row: after the id in its title, and below."""
+    """What the strip says about a row: after the id in its title, and below. `counts` when it counts down: then it is asked for again
+    every second although the row stands still."""
 
     title: str
     lines: tuple[Line, ...]
+    counts: bool = False
 
 
 Explain = Callable[[Link, Any, int], Awaitable[Explained]]

@@ -69,6 +69,11 @@ def _passed(all_gates: Sequence[Gate]) -> Line:
     return tuple(line)
 
 
+def counts_down(why: Why) -> bool:
+    """Whether a closed gate says until when."""
+    return any(gate.closed and gate.opens_ms is not None for gate in why.gates)
+
+
 def _closed_line(gate: Gate, now_ms: int) -> Line:
     line: list[Span] = [(" ✗ ", "broken"), (clean(gate.name, 40), "strong"), (f": {clean(gate.why, 300)}", "text")]
     opens = _opens(gate, now_ms)
@@ -81,7 +86,7 @@ def _closed_line(gate: Gate, now_ms: int) -> Line:
 
 def _opens(gate: Gate, now_ms: int) -> str:
     if gate.opens_ms is not None:
-        return form.moment(gate.opens_ms, now_ms)
+        return form.countdown(gate.opens_ms, now_ms)
     return clean(gate.opens, 60)
 
 

@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 
+from engine.contract.definitions import WorkerDefinition
 from engine.contract.records.definitions import ScaleStep
 from engine.contract.records.notes import Feedback, Insight, LessonUsed, TaskNotes
 from engine.contract.requests import maintenance
 from engine.contract.requests.usage import UsageRead
+from engine.contract.why import Gate, Why
 from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.screens import press, shows, wait_until
 
@@ -45,6 +47,27 @@ async def test_a_full_window_counts_down(console: Any) -> None:
         await shows(app, "◌ limited", "opens 03:08:22, in 41s", "2 of 2 requests in this minute", "100 %")
         app.clock = lambda: NOW + 11_000
         await shows(app, "in 30s")
+
+
+async def test_a_worker_says_what_it_may_call(engine: ConsoleEngine, console: Any) -> None:
+    app = console(location=":workers id:nano")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "tools none: it has no allow list")
+    engine.definitions["workers", "nano"] = WorkerDefinition(name="nano", model="m", tools_allow=("*",))
+    app = console(location=":workers id:nano")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "may call 1: read_file", "asks before 1: task_cancel", "1 more are not on its allow list")
+        await shows(app, "✗ write_file is on the deny list of worker nano")
+
+
+async def test_the_time_at_which_a_task_may_go_is_counted_down(engine: ConsoleEngine, console: Any) -> None:
+    gate = Gate(name="rate", closed=True, count=1, why="2 requests per minute", opens_ms=NOW + 41_000)
+    engine.whys["demo"] = Why(scope="queue", about="demo", moving=True, summary="waits", gates=(gate,))
+    app = console(location=":queues id:demo")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "03:08:22, in 41s")
+        app.clock = lambda: NOW + 11_000
+        await shows(app, "03:08:22, in 30s")
 
 
 @pytest.mark.parametrize("size", [(120, 36), (80, 24)])

@@ -81,7 +81,7 @@ CASES: list[tuple[str, str, Any, str, str, int]] = [
     ("task retry t-10001", "task.retry", Retried(retried=["t-10001"]), "retried", "t-10001", 0),
     ("task retry t-10001", "task.retry", Retried(retried=[], refused={"t-10001": "runs"}), "retried", "", 1),
     ("queue list", "queue.list", [QUEUE], "queues", "demo", 0),
-    ("queue show demo", "queue.show", QUEUE_DETAIL, "queue", "aging_ms", 0),
+    ("queue show demo", "queue.show", QUEUE_DETAIL, "queue", "aging", 0),
     ("queue create etl --pools demo", "queue.create", QUEUE_DETAIL, "queue", "demo", 0),
     ("queue pause demo --reason tired", "queue.pause", QUEUE_DETAIL, "queue", "demo", 0),
     ("queue resume demo", "queue.resume", QUEUE_DETAIL, "queue", "demo", 0),

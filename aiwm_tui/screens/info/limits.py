@@ -29,7 +29,7 @@ def _lines(rows: list[LimitRow], now: int) -> list[Line]:
             (f"{glyph(style)} {clean(row.state, 20)}", style),
         ]
         if row.opens_ms is not None and row.opens_ms > now:
-            head.append((f"  opens {form.moment(row.opens_ms, now)}, in {form.age(row.opens_ms - now + 999)}", "held"))
+            head.append((f"  opens {form.countdown(row.opens_ms, now)}", "held"))
         head.append((f"  {row.under_way} under way, {row.waiting} wait", "dim"))
         lines += [tuple(head)]
         if row.why:
@@ -46,10 +46,7 @@ def _window(window: LimitWindow, now: int) -> Line:
     line: Line = ((f"   {fit(clean(window.name, 40), 24)} ", "dim"), (fit(used, 24, right=True), "text"))
     line = (*line, (f"  {share:>3} %", "wrong" if share >= 100 else "dim"))
     if window.opens_ms is not None and window.opens_ms > now:
-        line = (
-            *line,
-            (f"  opens {form.moment(window.opens_ms, now)}, in {form.age(window.opens_ms - now + 999)}", "held"),
-        )
+        line = (*line, (f"  opens {form.countdown(window.opens_ms, now)}", "held"))
     return line
 
 

@@ -189,4 +189,5 @@ def _value(table: str, name: str, value: Any, now: int) -> tuple[Span, ...]:
         return ((clean(" ".join(str(part) for part in value), 2000), "text"),)
     if isinstance(value, float):
         return ((form.rate(value), "text"),)
-    return ((form.count(value) if isinstance(value, int) else clean(str(value), 4000), "text"),)
+    amount = isinstance(value, int) and name not in ("pid", "epoch", "seq")
+    return ((form.count(value) if amount else clean(str(value), 4000), "text"),)

@@ -8,7 +8,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, clean, fit
 from aiwm_tui.screens.cells import number, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
-from aiwm_tui.screens.wording import facts, gates, hints
+from aiwm_tui.screens.wording import counts_down, facts, gates, hints
 from engine.contract.records import PoolRow
 from engine.contract.records.definitions import ScaleStep
 from engine.contract.requests.definitions import PoolHistory
@@ -28,7 +28,7 @@ async def explain(link: Link, row: PoolRow, now: int) -> Explained:
         ]
     )
     steps = await link.call(PoolHistory(name=row.id, limit=_STEPS))
-    return Explained("why", (*gates(why, now), limits, *_history(steps, now)))
+    return Explained("why", (*gates(why, now), limits, *_history(steps, now)), counts_down(why))
 
 
 def _history(steps: list[ScaleStep], now: int) -> list[Line]:

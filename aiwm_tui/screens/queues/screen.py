@@ -8,7 +8,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line
 from aiwm_tui.screens.cells import alarming, number, since, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
-from aiwm_tui.screens.wording import facts, gates, hints
+from aiwm_tui.screens.wording import counts_down, facts, gates, hints
 from engine.contract.records import QueueRow
 from engine.contract.requests.fleet import QueueExplain
 
@@ -16,7 +16,7 @@ from engine.contract.requests.fleet import QueueExplain
 async def explain(link: Link, row: QueueRow, now: int) -> Explained:
     why = await link.call(QueueExplain(name=row.id))
     title = f"what the {form.count(row.waiting)} wait for" if row.waiting else "nothing waits"
-    return Explained(title, (*gates(why, now), _ended(row)))
+    return Explained(title, (*gates(why, now), _ended(row)), counts_down(why))
 
 
 def _ended(row: QueueRow) -> Line:

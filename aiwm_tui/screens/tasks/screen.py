@@ -9,7 +9,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, clean, clean_lines
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.tasks.table import COLUMNS
-from aiwm_tui.screens.wording import facts, failure, gates, para
+from aiwm_tui.screens.wording import counts_down, facts, failure, gates, para
 from engine.contract.records import TaskDetail, TaskRow
 from engine.contract.requests.tasks import TaskExplain, TaskShow
 
@@ -21,7 +21,7 @@ async def explain(link: Link, row: TaskRow, now: int) -> Explained:
         lines = gates(why, now)
         if row.error:
             lines.append(para(f"last attempt: {row.error} {row.reason}", "dim"))
-        return Explained("why", (*lines, _origin(row, now)))
+        return Explained("why", (*lines, _origin(row, now)), counts_down(why))
     if row.state == "processing":
         return Explained("why", _running(row, now))
     detail = await link.call(TaskShow(id=row.id))

@@ -10,6 +10,7 @@ from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import facts, para
 from engine.contract.records import WorkerRow
 from engine.contract.requests.fleet import WorkerShow
+from engine.contract.requests.tools import ToolList, ToolRow
 
 
 async def explain(link: Link, row: WorkerRow, now: int) -> Explained:  # noqa: ARG001
@@ -31,8 +32,34 @@ async def explain(link: Link, row: WorkerRow, now: int) -> Explained:  # noqa: A
             ]
         )
     )
-    lines.append(facts([("used by", ", ".join(row.pools) or "no pool"), ("digest", row.digest[:16])]))
+    lines.append(
+        facts(
+            [
+                ("used by", ", ".join(row.pools) or "no pool"),
+                ("sources", " ".join(definition.sources) or "none"),
+                ("supervisor", definition.supervisor or "none"),
+                ("digest", row.digest[:16]),
+            ]
+        )
+    )
+    if definition.tools_allow:
+        lines += tool_lines(await link.call(ToolList(definition=row.id)))
+    else:
+        lines.append(facts([("tools", "none: it has no allow list")]))
     return Explained("definition", tuple(lines))
+
+
+def tool_lines(tools: list[ToolRow]) -> list[Line]:
+    """What the gate lets it call, what only with a person's approval, and what it refuses although it is on the allow list."""
+    lines = []
+    for verdict, label in (("allowed", "may call"), ("approval", "asks before")):
+        names = [tool.id for tool in tools if tool.allowed == verdict]
+        if names:
+            lines.append(para(f"{label} {len(names)}: {' '.join(names)}"))
+    lines += [para(f"✗ {tool.why}", "broken") for tool in tools if tool.allowed == "denied"]
+    rest = sum(tool.allowed in ("not_allowed", "blocked") for tool in tools)
+    lines.append(para(f"{rest} more are not on its allow list, or for people only", "dim"))
+    return lines
 
 
 COLUMNS: tuple[Column, ...] = (

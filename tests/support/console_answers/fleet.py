@@ -8,7 +8,7 @@ import msgspec
 
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.records import WorkerDetail
-from engine.contract.requests import fleet
+from engine.contract.requests import fleet, tools
 from engine.contract.why import Why
 from tests.support.console_answers.definitions import definition_of, show
 from tests.support.console_engine import ConsoleEngine, answers
@@ -37,7 +37,23 @@ def _scale(engine: ConsoleEngine, request: fleet.PoolScale) -> Any:
 @answers(fleet.WorkerShow)
 def _worker(engine: ConsoleEngine, request: fleet.WorkerShow) -> WorkerDetail:
     row = engine.row("workers", request.name)
-    return WorkerDetail(row=row, definition=WorkerDefinition(name=row.id, kind=row.kind, model=row.model))
+    made = WorkerDefinition(name=row.id, kind=row.kind, model=row.model)
+    return WorkerDetail(row=row, definition=engine.definitions.get(("workers", row.id), made))
+
+
+@answers(tools.ToolList)
+def _tools(engine: ConsoleEngine, request: tools.ToolList) -> list[tools.ToolRow]:
+    def row(name: str, allowed: str, gate: str, why: str) -> tools.ToolRow:
+        return tools.ToolRow(id=name, allowed=allowed, gate=gate, why=why, effect="read", request="", description="")
+
+    return [
+        row("read_file", "allowed", "all", "allowed"),
+        row("task_cancel", "approval", "policy", "task_cancel is destructive: a person must approve it"),
+        row("write_file", "denied", "deny", f"write_file is on the deny list of worker {request.definition}"),
+        row(
+            "list_files", "not_allowed", "allow", f"list_files is not on the allow list of worker {request.definition}"
+        ),
+    ]
 
 
 @answers(fleet.WorkerReload)
