@@ -53,7 +53,8 @@ def _can_cancel(row: Any) -> str | None:
 
 
 def _can_retry(row: Any) -> str | None:
-    return None if row.state in ("failed", "cancelled") else f"{row.id} is {row.state}: only failed or cancelled tasks"
+    fits = row.state in ("failed", "cancelled", "retrying", "scheduled")
+    return None if fits else f"{row.id} is {row.state}: only tasks that failed, were cancelled or wait for their time"
 
 
 def _can_move(row: Any) -> str | None:

@@ -99,9 +99,11 @@ class Changes:
         return await self._each(ids, one)
 
     async def retry(self, operation: Operation, request: TaskRetry, ids: Iterable[str]) -> Outcome:
-        """Put ended tasks back into their queues."""
+        """Put ended tasks back into their queues; one that waits for its time waits no longer."""
 
         async def one(seq: int, stored: StoredTask, outcome: Outcome) -> None:
+            if stored.state in (TaskState.retrying, TaskState.scheduled):
+                return await self._hasten(operation, request, seq, stored, outcome)
             if stored.state not in (TaskState.failed, TaskState.cancelled):
                 raise Refused(f"it {_state_words(stored.state)}")
             queue = self._queue(stored.queue)
@@ -129,6 +131,14 @@ class Changes:
             self._wait_again(seq)
 
         return await self._each(ids, one)
+
+    async def _hasten(
+        self, operation: Operation, request: TaskRetry, seq: int, stored: StoredTask, outcome: Outcome
+    ) -> None:
+        if _overrides(request) or request.priority is not None or request.front:
+            raise Refused("it waits for its time: it can be let go now as it is, or changed once it has ended")
+        event = self._event(operation, seq, "task.hastened", "shall not wait for its time")
+        await self._rearrange(seq, stored, outcome, ops.DueTask(seq, self._clock.wall_ms()), event)
 
     async def move(self, operation: Operation, request: TaskMove, ids: Iterable[str]) -> Outcome:
         """Move waiting tasks to another queue, or to the front."""
@@ -180,6 +190,8 @@ class Changes:
     async def _unretry(
         self, operation: Operation, seq: int, stored: StoredTask, was: Was, event: ops.AppendEvent
     ) -> None:
+        if was.state in _WAITING:
+            raise Refused("it only waits no longer for its time")
         if stored.state != TaskState.pending and stored.state != TaskState.scheduled:
             raise Refused(f"it {_state_words(stored.state)}")
         now = self._clock.wall_ms()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from engine.contract.ids import task_id
 from engine.contract.why import Gate
 from engine.scheduling import gates
 from engine.scheduling.budget import DAY
@@ -75,7 +76,16 @@ def time_gate(scheduler: Scheduler, ref: TaskRef, now: Now) -> Gate:
     why = f"waits before attempt {ref.attempt + 1}" if retrying else "is scheduled for later"
     name = gates.BACKOFF if retrying else gates.DUE
     since = ref.submitted_ms or None
-    return Gate(name=name, closed=True, count=1, since_ms=since, opens="at its time", opens_ms=due_ms, why=why)
+    return Gate(
+        name=name,
+        closed=True,
+        count=1,
+        since_ms=since,
+        opens="at its time",
+        opens_ms=due_ms,
+        why=why,
+        fix=f"aiwm task retry {task_id(ref.seq)}",
+    )
 
 
 def after_gate(count: int, others: tuple[str, ...] = ()) -> Gate:

@@ -177,6 +177,19 @@ async def test_a_task_that_was_cancelled_before_it_ran_runs_with_what_its_retry_
     assert (await room.outcome(waiting)).result == {"name": "new"}
 
 
+async def test_a_task_that_waits_for_its_time_is_let_go(room: Room, works: set[str]) -> None:
+    works.add("fine")
+    later = (await room.call(TaskSubmit(queue="q", payload={"name": "fine"}, due_ms=2**52))).id
+    refused = (await room.call(TaskRetry(ids=(later,), set={"name": "other"}))).refused
+    assert "waits for its time" in refused[later]
+    assert _state(room, later) == "scheduled"
+    done = await room.call(TaskRetry(ids=(later,)))
+    assert (await room.outcome(later)).result == {"name": "fine"}
+    undone = await room.call(OperationUndo(id=done.operation or ""))
+    assert "waits no longer" in undone.refused[later]
+    assert _state(room, later) == "completed"
+
+
 async def test_an_adapter_goes_into_the_payload(room: Room, works: set[str]) -> None:
     (failed,) = await _failed(room, "bad")
     works.add("bad")

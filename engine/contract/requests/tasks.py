@@ -207,7 +207,8 @@ class Retried(Change, frozen=True, kw_only=True):
 
 
 class TaskRetry(Request[Retried], frozen=True, kw_only=True):
-    """Put failed or cancelled tasks back into their queue, with all attempts.
+    """Put failed or cancelled tasks back into their queue, with all attempts. One that waits for another attempt, or for its due time,
+    and is named by its id waits no longer.
 
     Name them by `ids` or by `where`, a filter that is resolved once. `adapter` replaces the adapters that they ask for ("base": none),
     `set` is merged into their payloads, `priority` replaces theirs, `front` puts them before everything else. With `canary` only so
