@@ -221,9 +221,13 @@ class Fleet:
 
     def next_ns(self) -> int | None:
         """The monotonic time of the next `wake`."""
+        budgets, rests = self.quotas.timers.next_ns(), self.scaling.timers.next_ns()
+        if not self.resting and (budgets is None or rests is None):
+            # Asked with every input, and nearly always so.
+            return rests if budgets is None else budgets
         times = [pool.retry_ns for pool in self.resting]
-        times += [at for at in (self.quotas.timers.next_ns(), self.scaling.timers.next_ns()) if at is not None]
-        return min(times, default=None)
+        times += [at for at in (budgets, rests) if at is not None]
+        return min(times)
 
     def touch_all(self) -> None:
         self.touched.update(dict.fromkeys(self.pools.values()))

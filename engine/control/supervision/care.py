@@ -126,14 +126,19 @@ class Care:
         catalogue = self._catalogue
         of_pool, of_queue = catalogue.pools.get(pool), catalogue.queues.get(brief.queue)
         template = catalogue.templates.get(brief.template) if brief.template else None
-        said = (
-            (LevelName.task, "", brief.supervisor or ""),
-            (LevelName.template, brief.template or "", template.supervisor if template is not None else ""),
-            (LevelName.pool, pool, of_pool.supervisor if of_pool is not None else ""),
-            (LevelName.queue, brief.queue, of_queue.supervisor if of_queue is not None else ""),
-            (LevelName.definition, definition, by_definition),
-        )
-        if not any(supervisor for _, _, supervisor in said):
+        by_task, by_template = brief.supervisor or "", template.supervisor if template is not None else ""
+        by_pool = of_pool.supervisor if of_pool is not None else ""
+        by_queue = of_queue.supervisor if of_queue is not None else ""
+        if not (by_task or by_template or by_pool or by_queue or by_definition):
             return None
-        levels = [Level(level=level, name=name, supervisor=supervisor) for level, name, supervisor in said]
+        levels = [
+            Level(level=level, name=name, supervisor=supervisor)
+            for level, name, supervisor in (
+                (LevelName.task, "", by_task),
+                (LevelName.template, brief.template or "", by_template),
+                (LevelName.pool, pool, by_pool),
+                (LevelName.queue, brief.queue, by_queue),
+                (LevelName.definition, definition, by_definition),
+            )
+        ]
         return resolve(levels, ()).supervisor
