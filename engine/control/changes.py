@@ -103,7 +103,8 @@ class Changes:
 
         async def one(seq: int, stored: StoredTask, outcome: Outcome) -> None:
             if stored.state in (TaskState.retrying, TaskState.scheduled):
-                return await self._hasten(operation, request, seq, stored, outcome)
+                await self._hasten(operation, request, seq, stored, outcome)
+                return
             if stored.state not in (TaskState.failed, TaskState.cancelled):
                 raise Refused(f"it {_state_words(stored.state)}")
             queue = self._queue(stored.queue)
