@@ -10,11 +10,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.contract.definitions import PoolDefinition
-from engine.contract.errors import AiwmError
+from engine.contract.definitions import PoolDefinition, QueueDefinition, RetryPolicy
+from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_seq
 from engine.contract.records import EventRow
-from engine.contract.requests.fleet import PoolShow, QueueResume
+from engine.contract.requests.fleet import PoolShow, QueueCreate, QueueResume
 from engine.contract.requests.operations import (
     OperationDefer,
     OperationDetail,
@@ -24,6 +24,7 @@ from engine.contract.requests.operations import (
 )
 from engine.contract.requests.tasks import (
     TaskCancel,
+    TaskExplain,
     TaskMove,
     TaskPriority,
     TaskRetry,
@@ -188,6 +189,20 @@ async def test_a_task_that_waits_for_its_time_is_let_go(room: Room, works: set[s
     undone = await room.call(OperationUndo(id=done.operation or ""))
     assert "waits no longer" in undone.refused[later]
     assert _state(room, later) == "completed"
+
+
+async def test_a_backoff_is_cut_short(room: Room, works: set[str]) -> None:
+    patient = QueueDefinition(name="patient", pools=("p",), retry=RetryPolicy(max_retries=1, delay_ms=600_000))
+    await room.call(QueueCreate(definition=patient))
+    task = (await room.call(TaskSubmit(queue="patient", payload={"name": "fine"}))).id
+    async with asyncio.timeout(10):
+        while _state(room, task) != "retrying":  # noqa: ASYNC110 (it is in the store)
+            await asyncio.sleep(0.005)
+    closed = [gate for gate in (await room.call(TaskExplain(id=task))).gates if gate.closed]
+    assert [(gate.name, gate.fix) for gate in closed] == [("backoff", f"aiwm task retry {task}")]
+    works.add("fine")
+    await room.call(TaskRetry(ids=(task,)))
+    assert (await room.outcome(task)).attempt == 2
 
 
 async def test_an_adapter_goes_into_the_payload(room: Room, works: set[str]) -> None:
@@ -400,6 +415,37 @@ async def test_the_rest_stays_when_the_canary_fails(room: Room, works: set[str])
     held = await _operation(room, done.operation, lambda it: it.row.state == "held")
     assert f"{failed[0]} did not complete" in held.row.text
     assert [room.store.readers.task(task_seq(it)).attempt for it in failed[1:]] == [1, 1]  # type: ignore[union-attr]
+
+
+async def test_an_undo_that_cannot_be_stored_leaves_the_rest_to_follow(
+    room: Room, works: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hold = asyncio.Event()
+
+    async def process(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        if "good" not in works:
+            raise ValueError("not yet")
+        await hold.wait()
+        return TaskOutput(result={})
+
+    monkeypatch.setattr(TemplateWorker, "process", process)
+    ids = await _failed(room, "a", "b")
+    works.add("good")
+    retried = await room.call(TaskRetry(ids=tuple(ids), canary=1))
+    undertakings = room.manager.desk.undertakings
+
+    async def no_room(*_: Any) -> None:
+        raise AiwmError(Code.storage_failed, "no space left")
+
+    monkeypatch.setattr(undertakings._changes, "put_back", no_room)
+    with pytest.raises(AiwmError, match="no space left"):
+        await room.call(OperationUndo(id=retried.operation))
+    hold.set()
+    for identifier in ids:
+        async with asyncio.timeout(10):
+            while _state(room, identifier) != "completed":  # noqa: ASYNC110 (it is in the store)
+                await asyncio.sleep(0.005)
+    await _operation(room, retried.operation, lambda it: it.row.state == "done")
 
 
 async def test_a_canary_that_is_refused_gives_its_place_to_the_next(room: Room, works: set[str]) -> None:
