@@ -142,6 +142,10 @@ class Failures:
         )
         return identifier, (put, first)
 
+    def forget(self) -> None:
+        """Storage failed: what was counted last may not be on disk, so it is read again."""
+        self._recent.clear()
+
     def _known(self, identifier: str) -> Failure | None:
         known = self._recent.get(identifier)
         return known if known is not None else self.find(identifier)

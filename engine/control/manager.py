@@ -372,6 +372,7 @@ class Manager:
 
     def _storage_failed(self, _: AiwmError) -> None:
         self.tables.storage_failed_ms = self._clock.wall_ms()
+        self.desk.failures.forget()
         self.dispatcher.feed(StorageFailed())
         self._touch("machine", "needs")
 

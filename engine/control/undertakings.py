@@ -221,7 +221,11 @@ class Undertakings:
         if operation.id not in self._watches:
             task = self._go(self._after_canaries, operation)
             self._watches[operation.id] = task
-            task.add_done_callback(lambda _: self._watches.pop(operation.id, None))
+            task.add_done_callback(lambda done: self._watched(operation.id, done))
+
+    def _watched(self, identifier: str, task: asyncio.Task[None]) -> None:
+        if self._watches.get(identifier) is task:
+            del self._watches[identifier]
 
     async def _after_canaries(self, operation: Operation) -> None:
         states = [await self._end_of(task_seq(identifier)) for identifier in operation.canaries]
@@ -277,7 +281,7 @@ class Undertakings:
             self._claimed.discard(operation.id)
 
     async def _undo(self, operation: Operation, who: str) -> Undone:
-        timer, watch = self._timers.pop(operation.id, None), self._watches.get(operation.id)
+        timer, watch = self._timers.pop(operation.id, None), self._watches.pop(operation.id, None)
         for waiting in (timer, watch):
             if waiting is not None:
                 waiting.cancel()
@@ -291,6 +295,8 @@ class Undertakings:
         except BaseException:
             if timer is not None:
                 self._schedule(operation)
+            elif watch is not None:
+                self._watch(operation)
             raise
         state = "undone" if outcome.done or operation.waits or not operation.done else operation.state
         text = f"{len(outcome.done)} of {len(operation.done)} taken back"

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract.errors import AiwmError, ErrorInfo
+from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.requests.failures import FailureList, FailureShow
 from engine.contract.requests.tasks import TaskList, TaskSubmit
 from engine.control.failures import fingerprint, whole
@@ -106,3 +106,12 @@ async def test_a_failure_is_found_by_the_beginning_of_its_name_and_counted_on_af
     await room.outcome((await room.call(TaskSubmit(queue="q", payload={"n": 2}, max_attempts=1))).id)
     (again,) = await room.call(FailureList())
     assert (again.count, again.first_ms) == (2, row.first_ms)
+
+
+async def test_what_could_not_be_stored_of_a_failure_was_not_counted(room: Room) -> None:
+    failures, error = room.manager.desk.failures, ErrorInfo(code=Code.task_failed, message="no luck")
+    _, lost = failures.note(1, "q", "echo", error, 0)
+    room.manager._storage_failed(AiwmError(Code.storage_failed, "no space left"))
+    _, again = failures.note(1, "q", "echo", error, 0)
+    assert again == lost
+    room.manager._storage_recovered()
