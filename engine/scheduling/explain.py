@@ -71,7 +71,8 @@ def explain_queue(scheduler: Scheduler, name: str, now: Now, blocked: int) -> Wh
 def explain_pool(scheduler: Scheduler, name: str, now: Now) -> Why:
     pool = scheduler.fleet.pools.get(name)
     if pool is None:
-        return _summed("pool", name, [_missing(f'pool "{name}" does not exist')])
+        # A pool that is refused is not told to the scheduler.
+        return _summed("pool", name, [_missing(f'pool "{name}" cannot work: its worker definition is not there')])
     count = sum(cls.waiting for cls in pool.offered)
     work = f"{pool.busy} of {pool.total} instances work, {len(pool.idle)} are idle"
     return _state(

@@ -103,7 +103,9 @@ def class_gate(cls: ReadyClass, count: int) -> Gate:
         names = ", ".join(pool.name for pool in cls.pools)
         return Gate(name=gates.NO_WORKER, closed=False, count=count, why=f"served by {names}")
     since = cls.since_ms or None
-    return Gate(name=cls.parked, closed=True, count=count, since_ms=since, opens=NEVER, why=park_reason(cls))
+    # The list says of each pool what holds it back, such as a worker definition that is not there.
+    fix = "aiwm pool list" if cls.parked == gates.NO_WORKER else None
+    return Gate(name=cls.parked, closed=True, count=count, since_ms=since, opens=NEVER, why=park_reason(cls), fix=fix)
 
 
 def pool_gate(scheduler: Scheduler, pool: Pool, count: int, now: Now) -> Gate:

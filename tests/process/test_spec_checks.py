@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import sqlite3
 import subprocess
@@ -77,6 +78,7 @@ def _console(home: Path) -> Iterator[subprocess.Popen[bytes]]:
     try:
         drawn = b""
         while b"QUEUES" not in drawn:
+            assert select.select([ours], [], [], 30)[0], drawn[-2000:]
             drawn += os.read(ours, 65_536)
         yield process
     finally:

@@ -182,7 +182,7 @@ def test_failed_spawns_are_explained_with_their_next_try() -> None:
 def test_things_that_do_not_exist() -> None:
     made = Bench()
     assert 'queue "x" does not exist' in made.scheduler.explain_queue("x", made.now).summary
-    assert 'pool "x" does not exist' in made.scheduler.explain_pool("x", made.now).summary
+    assert 'pool "x" cannot work' in made.scheduler.explain_pool("x", made.now).summary
     assert 'no pool has model "x"' in made.scheduler.explain_model("x").summary
     assert not made.scheduler.explain_pool("x", made.now).moving
 
