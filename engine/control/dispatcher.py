@@ -87,7 +87,7 @@ class Dispatcher:
 
     def budget_buckets(self, definition: str) -> tuple[tuple[int, int, int], ...]:
         """What to store of a definition's use, for BudgetRestored."""
-        return self._scheduler.budget_buckets(definition)
+        return self._scheduler.budget_buckets(definition, self.now())
 
     def why_task(self, task: TaskRef) -> Why:
         return self._scheduler.explain_task(task, self.now(), self.unmet(task.seq))

@@ -34,7 +34,6 @@ class Quotas:
         self.outside = 0
         self.timers: Timers[Definition] = Timers()
         self._budgets = Budgets(day_offset_ms)
-        self._now = Now(0, 0)  # of the last thing that happened to a budget
         self._touched = touched
         self._look_ns = look_ms * 1_000_000
 
@@ -112,7 +111,6 @@ class Quotas:
             case BudgetRestored():
                 name = inp.definition
                 self._budgets.of(name).restore(inp.buckets, now)
-        self._now = now
         if name is not None:
             self.look(self.of(name), now)
 
@@ -146,5 +144,5 @@ class Quotas:
     def state(self, name: str, now: Now) -> BudgetState:
         return self._budgets.of(name).state(now)
 
-    def buckets(self, name: str) -> tuple[tuple[int, int, int], ...]:
-        return self._budgets.of(name).buckets(self._now)
+    def buckets(self, name: str, now: Now) -> tuple[tuple[int, int, int], ...]:
+        return self._budgets.of(name).buckets(now)

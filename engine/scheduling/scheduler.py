@@ -139,9 +139,9 @@ class Scheduler:
         """What a definition's calls use, and when the next one may be made."""
         return self.fleet.quotas.state(definition, now)
 
-    def budget_buckets(self, definition: str) -> tuple[tuple[int, int, int], ...]:
+    def budget_buckets(self, definition: str, now: Now) -> tuple[tuple[int, int, int], ...]:
         """What to store after a grant or a settlement, for BudgetRestored after a restart."""
-        return self.fleet.quotas.buckets(definition)
+        return self.fleet.quotas.buckets(definition, now)
 
     def spawn_refusal(self, definition: str) -> str | None:
         """Why a definition may not have another instance outside of pools now, in a sentence; None if it may."""

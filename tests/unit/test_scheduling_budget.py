@@ -287,7 +287,7 @@ def reborn(made: Bench, *, later_ms: int, **limits: int) -> Bench:
     other = Bench()
     other.wall_ms = made.wall_ms + later_ms
     other.do(DefinitionChanged("goat", **limits))  # type: ignore[arg-type]
-    other.do(BudgetRestored("goat", made.scheduler.budget_buckets("goat")))
+    other.do(BudgetRestored("goat", made.scheduler.budget_buckets("goat", made.now)))
     return other
 
 
@@ -306,6 +306,15 @@ def test_counters_survive_a_restart() -> None:
     assert granted(other, 4, 50)
 
 
+def test_what_is_stored_goes_by_the_clock_at_that_moment() -> None:
+    """The wall clock was wrong when the call was made, and right again when what is used was stored."""
+    made = bench(requests_per_minute=1)
+    made.wall_ms -= 90_000_000
+    assert granted(made, 1)
+    made.wall_ms += 90_000_000
+    assert denied(reborn(made, later_ms=1_000, requests_per_minute=1), 2).window == REQUESTS
+
+
 def test_a_restart_after_a_while_has_its_minute_free_and_its_day_used() -> None:
     made = bench(requests_per_minute=1, tokens_per_day=100)
     assert granted(made, 1, 100)
@@ -319,12 +328,12 @@ def test_what_is_stored_is_small_and_the_same_when_stored_again() -> None:
     for identifier in range(3_000):
         made.wait(1_000)
         assert granted(made, identifier, 7)
-    stored = made.scheduler.budget_buckets("goat")
+    stored = made.scheduler.budget_buckets("goat", made.now)
     assert len(stored) <= 4
     assert sum(tokens for _, _, tokens in stored) == 21_000
     other = reborn(made, later_ms=0)
     other.do(BudgetCancel(0))
-    assert sum(tokens for _, _, tokens in other.scheduler.budget_buckets("goat")) == 21_000
+    assert sum(tokens for _, _, tokens in other.scheduler.budget_buckets("goat", other.now)) == 21_000
 
 
 # -- tasks -------------------------------------------------------------------------------------------------------------------

@@ -102,7 +102,7 @@ class Calls:
         world = self._world
         if world.scheduler is None:
             return
-        kept = (world.scheduler.budget_buckets(definition), world.wall_offset_ms)
+        kept = (world.scheduler.budget_buckets(definition, world.now), world.wall_offset_ms)
 
         def keep() -> bool:
             world.kept[definition] = kept
