@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import Any, get_args, get_origin
 
+import msgspec
 import typer
 
 from aiwm_tui.cli.command import Cli, command
@@ -35,6 +36,7 @@ from engine.contract.requests import (
     usage,
 )
 from engine.contract.requests.base import Request, result_type
+from engine.contract.states import Effect
 from engine.contract.why import Gate, Why
 
 _LISTS: dict[Any, tuple[str, str, str]] = {
@@ -117,6 +119,14 @@ _ONES: dict[Any, str] = {
     Why: "why",
 }
 
+_CHANGED: dict[Any, str] = {
+    records.QueueDetail: "queues",
+    records.PoolDetail: "pools",
+    rows.TemplateDetail: "templates",
+    rows.SourceDetail: "sources",
+}
+"""What people see of a definition that they changed: its line of the list. All of it is for `show`."""
+
 
 def kind_of(result: Any) -> str:
     """The `kind` of a result type that is one object; `result` for types without a name of their own."""
@@ -138,8 +148,14 @@ def plain(app: typer.Typer, request: type[Request[Any]], name: str | None = None
     """Register a request as a command that sends it and prints the answer."""
     hint = result_type(request)
 
+    changed = _CHANGED.get(hint) if request.effect is not Effect.read else None
+
     def body(cli: Cli, made: Request[Any]) -> None:
-        show(cli.output, hint, cli.call(made))
+        result = cli.call(made)
+        if changed is not None and cli.output.for_people:
+            cli.output.table(changed, [msgspec.structs.asdict(result.row)])
+        else:
+            show(cli.output, hint, result)
 
     body.__doc__ = inspect.getdoc(request)
     command(app, name or request.method.rpartition(".")[2], request)(body)

@@ -164,7 +164,7 @@ def fields_text(data: Any, indent: str = "") -> str:
 
 
 def _value_text(name: str, value: Any) -> str:
-    from aiwm_tui.live.format import NONE
+    from aiwm_tui.live.format import NONE, exact
     from aiwm_tui.live.text import clean
 
     if value is None or value in ("", (), [], {}):
@@ -176,7 +176,7 @@ def _value_text(name: str, value: Any) -> str:
 
         # A span is short, a point in time is after 1980.
         return (
-            f"{value} ms" if value < 315_532_800_000 else datetime.fromtimestamp(value / 1000).isoformat(" ", "seconds")
+            exact(value) if value < 315_532_800_000 else datetime.fromtimestamp(value / 1000).isoformat(" ", "seconds")
         )
     if isinstance(value, (list, tuple)):
         return ", ".join(clean(part if isinstance(part, str) else msgspec.json.encode(part).decode()) for part in value)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from aiwm_tui.forms.fields import NO, YES, FormField, Kind
+from aiwm_tui.live.format import exact
 from aiwm_tui.live.text import clean, clean_lines
 from engine.contract.definitions import NAME_PATTERN
 from engine.contract.errors import AiwmError, Code
@@ -16,7 +17,6 @@ from engine.contract.invalid import invalid
 from engine.contract.query import span_ms
 
 Made = TypeVar("Made", bound=msgspec.Struct)
-_UNITS = ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s"))
 
 
 def written(field: FormField, value: Any) -> str:
@@ -34,20 +34,12 @@ def _written(field: FormField, value: Any) -> str:
         case Kind.words:
             return ", ".join(value)
         case Kind.duration:
-            return _duration(value)
+            return exact(value)
         case Kind.json | Kind.payload:
             return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if value else ""
         case Kind.decimal:
             return f"{value:g}"
     return str(value)
-
-
-def _duration(ms: int) -> str:
-    """Exactly that long, in the largest unit that divides it."""
-    for factor, unit in _UNITS:
-        if ms and ms % factor == 0:
-            return f"{ms // factor}{unit}"
-    return f"{ms}ms" if ms else "0"
 
 
 def texts_of(fields: Iterable[FormField], value: Any | None = None) -> dict[str, str]:

@@ -40,6 +40,14 @@ def span(ms: float | None) -> str:
     return f"{ms / 1000:.1f}s" if ms < 60_000 else age(ms)
 
 
+def exact(ms: int) -> str:
+    """Exactly that long, in the largest unit that divides it, as one would type it: `5m`, `90s`, `1500ms`, `0`."""
+    for factor, unit in ((86_400_000, "d"), (3_600_000, "h"), (60_000, "m"), (1_000, "s")):
+        if ms and ms % factor == 0:
+            return f"{ms // factor}{unit}"
+    return f"{ms}ms" if ms else "0"
+
+
 def size(count: int | None) -> str:
     """Bytes with one binary unit: `148k`, `5M`, `16.8G`."""
     if count is None:
