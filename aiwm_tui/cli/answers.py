@@ -55,7 +55,7 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     records.OperationRow: ("operation", "operations", "nothing was changed by hand"),
     records.FailureRow: ("failure", "failures", "nothing failed"),
     records.BatchRow: ("batch", "batches", "no batches (aiwm task submit QUEUE --file in.jsonl --batch NAME)"),
-    keys.KeyRow: ("key", "keys", "config.toml names no API keys ([keys.NAME])"),
+    keys.KeyRow: ("key", "keys", "config.toml names no API keys ([keys.NAME], read when the engine starts)"),
     ApprovalRow: ("approval", "approvals", "nothing waits for approval"),
     tools.ToolRow: ("tool", "tools", "no tools"),
     records.LessonRow: ("lesson", "lessons", "no lessons (aiwm lesson submit TITLE INSIGHT --queue QUEUE)"),

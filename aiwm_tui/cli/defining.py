@@ -74,12 +74,13 @@ def _problem(problem: Problem) -> str:
 
 
 def _changes(result: BundleReport, *, would: bool) -> str:
+    from aiwm_tui.live.format import plural
     from aiwm_tui.live.text import clean
 
     lines = [line for change in result.changes for line in _kind(change)]
     if not lines:
         lines.append("nothing would change" if would else "nothing changed")
-    total = ", ".join(f"{count} {kind}" for kind, count in result.counts.items())
+    total = ", ".join(plural(count, kind.removesuffix("s")) for kind, count in result.counts.items())
     return "\n".join(clean(line) for line in [*lines, f"in force {'then' if would else 'now'}: {total}"])
 
 

@@ -57,7 +57,10 @@ def _set(cli: Cli, *, name: Name, passphrase_file: PassphraseFile = None) -> int
     if not key:
         raise AiwmError(Code.bad_request, "no key was given", field="name", fix=f"aiwm key set {name} < FILE")
     _write(cli, name, key, _passphrase(passphrase_file, new=not (cli.home / "keys.vault").exists()))
-    cli.output.talk(f'{name} is in the vault; [keys.{name}] in config.toml needs method = "vault" and hosts')
+    cli.output.talk(
+        f'{name} is in the vault; [keys.{name}] in config.toml needs method = "vault" and hosts'
+        f" (read when the engine starts; aiwm key check {name})"
+    )
     return ExitCode.ok
 
 

@@ -139,7 +139,10 @@ def test_a_task_that_waits(aiwm: Run) -> None:
     why = aiwm("task", "explain", task, "--json")
     assert why.code == 0
     assert any(gate["closed"] for gate in why.json["data"]["gates"])
-    assert aiwm("task", "retry", task).code == 1
+    early = aiwm("task", "submit", "echo", "--payload", "{}", "--due", "1h").out.strip()
+    assert aiwm("task", "retry", early).code == 0, "it waits no longer"
+    assert aiwm("task", "wait", early).code == 0
+    assert aiwm("task", "retry", early).code == 1, "it has completed"
     cancelled = aiwm("task", "cancel", task, "--reason", "enough", "--json")
     assert cancelled.json["data"]["cancelled"] == [task]
     assert aiwm("task", "cancel", task).code == 1

@@ -15,7 +15,8 @@ from engine.contract.records import BatchRow
 async def explain(link: Link, row: BatchRow, now: int) -> Explained:  # noqa: ARG001
     ended = row.completed + row.failed + row.cancelled
     eta = f"; done about {form.moment(row.eta_ms, now)}" if row.eta_ms is not None else ""
-    lines: list[Line] = [para(f"{ended:,} of {row.total:,} ended, {form.rate(row.per_min)} a minute{eta}.")]
+    pace = f", {form.rate(row.per_min)} a minute{eta}" if ended < row.total else ""
+    lines: list[Line] = [para(f"{ended:,} of {row.total:,} ended{pace}.")]
     lines.append(facts([("by", row.by), ("queue", row.queue), ("template", row.template or form.NONE)]))
     shell: Line = ((" Results in order: ", "dim"), (f"aiwm batch export {row.id} --out results.jsonl", "text"))
     keys: Line = ((" ↵", "key"), (" its tasks   ", "dim"), ("!", "key"), (" there: those that failed", "dim"))
