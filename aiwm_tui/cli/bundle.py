@@ -101,7 +101,9 @@ def _policy(
     asked = bundles.BundlePolicy() if policy is None else bundles.BundleSetPolicy(policy=policy)
     answer = cli.call(asked)
     if cli.output.for_people:
-        write(answer.policy)
+        from aiwm_tui.live.text import clean
+
+        write(clean(answer.policy))
     else:
         show(cli.output, bundles.Policy, answer)
 

@@ -34,12 +34,18 @@ class Output:
     def for_people(self) -> bool:
         return self.form is Format.people
 
-    def one(self, kind: str, data: Any, people: Callable[[], str | None] | None = None) -> None:
-        """One object: `{"v": 1, "kind": kind, "data": data}`, or the text that `people` makes of it (default: its fields)."""
+    def one(self, kind: str, data: Any, people: Callable[[], str | None] | None = None, *, exact: bool = False) -> None:
+        """One object: `{"v": 1, "kind": kind, "data": data}`, or the text that `people` makes of it (default: its fields). An `exact`
+        text is what somebody wants as it is, and was made harmless (`shown`) where that is needed."""
         if self.for_people:
             text = people() if people is not None else fields_text(data)
-            if text:
+            if text and exact:
                 write(text)
+            elif text:
+                from aiwm_tui.live.text import clean_lines
+
+                # Whatever a command puts together may quote a task, a model or a file's name.
+                write("\n".join(clean_lines(text)))
         else:
             self._object({"v": VERSION, "kind": kind, "data": data})
 

@@ -36,7 +36,7 @@ def _files(cli: Cli, request: SourceFiles) -> None:
 def _read(cli: Cli, request: SourceRead) -> None:
     """Print one file of a data source. JSON: kind file, data.text."""
     found = cli.call(request)
-    cli.output.one("file", found, lambda: shown(found.text))
+    cli.output.one("file", found, lambda: shown(found.text), exact=True)
 
 
 def _sync(cli: Cli, request: SourceSync) -> int:

@@ -50,7 +50,7 @@ def _call(
     request = ToolCall(name=name, definition=definition, arguments=json_object(arguments, "JSON"))
     done = cli.call(request)
     if done.ok or not cli.output.for_people:
-        cli.output.one("tool", done, lambda: shown(done.text))
+        cli.output.one("tool", done, lambda: shown(done.text), exact=True)
     else:
         write(shown(f"{done.text} [{done.verdict}, gate {done.gate}]"))
     if done.ok:
