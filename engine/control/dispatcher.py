@@ -8,8 +8,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import msgspec
+
 from engine.clock import Clock
-from engine.contract.why import Why
+from engine.contract.why import Gate, Why
 from engine.scheduling.budget import BudgetState
 from engine.scheduling.decisions import Decision, WakeAt
 from engine.scheduling.dependencies import Unmet
@@ -32,9 +34,10 @@ class Dispatcher:
         self._waiting: deque[Input] = deque()
         self._stepping = False
         self._timer: asyncio.TimerHandle | None = None
-        # What only the store knows: the tasks that one waits for, and how many of a queue (None: of all) wait for others.
+        # What only the store knows: the tasks that one waits for, how many of a queue (None: of all) wait for others, and how many wait.
         self.unmet: Callable[[int], Unmet] = lambda _: ()
         self.blocked: Callable[[str | None], int] = lambda _: 0
+        self.stored: Callable[[str | None], int] = lambda _: 0
 
     def performs(self, decision: type[D], performer: Callable[[D], None]) -> None:
         """Let `performer` perform decisions of this kind."""
@@ -93,7 +96,7 @@ class Dispatcher:
         return self._scheduler.explain_task(task, self.now(), self.unmet(task.seq))
 
     def why_queue(self, name: str) -> Why:
-        return self._scheduler.explain_queue(name, self.now(), self.blocked(name))
+        return _with_rest(self._scheduler.explain_queue(name, self.now(), self.blocked(name)), self.stored(name))
 
     def why_pool(self, name: str) -> Why:
         return self._scheduler.explain_pool(name, self.now())
@@ -102,7 +105,7 @@ class Dispatcher:
         return self._scheduler.explain_model(name)
 
     def why_engine(self) -> Why:
-        return self._scheduler.explain_engine(self.now(), self.blocked(None))
+        return _with_rest(self._scheduler.explain_engine(self.now(), self.blocked(None)), self.stored(None))
 
     def close(self) -> None:
         if self._timer is not None:
@@ -123,3 +126,14 @@ class Dispatcher:
             self._timer.cancel()
         delay_s = max(0.0, (decision.mono_ns - self._clock.mono_ns()) / 1e9)
         self._timer = asyncio.get_running_loop().call_later(delay_s, self.feed, Tick())
+
+
+def _with_rest(why: Why, stored: int) -> Why:
+    """The answer with the waiting tasks that the scheduler has not been told of: it takes the first of each queue from disk, and the
+    rest as these start."""
+    told = sum(gate.count for gate in why.gates)
+    if not 0 < told < stored:
+        return why
+    rest = stored - told
+    behind = Gate(name="behind", closed=False, count=rest, why="on disk, behind these")
+    return msgspec.structs.replace(why, summary=f"{why.summary}, {rest} behind", gates=(*why.gates, behind))

@@ -96,6 +96,7 @@ class Manager:
             )
         )
         self.dispatcher = Dispatcher(scheduler, clock)
+        self.dispatcher.stored = self._stored_waiting
         self.contexts = Contexts(self.catalogue, store.readers)
         self.numbering = Numbering(store.journal, store.readers, clock)
         self.instances = Instances(
@@ -311,6 +312,10 @@ class Manager:
         """Tasks that wait for a pool, among others perhaps."""
         queues = [queue.name for queue in self.catalogue.queues.values() if pool in queue.pools]
         return sum(self.tally.count(queue, TaskState.pending) for queue in queues)
+
+    def _stored_waiting(self, queue: str | None) -> int:
+        """How many tasks of a queue (None: of all) wait, on disk and in memory."""
+        return self.tally.total(*WAITING) if queue is None else self.tally.waiting(queue)
 
     def _tools_of(self, seq: int, instance: Instance) -> ToolBox | None:
         """The tools of a task that starts on an instance."""

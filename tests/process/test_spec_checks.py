@@ -146,6 +146,19 @@ def test_check_2_a_day_of_kills_loses_nothing_and_hides_no_second_run(
     assert ended == (len(order), len(order))
 
 
+def test_what_waits_is_counted_whole_after_a_restart(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The scheduler takes only the first tasks of a queue from disk; the answer has the others too."""
+    aiwm = _here(home, capsys)
+    with engine(home):
+        assert aiwm("queue", "create", "held", "--pools", "echo", "--paused").code == 0
+        for _ in range(5):
+            assert aiwm("task", "submit", "held", "--payload", "{}").code == 0
+    with engine(home):
+        for line in (("why",), ("why", ":queues held")):
+            gates = aiwm(*line, "--json").json["data"]["gates"]
+            assert sum(gate.get("count", 0) for gate in gates) == 5, gates
+
+
 def test_check_3_two_a_minute_counts_down_everywhere(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """That the third goes on when the minute is over is tested by a clock that jumps: tests/unit/test_budget_calls.py."""
     _define(home, {"name": "slow", "model": "aiwm-nano", "limits": {"requests_per_minute": 2}})
