@@ -119,7 +119,7 @@ class Sampling:
         self._write(points)
 
     def _write(self, points: list[Point]) -> None:
-        if points:
-            # Nobody waits for it; without storage a few points are missing, and that is all.
+        # Without storage points are missing, and that is all: they must not wait for it in memory, second after second.
+        if points and self._journal.state == "working":
             written = self._journal.write((ops.PutSamples(tuple(points)),), Durability.memory)
             written.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -170,6 +170,18 @@ async def test_an_export_goes_on_behind_what_is_counted(room: Room, monkeypatch:
     assert found == ids
 
 
+async def test_samples_do_not_wait_in_memory_for_a_storage_that_failed(room: Room) -> None:
+    journal, sampling = room.store.journal, room.manager.desk.sampling
+    journal._failure = "no space left"
+    sampling._write([("running", 1_000, 1_000, 1.0)])
+    journal._failure = None
+    await room.outcome(await room.submit())
+    assert room.store.readers.samples("running", 1_000, 0) == []
+    sampling._write([("running", 1_000, 2_000, 1.0)])
+    await room.outcome(await room.submit())
+    assert room.store.readers.samples("running", 1_000, 0) == [(2_000, 1.0)]
+
+
 async def test_usage_and_the_report_count_what_ended(room: Room) -> None:
     since = room.manager._clock.wall_ms()
     for n in range(3):
