@@ -29,7 +29,9 @@ def complete_filter(table: str, text: str) -> list[str]:
         return _starting((f"{bang}{name}:{before}{comma}{state}" for state in known_states(table)), token)
     if colon or ">" in typed or "<" in typed:
         return []
-    endings = {field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words) else ">" for field in fields.values()}
+    endings = {
+        field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words) else ">" for field in fields.values()
+    }
     words = {f"{bang}{name}{endings[field.name]}" for name, field in fields.items()}
     return _starting([*sorted(words), "is:fault", "sort:"], token)
 

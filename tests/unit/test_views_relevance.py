@@ -14,7 +14,7 @@ from engine.contract.records import TaskRow
 from engine.store.ops import ChangedTask
 from engine.views.diff import Shown
 from engine.views.memory import memory_window
-from engine.views.relevance import Interest, Stale, depends_on_time, appended_stale, frame, tasks_stale
+from engine.views.relevance import Interest, Stale, appended_stale, depends_on_time, frame, tasks_stale
 
 NOW = 1_790_000_000_000
 STATES = ("pending", "processing", "completed", "failed")
