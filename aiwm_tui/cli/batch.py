@@ -235,7 +235,8 @@ def _code(cli: Cli, row: BatchRow, timeout: str | None) -> ExitCode:
         return cli.output.error(late)
     if row.failed or row.cancelled:
         cli.output.talk(
-            f"{row.failed:,} failed, {row.cancelled:,} cancelled (aiwm task retry --where 'batch:{row.id}', then this again)"
+            f"{row.failed:,} failed, {row.cancelled:,} cancelled"
+            f" (aiwm task retry --where 'batch:{row.id}', then aiwm batch export {row.id})"
         )
         return ExitCode.failed
     return ExitCode.ok

@@ -88,7 +88,7 @@ def _retry(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int:
-    """Put failed or cancelled tasks back into their queue, with all attempts.
+    """Put failed or cancelled tasks back into their queue, with all attempts; let one named by its id wait no longer for its time.
 
     --canary N puts back N; the rest follow when these have completed, and stay as they are if one fails. 20 or more need a yes: --yes
     where nobody can be asked. JSON: kind retried; with --dry-run kind plan."""

@@ -35,8 +35,9 @@ HIGH_RISK = (
 )
 
 
-# Not destructive, but no less to be asked about each time: a task that is put back runs with its own rights, not with its waker's.
-ASKED_EACH_TIME = ("task_retry",)
+# Not destructive, but no less to be asked about each time: a task that is put back, or into another queue, runs with the rights that it
+# has there, not with its mover's.
+ASKED_EACH_TIME = ("task_retry", "task_move")
 
 
 class Verdict(StrEnum):

@@ -140,7 +140,7 @@ def test_files_given_at_the_spawn_replace_the_definitions_own(home: Path) -> Non
         ]
         # Each reads more than the one before: nothing, its definition's file, the longer one that was given.
         assert read == sorted(set(read))
-        with pytest.raises(AiwmError, match="none.txt"):
+        with pytest.raises(AiwmError, match=r"none\.txt"):
             client.call(InstanceChat(id=missing.id, message="What is 2+2?"))
         # The active contexts are changed by hand, for the turns to come.
         client.call(InstanceSet(id=missing.id, files=()))

@@ -315,6 +315,14 @@ async def test_a_worker_notes_what_it_thinks_and_its_record_says_so(
         assert (notes.insights[-1].message, notes.insights[-1].by) == ("seen", "operator")
 
 
+async def test_insights_of_several_at_once_are_all_kept(home: Path) -> None:
+    async with House(home, ECHO, pool=1) as house:
+        task = await ran(house, "echo", a=1)
+        await asyncio.gather(*(house.call(InsightLog(id=task, message=f"m{number}")) for number in range(5)))
+        notes = (await house.call(InsightList(id=task))).insights
+        assert sorted(it.message for it in notes) == [f"m{number}" for number in range(5)]
+
+
 async def test_a_worker_that_notes_too_much_is_cut_off(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async with House(home, ECHO, pool=1) as house:
         monkeypatch.setitem(house.manager.kinds._loaded, "template", Thoughtful)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final
 
 import msgspec
@@ -31,6 +32,7 @@ class Notes:
         self._journal = journal
         self._readers = readers
         self._clock = clock
+        self._logging = asyncio.Lock()
 
     def of(self, seq: int) -> TaskNotes:
         """Everything about a task."""
@@ -92,7 +94,9 @@ class Notes:
         if stored is None:
             raise AiwmError(Code.not_found, f'task "{task_id(seq)}" does not exist', field="id", fix="aiwm task list")
         said = self.made(level, message, details, stored.attempt, by)
-        number = len(self._readers.documents(INSIGHT, ref=task_id(seq), limit=10 * MOST_INSIGHTS))
-        if number >= 10 * MOST_INSIGHTS:
-            raise AiwmError(Code.busy, f"{task_id(seq)} has {number} insights already", field="id")
-        await self._journal.write(self.insight(seq, stored.attempt, number, said), Durability.os)
+        # Two at once would count the same and take one key.
+        async with self._logging:
+            number = len(self._readers.documents(INSIGHT, ref=task_id(seq), limit=10 * MOST_INSIGHTS))
+            if number >= 10 * MOST_INSIGHTS:
+                raise AiwmError(Code.busy, f"{task_id(seq)} has {number} insights already", field="id")
+            await self._journal.write(self.insight(seq, stored.attempt, number, said), Durability.os)
