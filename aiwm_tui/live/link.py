@@ -64,7 +64,7 @@ class Link:
         self.listeners: list[Callable[[Phase], None]] = []
 
     async def run(self) -> None:
-        """Keep connected until cancelled. Waits longer after each failure, up to 5 s."""
+        """Keep connected until cancelled. Waits longer after each failure, up to 5 s; an engine that dies young is a failure too."""
         delay = _FIRST_DELAY_S
         try:
             while True:
@@ -76,7 +76,7 @@ class Link:
                     await asyncio.sleep(delay)
                     delay = min(delay * 2, _LAST_DELAY_S)
                     continue
-                delay = _FIRST_DELAY_S
+                since = asyncio.get_running_loop().time()
                 self._client, self.welcome, self.error = client, client.welcome, None
                 for entry in self._heard:
                     entry.undo = client.on(entry.kind, entry.callback)
@@ -84,7 +84,10 @@ class Link:
                 await asyncio.wait([client.closed])
                 self._client = None
                 self._enter(Phase.lost)
+                if asyncio.get_running_loop().time() - since > _LAST_DELAY_S:
+                    delay = _FIRST_DELAY_S
                 await asyncio.sleep(delay)
+                delay = min(delay * 2, _LAST_DELAY_S)
         finally:
             client_now, self._client = self._client, None
             if client_now is not None:

@@ -28,7 +28,8 @@ from engine.workers.template import TaskInput
 
 PRINCIPAL = "supervisor"
 ANSWER_TOKENS = 256
-_CHARS = 3
+_CHARS = 2
+"""A token has at least so many characters of a question: small vocabularies cut finely, and a question too long is refused."""
 TIMEOUT_S = 300.0
 _LARGEST = 12_000
 _UNKNOWN = 6_000
