@@ -28,8 +28,7 @@ from engine.workers.template import TaskInput
 
 PRINCIPAL = "supervisor"
 ANSWER_TOKENS = 256
-_CHARS = 2
-"""A token has at least so many characters of a question: small vocabularies cut finely, and a question too long is refused."""
+_CHARS = 3
 TIMEOUT_S = 300.0
 _LARGEST = 12_000
 _UNKNOWN = 6_000
