@@ -59,7 +59,7 @@ async def test_cancel_can_be_left(engine: ConsoleEngine, console: Any) -> None:
     ("location", "key", "said"),
     [
         (":tasks id:t-1000b", "X", "t-1000b is completed already"),
-        (":tasks id:t-10001", "R", "only failed or cancelled tasks"),
+        (":tasks id:t-10001", "R", "only tasks that failed, were cancelled or wait for their time"),
         (":workers", "P", "P pause: not here"),
         (":overview", "s", "s sort: not here"),
         (":overview", "/", "/ filter: not here"),

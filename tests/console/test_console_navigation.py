@@ -214,7 +214,7 @@ async def test_the_palette_does_what_it_names(console: Any) -> None:
     async with app.run_test(size=(120, 40)):
         await shows(app, "first gate")
         await press(app, "ctrl+p")
-        await shows(app, "what to do", "pause")
+        await shows(app, "what to do", "only what is broken")
         await press(app, *"instances")
         await shows(app, "instances  (5)")
         await press(app, "enter")

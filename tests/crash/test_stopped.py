@@ -52,12 +52,13 @@ def _model(client: BlockingClient) -> ModelRow:
 def test_a_stopped_model_process_is_replaced_and_its_tasks_end_once(home: Path, stopped: list[int]) -> None:
     with engine(home, environment={"AIWM_MODELS__HANG_TIMEOUT_MS": "700"}) as running, running.client() as client:
         client.call(TaskRun(queue="demo", payload=SHORT, timeout_ms=30_000))
-        ids = tuple(client.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(8))
-        wait_until(lambda: _model(client).running > 0, "the model to be busy")
         pid = _model(client).pid
         assert pid is not None
         stopped.append(pid)
+        # Stopped before it gets them: a quick machine would be done with them before anybody could see it at work.
         os.kill(pid, signal.SIGSTOP)
+        ids = tuple(client.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(8))
+        wait_until(lambda: client.call(EngineStatus()).running > 0, "the tasks to be on their way")
         wait_until(lambda: _model(client).pid != pid, "another process in its place")
         with pytest.raises(ProcessLookupError):  # who stood still too long is ended: nothing of it can come any more
             os.kill(pid, signal.SIGCONT)
@@ -72,12 +73,13 @@ def test_a_stopped_model_process_is_replaced_and_its_tasks_end_once(home: Path, 
 def test_a_model_that_goes_on_within_the_heartbeat_loses_nothing(home: Path, stopped: list[int]) -> None:
     with engine(home, environment={"AIWM_MODELS__HANG_TIMEOUT_MS": "20000"}) as running, running.client() as client:
         client.call(TaskRun(queue="demo", payload=SHORT, timeout_ms=30_000))
-        ids = tuple(client.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(8))
-        wait_until(lambda: _model(client).running > 0, "the model to be busy")
         pid = _model(client).pid
         assert pid is not None
         stopped.append(pid)
+        # Stopped before it gets them: a quick machine would be done with them before anybody could see it at work.
         os.kill(pid, signal.SIGSTOP)
+        ids = tuple(client.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(8))
+        wait_until(lambda: client.call(EngineStatus()).running > 0, "the tasks to be on their way")
         assert client.call(TaskRun(queue="echo", timeout_ms=10_000)).state == "completed"  # nobody else waits for it
         os.kill(pid, signal.SIGCONT)
         outcomes = client.call(TaskWait(ids=ids, timeout_ms=60_000))
@@ -120,9 +122,13 @@ def test_the_late_answers_of_a_replaced_engine_are_fenced_off_and_counted(home: 
     on, its model has long answered; its attempts have been taken away, so these answers are dropped, and both say the same."""
     with engine(home) as first, first.client() as old:
         old.call(TaskRun(queue="demo", payload=SHORT, timeout_ms=30_000))
+        model = _model(old).pid
+        assert model is not None
+        # The model stands still as well, or it would be done before its engine is stopped.
+        stopped += [model, first.process.pid]
+        os.kill(model, signal.SIGSTOP)
         ids = tuple(old.call(TaskSubmit(queue="demo", payload=LONG)).id for _ in range(12))
         wait_until(lambda: old.call(EngineStatus()).running > 1, "some to run")
-        stopped.append(first.process.pid)
         _stop_between_commits(first.process.pid, home)
         with sqlite3.connect(database_path(home)) as database:
             query = "SELECT seq FROM tasks WHERE state = 'processing'"
@@ -136,6 +142,7 @@ def test_the_late_answers_of_a_replaced_engine_are_fenced_off_and_counted(home: 
                 assert {outcome.state for outcome in outcomes} == {"completed"}
                 assert {outcome.id for outcome in outcomes if outcome.attempt == 2} == taken != set()
                 told = {outcome.id: outcome.result for outcome in outcomes}
+                os.kill(model, signal.SIGCONT)
                 os.kill(first.process.pid, signal.SIGCONT)
                 wait_until(lambda: old.call(EngineStatus()).fenced >= len(taken), "the late answers to be fenced off")
                 assert {task: new.call(TaskShow(id=task)).result for task in ids} == told
