@@ -62,6 +62,8 @@ class Fleet:
         pool.model = None if inp.model is None else self.model(inp.model)
         if pool.model is not None:
             pool.model.pools.append(pool)
+        for instance in [one for one in pool.idle.values() if inp.max_tasks and one.served >= inp.max_tasks]:
+            self.scaling.retire(instance, f"an instance of {inp.name} runs at most {inp.max_tasks} tasks now", out)
         for instance in list(pool.idle.values())[: max(0, pool.total - pool.leaving - inp.max_total)]:
             self.scaling.retire(instance, f"{inp.name} has at most {inp.max_total} instances now", out)
         self.touched[pool] = None

@@ -148,6 +148,20 @@ def test_an_instance_that_has_run_enough_tasks_is_replaced() -> None:
     assert third.instance != first.instance
 
 
+def test_a_bound_that_an_instance_has_passed_already_lets_it_have_no_other_task() -> None:
+    made = Bench()
+    made.serve(pool(min_idle=1, max_total=1))
+    made.staff()
+    made.submit(1)
+    (first,) = made.took(StartTask)
+    made.do(pool(min_idle=1, max_total=1, paused=True))
+    made.end(first)
+    made.submit(2)
+    made.do(pool(min_idle=1, max_total=1, max_tasks=1))
+    assert made.took(StartTask) == []
+    assert [gone.id for gone in made.took(RetireInstance)] == [first.instance]
+
+
 def test_age_retires_idle_instances_at_once_and_busy_ones_at_their_end() -> None:
     made = Bench()
     made.serve(pool(min_idle=1, max_total=3, max_age_ms=60_000, cooldown_ms=10**9))
