@@ -76,7 +76,8 @@ class Output:
 
     def table(self, name: str, rows: Sequence[dict[str, Any]], first: int | None = None) -> None:
         """A table for people; with `first` only that many of its columns."""
-        from aiwm_tui.cli.tables import columns_of, print_table
+        from aiwm_tui.cli.columns import columns_of
+        from aiwm_tui.cli.tables import print_table
 
         print_table(columns_of(name)[:first], rows, write, width=terminal_width(), styled=styled(sys.stdout))
 
