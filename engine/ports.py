@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from engine.contract.definitions import AdapterUse, Sampling
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One turn of a conversation. `role` is system, user, assistant or tool."""
+class ToolCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A call as a model with native tool calling made it: `arguments` is what it wrote, checked by nobody yet; `id` pairs it with its
+    answer."""
+
+    name: str
+    arguments: dict[str, Any]
+    id: str = ""
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One turn of a conversation. `role` is system, user, assistant or tool. An assistant's turn may have `tool_calls`, a tool's turn
+    answers the call `tool_call_id`; models without native tool calling are shown `content` alone."""
 
     role: str
     content: str
+    tool_calls: tuple[ToolCall, ...] = ()
+    tool_call_id: str = ""
 
 
 class ToolDeclaration(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,20 +61,25 @@ class ToolBox(Protocol):
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit); `tools` are told to the model."""
+    """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit); `tools` are told to the model.
+
+    `schema` is a JSON Schema that the answer's text must satisfy. `call_tools` says whether the model may (auto) or must (required) call a
+    tool: its answer is then constrained to a call of one of them."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
     adapters: tuple[AdapterUse, ...] = ()
     deadline_ms: int | None = None
     tools: tuple[ToolDeclaration, ...] = ()
+    schema: dict[str, Any] | None = None
+    call_tools: Literal["auto", "required"] = "auto"
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     """Leave to call a model once: the slot that is kept free, for whom, and the budget's grant. Nothing generates without one.
 
     `task` and `attempt` name the call in logs. `grant` is the budget's number for it (0: its definition has no limits), `tokens` what
-    was reserved: the prompt's estimate and the answer's bound."""
+    was reserved: the prompt's estimate and the answer's bound. `replica` is the process whose slot is kept (None: any)."""
 
     task: str
     attempt: int
@@ -70,6 +87,7 @@ class Reservation(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     grant: int = 0
     tokens: int = 0
+    replica: str | None = None
 
 
 class Delta(msgspec.Struct, frozen=True):
@@ -88,7 +106,10 @@ class AdapterUsed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
-    """How a generation ended: `reason` is stop, length, cancelled or deadline. Times in ms from the request on."""
+    """How a generation ended: `reason` is stop, length, cancelled, deadline or tool_calls. Times in ms from the request on.
+
+    `tool_calls` are those of a model with native tool calling. `process` is where it ran, `cached` how many of the prompt's tokens were
+    there already, `route` the models that a hybrid one tried before, each with why it went on."""
 
     reason: str
     text: str
@@ -97,6 +118,23 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     first_token_ms: float
     total_ms: float
     adapters: tuple[AdapterUsed, ...] = ()
+    tool_calls: tuple[ToolCall, ...] = ()
+    process: str = ""
+    cached: int = 0
+    route: tuple[str, ...] = ()
+
+
+class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model process tells the scheduler, whenever it changes. `total` is how many requests it runs at once (None: no limit, 0: it
+    is not ready); `resident` are the adapters that are there, by every name that means them now (`invoice-de`, `invoice-de@v4`);
+    `latency_ms` is the time to the first token lately (0: not known); `gone` ends it."""
+
+    model: str
+    replica: str
+    total: int | None
+    resident: frozenset[str] = frozenset()
+    latency_ms: float = 0.0
+    gone: bool = False
 
 
 class Generation(Protocol):

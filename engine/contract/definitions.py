@@ -84,6 +84,63 @@ class Interaction(StrEnum):
     both = "both"
 
 
+class Backend(StrEnum):
+    """What runs a model. `reference` and `exllamav2` run in a process of this engine; `openai` and `anthropic` are servers that speak these
+    protocols; `command` is a server program that this engine starts; `hybrid` tries other models in order."""
+
+    reference = "reference"
+    exllamav2 = "exllamav2"
+    openai = "openai"
+    anthropic = "anthropic"
+    command = "command"
+    hybrid = "hybrid"
+
+
+class KvPrecision(StrEnum):
+    """How keys and values are kept: 16, 8, 6 or 4 bits a number."""
+
+    fp16 = "fp16"
+    q8 = "q8"
+    q6 = "q6"
+    q4 = "q4"
+
+
+class ModelDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A model that workers may name, and how it is run. 0 and empty mean: as config.toml's [models] says, or as the model itself does.
+
+    Local ones have a `path` (a directory, or a file for a server's program). Servers have a `url`, and `remote`, the model's name there;
+    `key` names the API key of config.toml that is sent. A `command` is started with `{port}`, `{path}`, `{context}` and `{name}` replaced
+    and answers at `health` when it is ready. `hybrid` tries the models of `route` in order; `policy` says when to go on to the next.
+
+    `slots` requests run at once in each of at most `replicas` processes, each with room for `context` tokens. `devices` are GPU numbers
+    (none: chosen by free memory), `split` how many GB of weights go to each. A process without work for `idle_ms` is unloaded (0: config's
+    idle_ms, -1: never). `memory_bytes` bounds the process (0: no bound)."""
+
+    name: str
+    backend: Backend = Backend.reference
+    path: str = ""
+    url: str = ""
+    remote: str = ""
+    key: str = ""
+    command: tuple[str, ...] = ()
+    health: str = "/health"
+    route: tuple[str, ...] = ()
+    policy: str = ""
+    slots: int = 0
+    context: int = 0
+    replicas: int = 0
+    devices: tuple[int, ...] = ()
+    split: tuple[float, ...] = ()
+    kv: KvPrecision = KvPrecision.fp16
+    kv_bytes: int = 0
+    adapter_slots: int = 0
+    adapter_bytes: int = 0
+    idle_ms: int = 0
+    memory_bytes: int = 0
+    description: str = ""
+    metadata: dict[str, Any] = {}
+
+
 class WorkerDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An immutable blueprint of a worker. `kind` is the Python class that processes a task (entry point), `model` what it talks to
     (empty for kinds without one), `system` its instruction, `capabilities` what tasks may ask for.

@@ -4,12 +4,11 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import approvals, core, definitions, instances, knowledge, operations, performance
+from engine.contract.records import approvals, core, definitions, instances, knowledge, models, operations, performance
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
     MachineRow,
-    ModelRow,
     NeedRow,
     PoolDetail,
     PoolRow,
@@ -24,6 +23,7 @@ from engine.contract.records.core import (
 )
 from engine.contract.records.instances import ChatTurn, InstanceDetail, Overrides, RetiredRow
 from engine.contract.records.knowledge import LessonDetail, LessonRow, ReviewRow
+from engine.contract.records.models import AdapterRow, DeviceRow, ModelRow
 from engine.contract.records.notes import Feedback, TaskNotes
 from engine.contract.records.operations import BatchRow, FailureRow, OperationRow
 from engine.contract.records.performance import RecordRow, SummaryRow
@@ -34,6 +34,7 @@ TABLES: dict[str, type[Record]] = {
     **definitions.ROWS,
     **instances.ROWS,
     **knowledge.ROWS,
+    **models.ROWS,
     **operations.ROWS,
     **performance.ROWS,
 }
@@ -41,8 +42,10 @@ TABLES: dict[str, type[Record]] = {
 
 __all__ = [
     "TABLES",
+    "AdapterRow",
     "BatchRow",
     "ChatTurn",
+    "DeviceRow",
     "EventRow",
     "FailureRow",
     "Feedback",

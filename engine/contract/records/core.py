@@ -139,29 +139,6 @@ class InstanceRow(Record, frozen=True, kw_only=True):
     by: str = ""
 
 
-class ModelRow(Record, frozen=True, kw_only=True):
-    """One model process (a replica). Sizes in bytes; `tokens_per_s` and `steps_per_s` over the last 10 s."""
-
-    model: str
-    state: str
-    backend: str
-    where: str
-    running: int
-    waiting: int
-    slots: int
-    tokens_per_s: float
-    steps_per_s: float
-    weights_bytes: int
-    kv_bytes: int
-    kv_used_bytes: int
-    rss_bytes: int
-    adapters: int
-    restarts: int
-    since_ms: int
-    pid: int | None
-    note: str
-
-
 class WorkerRow(Record, frozen=True, kw_only=True):
     """A worker definition as a row; `digest` names its exact content. `interaction` is how it may be used: conversational and both can
     be chatted with. `key` names its API key and `key_status` says whether that is found, both empty when it needs none."""
@@ -247,7 +224,6 @@ ROWS: dict[str, type[Record]] = {
     "queues": QueueRow,
     "pools": PoolRow,
     "instances": InstanceRow,
-    "models": ModelRow,
     "workers": WorkerRow,
     "events": EventRow,
     "needs": NeedRow,
