@@ -1,4 +1,4 @@
-"""`python -P -m engine run|simulate|key`: the engine process. The protocol's pipe is made safe before anything else is imported."""
+"""`python -P -m engine run|simulate|key|http`: the engine process. The protocol's pipe is made safe before anything else is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,11 @@ def main(arguments: list[str]) -> int:
         from engine.keys.writing import main as write_key
 
         return write_key(rest)
-    print(f'engine: unknown verb "{verb[:40]}" (run, simulate or key)', file=sys.stderr)
+    if verb == "http":
+        from engine.doors.http.serve import main as serve_http
+
+        return serve_http(rest)
+    print(f'engine: unknown verb "{verb[:40]}" (run, simulate, key or http)', file=sys.stderr)
     return 2
 
 

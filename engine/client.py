@@ -40,8 +40,8 @@ def engine_command(home: Path, *arguments: str) -> list[str]:
     return [sys.executable, "-P", "-m", "engine", "run", "--home", str(home), *arguments]
 
 
-def _hello(name: str, work: bool, read_only: bool) -> EngineHello:
-    return EngineHello(client=name, version=__version__, work=work, read_only=read_only)
+def _hello(name: str, work: bool, read_only: bool, token: str = "") -> EngineHello:
+    return EngineHello(client=name, version=__version__, work=work, read_only=read_only, token=token)
 
 
 class Client:
@@ -121,9 +121,16 @@ def _decode(data: bytes, kind: Any) -> Any:
 
 
 async def connect(
-    home: Path, *, spawn: bool = True, work: bool = True, read_only: bool = False, name: str = "client"
+    home: Path,
+    *,
+    spawn: bool = True,
+    work: bool = True,
+    read_only: bool = False,
+    name: str = "client",
+    token: str = "",
 ) -> Client:
-    """Attach to the home's engine over its socket, or (with `spawn`) start one and talk over its stdin and stdout.
+    """Attach to the home's engine over its socket, or (with `spawn`) start one and talk over its stdin and stdout. A door says by
+    which `token` its own clients came.
 
     Raises `engine_unreachable` when there is none, `engine_running` never (a lost race is joined), `protocol_mismatch`
     when the engine is of another version."""
@@ -135,7 +142,7 @@ async def connect(
         if client is None:
             raise _unreachable(home)
         try:
-            client.welcome = await client.call(_hello(name, work, read_only), timeout_s=START_TIMEOUT_S)
+            client.welcome = await client.call(_hello(name, work, read_only, token), timeout_s=START_TIMEOUT_S)
             return client
         except AiwmError as error:
             again = error.code in (Code.connection_lost, Code.engine_stopping) and time.monotonic() < deadline

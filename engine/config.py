@@ -68,6 +68,11 @@ class NotifyConfig(_Section, frozen=True, kw_only=True):
     per_minute: int
 
 
+class HttpConfig(_Section, frozen=True, kw_only=True):
+    host: str
+    port: int
+
+
 class ConsoleConfig(_Section, frozen=True, kw_only=True):
     theme: str
 
@@ -123,6 +128,7 @@ class Config(_Section, frozen=True, kw_only=True):
     models: ModelsConfig
     retention: RetentionConfig
     notify: NotifyConfig
+    http: HttpConfig
     console: ConsoleConfig
     files: FilesConfig
     tools: ToolsConfig

@@ -49,6 +49,7 @@ WORDS = {
     "doctor": "doctor",
     "config": "config",
     "call": "look",
+    "http": "engine",
     "simulate": "engine",
 }
 """Every first word, in the order of the help, and its module; a module's `add(app)` registers its words."""

@@ -33,6 +33,7 @@ def add(app: typer.Typer) -> None:
     command(noun, "attach")(_attach)
     command(noun, "drain", EngineDrain)(_drain)
     command(noun, "resume", EngineResume)(_resume)
+    app.command("http", context_settings=_ANYTHING)(_http)
     app.command("simulate", context_settings={**_ANYTHING, "help_option_names": []})(_simulate)
 
 
@@ -51,6 +52,13 @@ def _run(context: typer.Context, home: Home = None) -> None:
     else:
         raise AiwmError(Code.engine_running, f"an engine (pid {pid}) serves {where} already", fix="aiwm engine status")
     _become("run", ["--home", str(where), *context.args])
+
+
+def _http(context: typer.Context, home: Home = None) -> None:
+    """OpenAI's HTTP protocol in front of this home's queues, until it is stopped (docs/http.md).
+
+    Further options: --host, --port, --no-token, --allow-host NAME. A client's model is a worker or a queue."""
+    _become("http", ["--home", str(cli_of(context, home).home), *context.args])
 
 
 def _simulate(context: typer.Context) -> None:

@@ -102,7 +102,7 @@ class Doorman:
         if peer not in self._sessions:
             caller = Caller(
                 id=next(self._ids),
-                principal="operator",
+                principal=f"token {hello.token[:64]}" if hello.token else "operator",
                 client=hello.client[:80],
                 read_only=hello.read_only,
                 send=lambda note: notification(peer, note, droppable=True),

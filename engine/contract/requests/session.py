@@ -27,7 +27,9 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineHello(Request[Welcome], frozen=True, kw_only=True):
-    """The handshake: the first request of every connection. `work` asks an engine that was started on demand to dispatch tasks."""
+    """The handshake: the first request of every connection. `work` asks an engine that was started on demand to dispatch tasks.
+
+    A door that lets others in says by which `token` they came: their tasks are that token's, not the operator's."""
 
     method: ClassVar[str] = "engine.hello"
     effect: ClassVar[Effect] = Effect.read
@@ -37,6 +39,7 @@ class EngineHello(Request[Welcome], frozen=True, kw_only=True):
     version: str = ""
     read_only: bool = False
     work: bool = True
+    token: str = ""
 
 
 class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):

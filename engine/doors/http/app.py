@@ -1,0 +1,161 @@
+"""The routes: what is asked is read (`chat`, `models`), asked of the engine (`gateway`), and answered."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import StreamingResponse
+
+from engine import __version__
+from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.doors.http import chat
+from engine.doors.http.errors import body_of, status_of
+from engine.doors.http.gateway import Gateway
+from engine.doors.http.guard import BodyTooLarge, too_large
+from engine.doors.http.models import entry, listing, target
+
+HEARTBEAT_S = 15.0
+"""After so long without text a stream sends a comment, so that nothing between here and the client takes it for dead."""
+
+Result = TypeVar("Result")
+
+
+def build(gateway: Gateway, max_bytes: int) -> FastAPI:
+    """The application around a connection to the engine."""
+
+    @asynccontextmanager
+    async def life(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await gateway.close()
+
+    app = FastAPI(title="aiwm", version=__version__, lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
+    started = int(time.time())
+
+    @app.exception_handler(AiwmError)
+    async def failed(_: Request, error: AiwmError) -> Response:
+        return _json(body_of(error.info), status_of(error.info), _headers(error.info))
+
+    @app.exception_handler(BodyTooLarge)
+    async def large(_: Request, __: BodyTooLarge) -> Response:
+        return _json(body_of(too_large(max_bytes)), 413)
+
+    @app.exception_handler(404)
+    async def nowhere(request: Request, _: Exception) -> Response:
+        text = f"{request.method} {request.url.path[:200]} is not served"
+        fix = "GET /v1/models, POST /v1/chat/completions"
+        return _json(body_of(ErrorInfo(code=Code.not_found, message=text, fix=fix)), 404)
+
+    @app.get("/health")
+    async def health() -> Response:
+        await gateway.client()
+        return _json({"status": "ok"})
+
+    @app.get("/v1/models")
+    async def models() -> Response:
+        return _json(listing(await gateway.names(), started))
+
+    @app.get("/v1/models/{name}")
+    async def model(name: str) -> Response:
+        target(name, await gateway.names())
+        return _json(entry(name, started))
+
+    @app.post("/v1/chat/completions")
+    async def completions(request: Request) -> Response:
+        asked = chat.read(await request.body())
+        found = target(asked.model, await gateway.names())
+        submission = chat.submission(asked, found.queue, found.definition, found.adapter)
+        task = await gateway.submit(submission)
+        created = int(time.time())
+        headers = {"x-aiwm-task": task}
+        if asked.stream:
+            events = _events(gateway, asked, task, created)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        outcome = await _while_connected(request, gateway.outcome(task))
+        if outcome is None:
+            gateway.abandon(task)
+            return Response(status_code=499)
+        return _json(chat.completion(asked, outcome, created), 200, headers)
+
+    return app
+
+
+async def _events(gateway: Gateway, asked: chat.ChatRequest, task: str, created: int) -> AsyncIterator[bytes]:
+    """A stream's events. Whoever stops reading cancels the task."""
+    ended = False
+    try:
+        yield _event(chat.chunk(task, asked, created, delta={"role": "assistant", "content": ""}))
+        written = False
+        async for text in _with_heartbeat(gateway.texts(task)):
+            if text is None:
+                yield b": waiting\n\n"
+                continue
+            written = True
+            yield _event(chat.chunk(task, asked, created, delta={"content": text}))
+        outcome = await gateway.outcome(task)
+        ended = True
+        if not written and (text := chat.text_of(outcome)):
+            yield _event(chat.chunk(task, asked, created, delta={"content": text}))
+        yield _event(chat.chunk(task, asked, created, delta=None, reason=chat.finish_reason(outcome)))
+        if asked.wants_usage:
+            yield _event(chat.usage_chunk(asked, outcome, created))
+        yield b"data: [DONE]\n\n"
+    except AiwmError as error:
+        yield _event(body_of(error.info))
+    finally:
+        if not ended:
+            gateway.abandon(task)
+
+
+async def _with_heartbeat(texts: AsyncIterator[str]) -> AsyncIterator[str | None]:
+    """The texts, and None whenever there was none for a while."""
+    following = asyncio.ensure_future(anext(texts, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait({following}, timeout=HEARTBEAT_S)
+            if not done:
+                yield None
+                continue
+            text = following.result()
+            if text is None:
+                return
+            yield text
+            following = asyncio.ensure_future(anext(texts, None))
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError, AiwmError):
+            await following
+
+
+async def _while_connected(request: Request, work: Awaitable[Result]) -> Result | None:
+    """The work's result, or None if the client left before it was there."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, leaving):
+            task.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _event(data: dict[str, Any]) -> bytes:
+    return b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def _json(data: dict[str, Any], status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(msgspec.json.encode(data), status, headers, "application/json")
+
+
+def _headers(error: ErrorInfo) -> dict[str, str] | None:
+    return {"retry-after": "1"} if status_of(error) in (429, 503) else None
