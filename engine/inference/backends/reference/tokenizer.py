@@ -15,6 +15,7 @@ from typing import Any
 from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.base import Message
 from engine.inference.backends.reference.config import read_json
+from engine.inference.templates import SPECIAL_TOKENS, sandbox, template_source, token_text
 
 # Stands in a rendered prompt, twice around a number, for a special token that a message spelled out. Private use: no text has it.
 _SHIELD = "\uf8ff"
@@ -49,10 +50,8 @@ class Tokenizer:
             )
         settings_path = directory / "tokenizer_config.json"
         settings = read_json(settings_path, Code.model_invalid) if settings_path.is_file() else {}
-        self._source = _template_source(directory, settings)
-        self._named = {
-            key: _token_text(settings.get(key)) for key in ("bos_token", "eos_token", "pad_token", "unk_token")
-        }
+        self._source = template_source(directory, settings)
+        self._named = {key: token_text(settings.get(key)) for key in SPECIAL_TOKENS}
         self._template: Any = None
         special = {token.content for token in self._library.get_added_tokens_decoder().values() if token.special}
         self._spellings = [_SHIELD, *sorted(special - {""}, key=len, reverse=True)]
@@ -108,7 +107,7 @@ class Tokenizer:
         import jinja2.meta
 
         try:
-            parsed = _sandbox().parse(self._source or "")
+            parsed = sandbox().parse(self._source or "")
         except jinja2.TemplateError:
             return False  # rendering it will say what is wrong
         return "tools" in jinja2.meta.find_undeclared_variables(parsed)
@@ -125,7 +124,7 @@ class Tokenizer:
 
         try:
             if self._template is None:
-                self._template = _sandbox().from_string(self._source)
+                self._template = sandbox().from_string(self._source)
             given = {"tools": list(tools)} if tools else {}
             return str(self._template.render(messages=turns, add_generation_prompt=True, **given, **self._named))
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, LookupError, RecursionError) as error:
@@ -157,40 +156,3 @@ def with_tools(turns: list[dict[str, str]], text: str) -> list[dict[str, str]]:
     if turns and turns[0]["role"] == "system":
         return [{"role": "system", "content": f"{text}\n\n{turns[0]['content']}"}, *turns[1:]]
     return [{"role": "system", "content": text}, *turns]
-
-
-def _token_text(value: Any) -> str:
-    """A special token is written as a string or as {"content": …}."""
-    if isinstance(value, dict):
-        value = value.get("content")
-    return value if isinstance(value, str) else ""
-
-
-def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
-    """chat_template.jinja, or `chat_template` of tokenizer_config.json: a string, or named ones of which we take the default."""
-    path = directory / "chat_template.jinja"
-    if path.is_file():
-        return path.read_text("utf-8")
-    value = settings.get("chat_template")
-    if isinstance(value, list):
-        named = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
-        value = named.get("default")
-    return value if isinstance(value, str) else None
-
-
-def _sandbox() -> Any:
-    from jinja2 import TemplateError
-    from jinja2.sandbox import ImmutableSandboxedEnvironment
-
-    def refuse(reason: str) -> str:
-        raise TemplateError(reason)
-
-    def to_json(value: Any, indent: int | None = None) -> str:
-        return json.dumps(value, ensure_ascii=False, indent=indent)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = to_json
-    environment.globals["raise_exception"] = refuse
-    return environment
