@@ -12,11 +12,12 @@ from engine.contract.definitions import AdapterUse, Sampling
 
 class ToolCall(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A call as a model with native tool calling made it: `arguments` is what it wrote, checked by nobody yet; `id` pairs it with its
-    answer."""
+    answer. `wrong` says why arguments that could not be read are missing."""
 
     name: str
     arguments: dict[str, Any]
     id: str = ""
+    wrong: str = ""
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -64,7 +65,8 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit); `tools` are told to the model.
 
     `schema` is a JSON Schema that the answer's text must satisfy. `call_tools` says whether the model may (auto) or must (required) call a
-    tool: its answer is then constrained to a call of one of them."""
+    tool: its answer is then constrained to a call of one of them. `options` are the worker definition's own, for whoever runs the
+    model."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()
@@ -73,6 +75,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolDeclaration, ...] = ()
     schema: dict[str, Any] | None = None
     call_tools: Literal["auto", "required"] = "auto"
+    options: dict[str, Any] = {}
 
 
 class Reservation(msgspec.Struct, frozen=True, kw_only=True):

@@ -85,18 +85,22 @@ class ErrorInfo(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An error as data: on the pipe, in a task's row, in `--json`.
 
     `field` names what was wrong in the request, `fix` what to do (a command where there is one), `retryable` whether the
-    same request may succeed later, `stderr` the last lines of the process it happened in."""
+    same request may succeed later, `retry_after_ms` that it will not before (from now, ms; None: nobody said), `stderr` the last
+    lines of the process it happened in."""
 
     code: str
     message: str
     field: str | None = None
     fix: str | None = None
     retryable: bool = False
+    retry_after_ms: int | None = None
     stderr: tuple[str, ...] = ()
 
 
 class AiwmError(Exception):
-    """Every failure that a person or a program is told about. Codes survive the pipe: the client raises the same error."""
+    """Every failure that a person or a program is told about. Codes survive the pipe: the client raises the same error.
+
+    `spent` is what a failed model call is known to have taken, tokens in and out; it stays in its process."""
 
     def __init__(
         self,
@@ -106,10 +110,20 @@ class AiwmError(Exception):
         field: str | None = None,
         fix: str | None = None,
         retryable: bool = False,
+        retry_after_ms: int | None = None,
         stderr: tuple[str, ...] = (),
     ) -> None:
         super().__init__(message)
-        self.info = ErrorInfo(code=str(code), message=message, field=field, fix=fix, retryable=retryable, stderr=stderr)
+        self.info = ErrorInfo(
+            code=str(code),
+            message=message,
+            field=field,
+            fix=fix,
+            retryable=retryable,
+            retry_after_ms=retry_after_ms,
+            stderr=stderr,
+        )
+        self.spent: tuple[int, int] | None = None
 
     @property
     def code(self) -> str:
@@ -118,7 +132,13 @@ class AiwmError(Exception):
     @classmethod
     def of(cls, info: ErrorInfo) -> AiwmError:
         return cls(
-            info.code, info.message, field=info.field, fix=info.fix, retryable=info.retryable, stderr=info.stderr
+            info.code,
+            info.message,
+            field=info.field,
+            fix=info.fix,
+            retryable=info.retryable,
+            retry_after_ms=info.retry_after_ms,
+            stderr=info.stderr,
         )
 
     def __str__(self) -> str:
