@@ -52,6 +52,16 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     max_restarts: int
 
 
+class RemoteConfig(_Section, frozen=True, kw_only=True):
+    connect_timeout_ms: int
+    first_byte_timeout_ms: int
+    idle_timeout_ms: int
+    backoff_ms: int
+    max_backoff_ms: int
+    max_retry_after_ms: int
+    hybrid_wait_ms: int
+
+
 class RetentionConfig(_Section, frozen=True, kw_only=True):
     events_days: int
     records_days: int
@@ -126,6 +136,7 @@ class Config(_Section, frozen=True, kw_only=True):
     queues: QueuesConfig
     scheduling: SchedulingConfig
     models: ModelsConfig
+    remote: RemoteConfig
     retention: RetentionConfig
     notify: NotifyConfig
     http: HttpConfig
