@@ -26,6 +26,18 @@ def adapter_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
+def file_marks(directory: Path) -> tuple[int, ...]:
+    """What changes when an adapter's files change: their times, sizes and inodes. Raises adapter_not_found, adapter_invalid."""
+    marks: list[int] = []
+    for name in (CONFIG_FILE, WEIGHTS_FILE):
+        try:
+            stat = (directory / name).stat()
+        except OSError as error:
+            raise missing_part(directory, name) from error
+        marks += (stat.st_mtime_ns, stat.st_size, stat.st_ino)
+    return tuple(marks)
+
+
 def missing_part(directory: Path, name: str) -> AiwmError:
     """The error for an adapter directory without this file, or that is no directory at all."""
     if not directory.is_dir():

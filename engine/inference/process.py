@@ -1,7 +1,7 @@
 """A model process: `python -P -m engine.inference.process --parent PID [--memory BYTES]`.
 
-The main thread reads the pipe, tokenises and reads adapter files; the stepper thread owns the model. The process ends when its
-engine does: at the end of stdin, or by the kernel's signal."""
+The main thread reads the pipe and tokenises, a second one reads adapter files, the stepper thread owns the model. The process ends
+when its engine does: at the end of stdin, or by the kernel's signal."""
 
 from __future__ import annotations
 
@@ -40,10 +40,9 @@ def main() -> None:
     for name in THREAD_VARIABLES:
         os.environ.setdefault(name, "1")
 
-    from engine.inference.backends.reference.backend import ReferenceBackend
     from engine.inference.serving import Server
 
-    Server(ReferenceBackend(), writing).serve(reading)
+    Server(writing).serve(reading)
     os._exit(0)  # the stepper may be in the middle of a step; there is nobody left to tell
 
 

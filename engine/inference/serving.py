@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import msgspec
 
+from engine.contract.definitions import Backend as BackendName
 from engine.contract.errors import AiwmError, Code
 from engine.inference import protocol
 from engine.inference.adapter_cache import AdapterCache
-from engine.inference.backends.base import AdapterRef, Backend, LoadSpec, Message, Request, Sampling
+from engine.inference.backends import make_backend
+from engine.inference.backends.base import AdapterRef, Backend, LoadSpec, MemoryReport, Message, Request, Sampling
 from engine.inference.stepper import Job, Stepper, resident_bytes
 from engine.wire import rpc
 from engine.wire.framing import LineFramer, Overlong
@@ -32,13 +34,14 @@ READ_BYTES = 1 << 16
 
 
 class Server:
-    """Serves one backend on one pipe."""
+    """Serves one model at a time on one pipe."""
 
-    def __init__(self, backend: Backend, writing: BinaryIO) -> None:
-        self._backend = backend
+    def __init__(self, writing: BinaryIO) -> None:
+        self._backends: dict[BackendName, Backend] = {}
+        self._backend: Backend | None = None  # that of the loaded model
         self._writing = writing
         self._lock = threading.Lock()
-        self._stepper = Stepper(backend, self._send)
+        self._stepper = Stepper(self._send)
         self._handlers: dict[str, tuple[type[Any], Callable[[Any, Answer], None]]] = {
             protocol.Load.method: (protocol.Load, self._load),
             protocol.Unload.method: (protocol.Unload, self._unload),
@@ -122,9 +125,11 @@ class Server:
     def _load(self, params: protocol.Load, answer: Answer) -> None:
         def work() -> None:
             started = time.monotonic()
-            self._stepper.reset(0, AdapterCache(0, 0))
-            loaded = self._backend.load(LoadSpec(Path(params.model), params.slots, params.context))
-            self._stepper.reset(loaded.slots, AdapterCache(params.adapter_slots, params.adapter_bytes))
+            self._forget_model()
+            backend = self._named(params.backend)
+            loaded = backend.load(_spec(params), self._progress)
+            self._backend = backend
+            self._stepper.reset(backend, loaded.slots, AdapterCache(params.adapter_slots, params.adapter_bytes))
             answer(
                 protocol.LoadResult(
                     backend=loaded.backend,
@@ -136,6 +141,7 @@ class Server:
                     load_ms=(time.monotonic() - started) * 1000,
                     vocabulary=loaded.vocabulary,
                     chat_template=loaded.chat_template,
+                    where=loaded.where,
                 )
             )
 
@@ -143,14 +149,35 @@ class Server:
 
     def _unload(self, _: protocol.Unload, answer: Answer) -> None:
         def work() -> None:
-            self._stepper.reset(0, AdapterCache(0, 0))
-            self._backend.unload()
+            self._forget_model()
             answer(None)
 
         self._on_stepper(work, answer)
 
+    def _forget_model(self) -> None:
+        before, self._backend = self._backend, None
+        self._stepper.reset(None, 0, AdapterCache(0, 0))
+        if before is not None:
+            before.unload()
+
+    def _named(self, name: BackendName) -> Backend:
+        """Raises backend_unavailable."""
+        if name not in self._backends:
+            self._progress(f"starting the {name} backend", None)
+            self._backends[name] = make_backend(name)
+        return self._backends[name]
+
+    def _loaded(self) -> Backend:
+        backend = self._backend
+        if backend is None:
+            raise AiwmError(Code.model_unavailable, "no model is loaded in this process", retryable=True)
+        return backend
+
+    def _progress(self, doing: str, share: float | None) -> None:
+        self._send([protocol.ProgressNote(doing=doing, share=share)])
+
     def _plan(self, params: protocol.Plan, answer: Answer) -> None:
-        plan = self._backend.plan(LoadSpec(Path(params.model), params.slots, params.context))
+        plan = self._named(params.backend).plan(_spec(params))
         answer(
             protocol.PlanResult(
                 parameters=plan.parameters,
@@ -166,13 +193,12 @@ class Server:
         )
 
     def _prefetch(self, params: protocol.Prefetch, answer: Answer) -> None:
-        refs, cache = _refs(params.adapters), self._stepper.cache
-        staged = {ref.digest: self._backend.stage(ref) for ref in refs if ref.digest not in cache}
+        refs, cache, backend = _refs(params.adapters), self._stepper.cache, self._loaded()
+        staged = {ref.digest: backend.stage(ref) for ref in refs if ref.digest not in cache}
 
         def work() -> None:
-            answer(
-                protocol.PrefetchResult(tuple(ref.digest for ref in refs if self._stepper.make_ready([ref], staged)))
-            )
+            ready = tuple(ref.digest for ref in refs if self._stepper.make_ready([ref], staged))
+            answer(protocol.PrefetchResult(ready=ready))
 
         self._on_stepper(work, answer)
 
@@ -185,10 +211,13 @@ class Server:
             adapters=_refs(params.adapters),
             sampling=Sampling(**msgspec.structs.asdict(params.sampling)),
             tools=params.tools,
+            schema=params.schema,
+            call_tools=params.call_tools,
         )
-        prepared = self._backend.prepare(request)
+        backend = self._loaded()
+        prepared = backend.prepare(request)
         cache = self._stepper.cache
-        staged = {ref.digest: self._backend.stage(ref) for ref in request.adapters if ref.digest not in cache}
+        staged = {ref.digest: backend.stage(ref) for ref in request.adapters if ref.digest not in cache}
         deadline = None if params.deadline_ms is None else arrived + params.deadline_ms / 1000
         job = Job(prepared, staged, arrived, deadline)
 
@@ -203,7 +232,7 @@ class Server:
 
     def _memory(self, _: protocol.Memory, answer: Answer) -> None:
         def work() -> None:
-            report = self._backend.memory()
+            report = self._backend.memory() if self._backend else MemoryReport(0, 0, 0, 0)
             answer(
                 protocol.MemoryResult(
                     rss_bytes=resident_bytes(),
@@ -211,6 +240,9 @@ class Server:
                     kv_bytes=report.kv_bytes,
                     kv_used_bytes=report.kv_used_bytes,
                     adapters_bytes=report.adapters_bytes,
+                    scratch_bytes=report.scratch_bytes,
+                    allocated_bytes=report.allocated_bytes,
+                    reserved_bytes=report.reserved_bytes,
                 )
             )
 
@@ -218,4 +250,23 @@ class Server:
 
 
 def _refs(adapters: Iterable[protocol.AdapterFile]) -> tuple[AdapterRef, ...]:
-    return tuple(AdapterRef(file.name, Path(file.path), file.digest, file.weight) for file in adapters)
+    return tuple(AdapterRef(file.name, Path(file.path), file.digest, file.weight, file.marks) for file in adapters)
+
+
+def _spec(asked: protocol.Load | protocol.Plan) -> LoadSpec:
+    adapters = (
+        {"adapter_slots": asked.adapter_slots, "adapter_bytes": asked.adapter_bytes}
+        if isinstance(asked, protocol.Load)
+        else {}
+    )
+    return LoadSpec(
+        Path(asked.model),
+        asked.slots,
+        asked.context,
+        devices=asked.devices,
+        split=asked.split,
+        kv=asked.kv,
+        kv_bytes=asked.kv_bytes,
+        memory_bytes=asked.memory_bytes,
+        **adapters,
+    )

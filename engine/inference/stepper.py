@@ -59,9 +59,9 @@ class Job:
 class Stepper(threading.Thread):
     """`send` gets all notes of one step at once; it is called on this thread."""
 
-    def __init__(self, backend: Backend, send: Send) -> None:
+    def __init__(self, send: Send) -> None:
         super().__init__(name="stepper", daemon=True)
-        self._backend = backend
+        self._backend: Backend | None = None
         self._send = send
         self._wake = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()
@@ -85,14 +85,14 @@ class Stepper(threading.Thread):
 
     # -- work that `do` is given: on the stepper's thread ------------------------------------------------------------------
 
-    def reset(self, slots: int, cache: AdapterCache) -> None:
-        """A model was loaded (or, with 0 slots, unloaded). Requests of the model before end with an error."""
+    def reset(self, backend: Backend | None, slots: int, cache: AdapterCache) -> None:
+        """A model was loaded (or, without a backend, unloaded). Requests of the model before end with an error."""
         for job in list(self._jobs.values()):
             error = AiwmError(Code.model_unavailable, "the model was unloaded", retryable=True)
             self._send([*self._flushed(job), FailedNote(job.id, error.info)])
         self._jobs.clear()
         self._waiting.clear()
-        self._slots, self._cache = slots, cache
+        self._backend, self._slots, self._cache = backend, slots, cache
 
     def submit(self, job: Job) -> None:
         if job.id in self._jobs:
@@ -105,7 +105,7 @@ class Stepper(threading.Thread):
         job = self._jobs.get(request_id)
         if job is None:
             return False
-        if job.admitted:
+        if job.admitted and self._backend:
             finished = self._backend.cancel(request_id, reason)
         else:
             self._waiting.remove(job)
@@ -117,6 +117,7 @@ class Stepper(threading.Thread):
     def make_ready(self, refs: Iterable[AdapterRef], staged: Mapping[str, StagedAdapter]) -> bool:
         """Attach adapters, making room where needed; False if there is no room now. `staged` has those that were not ready when
         the request came; one that was ready then and has left since is read again."""
+        backend = self._loaded()
         wanted = {ref.digest: ref for ref in refs}
         in_use = {ref.digest for job in self._jobs.values() if job.admitted for ref in job.prepared.request.adapters}
         keep = in_use | set(wanted)
@@ -124,19 +125,27 @@ class Stepper(threading.Thread):
             if digest in self._cache:
                 self._cache.use(digest)
                 continue
-            adapter = staged.get(digest) or self._backend.stage(ref)
-            self._cache.check_size(ref.name, adapter.size_bytes)
-            leaving = self._cache.room_for(adapter.size_bytes, keep)
+            adapter = staged.get(digest) or backend.stage(ref)
+            self._cache.check_size(ref.name, adapter.resident_bytes)
+            leaving = self._cache.room_for(adapter.resident_bytes, keep)
             if leaving is None:
                 if in_use <= set(wanted):  # nothing will ever leave: they do not fit together
                     raise self._cache.too_many(len(wanted))
                 return False
             for old in leaving:
-                self._backend.detach(old)
+                backend.detach(old)
                 self._cache.remove(old)
-            self._backend.attach(self._backend.upload(adapter))
-            self._cache.add(digest, adapter.size_bytes)
+            backend.attach(backend.upload(adapter))
+            self._cache.add(digest, adapter.resident_bytes)
         return True
+
+    def _loaded(self) -> Backend:
+        if self._backend is None:
+            raise AiwmError(Code.model_unavailable, "no model is loaded in this process", retryable=True)
+        return self._backend
+
+    def _active(self) -> int:
+        return self._backend.active() if self._backend else 0
 
     @property
     def cache(self) -> AdapterCache:
@@ -158,7 +167,7 @@ class Stepper(threading.Thread):
             if self._deadlines:
                 self._end_overdue(now)
             notes = self._admit()
-            if self._backend.active():
+            if self._backend and self._backend.active():
                 events = self._backend.step()
                 self._steps += 1
                 notes += self._report(events, time.monotonic())
@@ -193,11 +202,11 @@ class Stepper(threading.Thread):
     def _admit(self) -> list[Note]:
         """Admit waiting requests in order until one finds no slot or no room for its adapters."""
         notes: list[Note] = []
-        while self._waiting and self._backend.active() < self._slots:
+        while self._waiting and self._active() < self._slots:
             job = self._waiting[0]
             try:
                 if not (
-                    self.make_ready(job.prepared.request.adapters, job.staged) and self._backend.admit(job.prepared)
+                    self.make_ready(job.prepared.request.adapters, job.staged) and self._loaded().admit(job.prepared)
                 ):
                     break
             except AiwmError as error:
@@ -255,6 +264,7 @@ class Stepper(threading.Thread):
             first_token_ms=(first - job.arrived) * 1000,
             total_ms=(now - job.arrived) * 1000,
             adapters=tuple(AppliedAdapter(a.name, a.digest, a.weight) for a in job.prepared.request.adapters),
+            cached=finished.cached,
         )
         return [*self._flushed(job), done]
 
@@ -265,7 +275,7 @@ class Stepper(threading.Thread):
     # -- status ------------------------------------------------------------------------------------------------------------
 
     def _status_now(self) -> tuple[int, int, int, tuple[str, ...]]:
-        return self._slots, self._backend.active(), len(self._waiting), self._cache.digests
+        return self._slots, self._active(), len(self._waiting), self._cache.digests
 
     def _status(self, now: float) -> list[Note]:
         current = self._status_now()
@@ -285,7 +295,7 @@ class Stepper(threading.Thread):
             waiting=waiting,
             slots=slots,
             tokens_out_total=self._tokens_out,
-            kv_used_bytes=self._backend.memory().kv_used_bytes,
+            kv_used_bytes=self._backend.memory().kv_used_bytes if self._backend else 0,
             rss_bytes=resident_bytes(),
             adapters=adapters,
         )

@@ -109,7 +109,7 @@ def test_every_request(pipe: Pipe, model: str, tmp_path: Path) -> None:
 
     path = write_adapter(tmp_path / "a")
     file = {"name": "a", "path": str(path), "digest": adapter_digest(path), "weight": 0.5}
-    assert pipe.ask("prefetch", adapters=[file]) == {"ready": [file["digest"]]}
+    assert pipe.ask("prefetch", adapters=[file]) == {"ready": [file["digest"]], "staged": []}
     assert pipe.ask("memory")["adapters_bytes"] > 0
 
     asked = pipe.ask("generate", id="one", prompt="abc", adapters=[file], sampling={"max_tokens": 4})

@@ -1,29 +1,48 @@
 """What every in-process backend offers the model process, and the data that passes between them.
 
-A backend is synchronous and driven by one thread, the stepper. Only `plan`, `prepare` and `stage` may be called from another
-thread at the same time: they read files and tokenise, and touch nothing that a step uses.
+A backend is synchronous and driven by one thread, the stepper. Only `plan`, `prepare`, `stage` and `upload` may be called from
+another thread while it steps: they read files, tokenise and copy, and touch nothing that a step uses. None of them runs during
+`load` and `unload`.
 
-An adapter goes stage (read and checked, host memory) → upload (in the form the arithmetic wants) → attach (requests may name
-it) → detach. A request goes prepare → admit → some steps → `Finished`."""
+An adapter goes stage (read and checked, host memory) → upload (in the form and place the arithmetic wants) → attach (requests may
+name it) → detach. A request goes prepare → admit → some steps → `Finished`."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+from engine.contract.definitions import KvPrecision
 from engine.contract.errors import AiwmError
 
 FinishReason = Literal["stop", "length", "cancelled", "deadline"]
 
+Progress = Callable[[str, float | None], None]
+"""(what a load is doing, the share of it that is done or None)"""
+
+
+def quietly(doing: str, share: float | None) -> None:
+    """A load that nobody watches."""
+
 
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
-    """`slots` requests run at once, each with room for `context` tokens (None: what the model was made for)."""
+    """`slots` requests run at once, each with room for `context` tokens (None: what the model was made for). For backends with devices:
+    `devices` by number (none: the backend chooses), `split` GB of weights for each, `kv_bytes` for keys and values (0: what slots and
+    context need), `memory_bytes` to take of each device at most (0: no bound). `adapter_bytes` will be wanted for adapters."""
 
     model: Path
     slots: int
     context: int | None = None
+    devices: tuple[int, ...] = ()
+    split: tuple[float, ...] = ()
+    kv: KvPrecision = KvPrecision.fp16
+    kv_bytes: int = 0
+    memory_bytes: int = 0
+    adapter_slots: int = 20
+    adapter_bytes: int = 500_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +74,7 @@ class Loaded:
     kv_bytes: int
     vocabulary: int
     chat_template: bool
+    where: str = "CPU"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,12 +85,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class AdapterRef:
-    """An adapter as a request names it: `digest` identifies the content, `weight` scales its effect (1.0 = as trained)."""
+    """An adapter as a request names it: `digest` identifies the content, `weight` scales its effect (1.0 = as trained). `marks` as in
+    `protocol.AdapterFile`."""
 
     name: str
     path: Path
     digest: str
     weight: float = 1.0
+    marks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +108,8 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Either `prompt` (used as it is) or `messages` (rendered by the model's chat template, which is told of `tools`)."""
+    """Either `prompt` (used as it is) or `messages` (rendered by the model's chat template, which is told of `tools`). `schema` and
+    `call_tools` bind the text: see `ports.GenerateRequest`."""
 
     id: str
     prompt: str | None = None
@@ -94,6 +117,24 @@ class Request:
     adapters: tuple[AdapterRef, ...] = ()
     sampling: Sampling = field(default_factory=Sampling)
     tools: tuple[dict[str, Any], ...] = ()
+    schema: dict[str, Any] | None = None
+    call_tools: Literal["auto", "required"] = "auto"
+
+
+class Constraint(Protocol):
+    """What the text of one request may be, token by token. Made in `prepare`, then asked on the stepper's thread alone. Both methods
+    may raise AiwmError, which fails the request."""
+
+    @property
+    def done(self) -> bool:
+        """The text is whole and nothing may follow: it ends here."""
+
+    def mask(self) -> bytes | None:
+        """What may come next: token t may if bit t % 8 (counted from the lowest) of byte t // 8 is set; tokens beyond the end may not.
+        End tokens may where the text may end. None: every token may."""
+
+    def advance(self, token: int) -> None:
+        """This token was chosen; never called with an end token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +144,17 @@ class Prepared:
     request: Request
     prompt: str
     tokens: tuple[int, ...]
+    constraint: Constraint | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StagedAdapter:
-    """An adapter read, checked against the model and held in host memory. `content` is the backend's own."""
+    """An adapter read, checked against the model and held in host memory, where it takes `size_bytes`; ready for requests it will take
+    `resident_bytes`. `content` is the backend's own."""
 
     ref: AdapterRef
     size_bytes: int
+    resident_bytes: int
     content: object
 
 
@@ -135,10 +179,13 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
+    """`cached` of the `tokens_in` were not read again."""
+
     id: str
     reason: FinishReason
     tokens_in: int
     tokens_out: int
+    cached: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,12 +201,16 @@ Event = Delta | Finished | Failed
 
 @dataclass(frozen=True, slots=True)
 class MemoryReport:
-    """Bytes held now. `kv_bytes` is reserved address space, `kv_used_bytes` what requests fill of it."""
+    """Bytes held now. `kv_bytes` is reserved address space, `kv_used_bytes` what requests fill of it. `allocated_bytes` and
+    `reserved_bytes` are what an allocator says it handed out and took from the device (0: there is none)."""
 
     weights_bytes: int
     kv_bytes: int
     kv_used_bytes: int
     adapters_bytes: int
+    scratch_bytes: int = 0
+    allocated_bytes: int = 0
+    reserved_bytes: int = 0
 
 
 class Backend(Protocol):
@@ -170,19 +221,21 @@ class Backend(Protocol):
     def plan(self, spec: LoadSpec) -> MemoryPlan:
         """Estimate a load. Raises model_not_found, model_invalid."""
 
-    def load(self, spec: LoadSpec) -> Loaded:
-        """Load, replacing what was loaded. Raises model_not_found, model_invalid, model_too_big."""
+    def load(self, spec: LoadSpec, progress: Progress = quietly) -> Loaded:
+        """Load, replacing what was loaded, and call `progress` on the way. Raises model_not_found, model_invalid, model_too_big,
+        backend_unavailable."""
 
     def unload(self) -> None:
         """Drop the model, its cache and its adapters. Requests in flight are forgotten."""
 
     def prepare(self, request: Request) -> Prepared:
-        """Render and tokenise. Raises bad_request, prompt_too_long."""
+        """Render, tokenise, and make the constraint of a bound text. Raises bad_request, prompt_too_long, schema_unsupported."""
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
         """Read and check an adapter. Raises adapter_not_found, adapter_invalid, adapter_unsupported."""
 
-    def upload(self, staged: StagedAdapter) -> ResidentAdapter: ...
+    def upload(self, staged: StagedAdapter) -> ResidentAdapter:
+        """Bring it to where steps use it; it is there when this returns. Room for `resident_bytes` was made before."""
 
     def attach(self, resident: ResidentAdapter) -> None:
         """Let requests use it, by digest. Attaching what is attached changes nothing."""

@@ -184,13 +184,28 @@ def staged_bytes(modules: StagedModules) -> int:
     return sum(module.a.nbytes + module.b.nbytes for module in modules.values())
 
 
+def bytes_when_fused(modules: StagedModules, config: ModelConfig) -> int:
+    """What `fuse` will make of these takes."""
+    where, widths = places(config), _widths(config)
+    numbers = 0
+    for (_, name), module in modules.items():
+        rank, inputs = module.a.shape
+        numbers += rank * (inputs + widths[where[name].site])
+    return numbers * 4
+
+
+def _widths(config: ModelConfig) -> dict[Site, int]:
+    """The outputs of each fused projection."""
+    widths: dict[Site, int] = {}
+    for place in places(config).values():
+        widths[place.site] = max(widths.get(place.site, 0), place.start + place.outputs)
+    return widths
+
+
 def fuse(modules: StagedModules, config: ModelConfig, base: Sequence[Layer]) -> FusedLayers:
     """Lay the factors out by layer and fused projection: A side by side, B block by block under its columns, both rearranged
     as the base model's own weights are."""
-    where = places(config)
-    widths: dict[Site, int] = {}
-    for place in where.values():
-        widths[place.site] = max(widths.get(place.site, 0), place.start + place.outputs)
+    where, widths = places(config), _widths(config)
     layers: list[dict[Site, Factors]] = [{} for _ in range(config.layers)]
     for index, layer in enumerate(layers):
         norms: dict[Site, FloatArray] = {"qkv": base[index].attention_norm, "gate_up": base[index].mlp_norm}

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.contract.errors import AiwmError, Code
-from engine.inference.adapter_files import adapter_digest
+from engine.inference.adapter_files import adapter_digest, file_marks
 from engine.inference.backends.base import (
     AdapterRef,
     Event,
@@ -27,12 +27,15 @@ from engine.inference.backends.base import (
     MemoryPlan,
     MemoryReport,
     Prepared,
+    Progress,
     Request,
     ResidentAdapter,
     StagedAdapter,
+    quietly,
 )
 from engine.inference.backends.reference.adapters import (
     FusedLayers,
+    bytes_when_fused,
     fuse,
     fused_bytes,
     read_adapter,
@@ -67,7 +70,7 @@ class _Resident:
 
 
 class ReferenceBackend:
-    """See `base.Backend`. Everything but `plan`, `prepare` and `stage` belongs to one thread."""
+    """See `base.Backend`. Everything but `plan`, `prepare`, `stage` and `upload` belongs to one thread."""
 
     name = "reference"
 
@@ -87,17 +90,18 @@ class ReferenceBackend:
         tensors = TensorDirectory(spec.model)
         return plan_memory(config, tensors, spec, LARGEST_CHUNK), config, tensors
 
-    def load(self, spec: LoadSpec) -> Loaded:
+    def load(self, spec: LoadSpec, progress: Progress = quietly) -> Loaded:
         if spec.slots < 1 or (spec.context is not None and spec.context < 2):
             raise AiwmError(Code.bad_request, "a model needs at least 1 slot and a context of 2", field="slots")
         self.unload()
+        progress("reading the headers", None)
         plan, config, tensors = self._plan(spec)
         if not plan.fits:
             message = f"{spec.model.name} does not fit here: {plan.reason}"
             raise AiwmError(Code.model_too_big, message, field="model", fix=plan.advice)
         context = min(spec.context or config.context, config.context)
         tokenizer = Tokenizer(spec.model, config.vocabulary)
-        weights = read_weights(tensors, config)
+        weights = read_weights(tensors, config, progress)
         cache = KVCache(config, spec.slots, context)
         self._current = _Loaded(Model(config, weights, context), tokenizer, Roster(cache, plan.parameters))
         return Loaded(
@@ -152,15 +156,16 @@ class ReferenceBackend:
         return Prepared(request, prompt, tokens)
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
-        modules = read_adapter(ref.path, self._loaded().model.config)
-        if adapter_digest(ref.path) != ref.digest:
+        config = self._loaded().model.config
+        modules = read_adapter(ref.path, config)
+        if ref.marks != file_marks(ref.path) and adapter_digest(ref.path) != ref.digest:
             raise AiwmError(
                 Code.adapter_invalid,
                 f"adapter {ref.name} at {ref.path} changed on disk while it was asked for",
                 field="adapters",
                 retryable=True,
             )
-        return StagedAdapter(ref, staged_bytes(modules), modules)
+        return StagedAdapter(ref, staged_bytes(modules), bytes_when_fused(modules, config), modules)
 
     def upload(self, staged: StagedAdapter) -> ResidentAdapter:
         model = self._loaded().model
@@ -225,13 +230,13 @@ class ReferenceBackend:
         sound = np.isfinite(logits[np.arange(len(sampled)), best]).tolist()
         events: list[Event] = []
         for index, running in enumerate(sampled):
-            if not sound[index]:
-                loaded.roster.remove(running)
-                events.append(Failed(running.id, _not_a_number(running)))
-                continue
-            token = int(best[index]) if running.sampler.greedy else running.sampler.choose(logits[index])
-            outcome = running.take(token, ends)
-            if outcome and isinstance(outcome[-1], Finished):
+            try:
+                if not sound[index]:
+                    raise _not_a_number(running)
+                outcome = running.take(running.choose(logits[index], int(best[index])), ends)
+            except AiwmError as error:
+                outcome = [Failed(running.id, error)]
+            if outcome and isinstance(outcome[-1], Finished | Failed):
                 loaded.roster.remove(running)
             events += outcome
         return events

@@ -18,6 +18,15 @@ if TYPE_CHECKING:
     from engine.inference.backends.reference.weights import FloatArray
 
 
+def allow(logits: FloatArray, mask: bytes) -> bool:
+    """Leave of these logits [vocabulary] only those that a constraint's mask allows; False if it allows none of them."""
+    bits = np.unpackbits(
+        np.frombuffer(mask, np.uint8), count=len(logits), bitorder="little"
+    )  # short masks: filled with 0
+    np.copyto(logits, np.float32(-np.inf), where=bits == 0)
+    return bool(bits.any())
+
+
 def check_sampling(sampling: Sampling) -> None:
     """Raises bad_request that names the field and its bounds."""
     for field, value, low, high in (

@@ -25,6 +25,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from engine.inference.backends.base import Progress, quietly
+
 if TYPE_CHECKING:
     from engine.inference.backends.reference.config import ModelConfig
     from engine.inference.backends.reference.safetensors import TensorDirectory
@@ -177,7 +179,7 @@ def _arena_for(config: ModelConfig) -> Arena:
     return Arena(config.layers * (attention + mlp) + config.vocabulary * config.hidden, pieces)
 
 
-def read_weights(tensors: TensorDirectory, config: ModelConfig) -> Weights:
+def read_weights(tensors: TensorDirectory, config: ModelConfig, progress: Progress = quietly) -> Weights:
     """Read, convert and rearrange every weight. Raises model_invalid on a missing or misshapen tensor."""
     table = (config.vocabulary, config.hidden)
     embedding = np.ascontiguousarray(tensors.read("model.embed_tokens.weight", table))
@@ -185,9 +187,12 @@ def read_weights(tensors: TensorDirectory, config: ModelConfig) -> Weights:
     norm = tensors.read("model.norm.weight", (config.hidden,)) * np.float32(config.hidden**0.5)
     arena = _arena_for(config)
     head = Linear(rows * norm, arena)
-    layers = tuple(_read_layer(_LayerReader(tensors, config, arena, index), config) for index in range(config.layers))
+    layers = []
+    for index in range(config.layers):
+        progress("reading the weights", index / config.layers)
+        layers.append(_read_layer(_LayerReader(tensors, config, arena, index), config))
     nbytes = embedding.nbytes + head.nbytes
     for layer in layers:
         nbytes += layer.attention_norm.nbytes + layer.mlp_norm.nbytes
         nbytes += sum(linear.nbytes for linear in (layer.qkv, layer.output, layer.gate_up, layer.down))
-    return Weights(embedding, layers, head, nbytes)
+    return Weights(embedding, tuple(layers), head, nbytes)
