@@ -13,6 +13,7 @@ import msgspec
 import typer
 
 from aiwm_tui.cli import values
+from engine.contract.errors import AiwmError
 from engine.contract.invalid import invalid
 from engine.contract.requests.base import Request
 
@@ -205,6 +206,16 @@ def request_from(request: type[Made], params: list[Param], given: dict[str, Any]
             place = place.setdefault(step, {})
         place[param.path[-1]] = param.convert(value) if param.convert is not None else value
     return converted(tree, request)
+
+
+def as_typed(error: AiwmError, params: list[Param]) -> AiwmError:
+    """An error about a field of the request, in the words of the command line: `changes.max_total` was typed as --max-total."""
+    typed = {".".join(param.path): param.name.upper() if param.required else f"--{param.name}" for param in params}
+    option = typed.get(error.info.field or "")
+    if option is None:
+        return error
+    message = error.info.message.replace(str(error.info.field), option)
+    return AiwmError.of(msgspec.structs.replace(error.info, message=message, field=option))
 
 
 def converted(tree: Any, request: type[Made]) -> Made:

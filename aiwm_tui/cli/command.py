@@ -11,9 +11,10 @@ from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
-from aiwm_tui.cli.build import Param, params_of, request_from, signature_of
+from aiwm_tui.cli.build import Param, as_typed, params_of, request_from, signature_of
 from aiwm_tui.cli.output import Output
 from engine.client import BlockingClient, connect_blocking
+from engine.contract.errors import AiwmError
 from engine.contract.requests.base import Request
 from engine.home import default_home
 
@@ -84,7 +85,11 @@ def command(
             options = {parameter.name: given.pop(parameter.name) for parameter in own}
             if request is None:
                 return body(cli, **options)
-            return body(cli, request_from(request, params, given), **options)
+            try:
+                return body(cli, request_from(request, params, given), **options)
+            except AiwmError as error:
+                # Programs are told the contract's field, people what they typed.
+                raise as_typed(error, params) if cli.output.for_people else error from None
 
         context_parameter = inspect.Parameter(
             "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context

@@ -122,3 +122,11 @@ def test_mistakes_on_the_command_line(aiwm: Run, engine: FakeEngine, line: list[
     assert as_json.code == code
     assert as_json.error["kind"] == "error"
     assert set(as_json.error) == {"v", "kind", "code", "message", "field", "fix"}
+
+
+def test_people_are_told_the_option_that_they_typed_and_programs_the_field(aiwm: Run, engine: FakeEngine) -> None:
+    text = "changes.max_total: 0 must lie between 1 and 1000"
+    engine.answers["pool.update"] = AiwmError(Code.definition_invalid, text, field="changes.max_total")
+    line = ("pool", "update", "demo", "--max-total", "0")
+    assert "--max-total: 0 must lie" in aiwm(*line).err
+    assert '"field":"changes.max_total"' in aiwm(*line, "--json").err
