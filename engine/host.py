@@ -137,7 +137,7 @@ class Host:
             _process_settings(config.models),
             clock=clock,
             events=self._events,
-            on_slots=lambda model, _, total: self._manager.slots.changed(model, total),
+            on_replica=lambda state: self._manager.slots.changed(state),
             on_change=lambda: self._touch("models"),
         )
         self._keeper = ModelKeeper(self._models)

@@ -30,13 +30,14 @@ from engine.workers.template import TaskInput
 
 
 class Running(msgspec.Struct, kw_only=True, gc=False):
-    """An attempt under way. `stopping` says why it is being stopped: cancelled by someone, or given back by a stopping engine;
-    `start` is its start's entry until that is on its way to the disk."""
+    """An attempt under way. `replica` is the model process whose slot it holds; `stopping` says why it is being stopped: cancelled by
+    someone, or given back by a stopping engine; `start` is its start's entry until that is on its way to the disk."""
 
     seq: int
     attempt: int
     instance: Instance
     brief: Brief
+    replica: str | None = None
     task: asyncio.Task[None] | None = None
     stopping: str | None = None
     begun: bool = False
@@ -119,7 +120,9 @@ class Attempts:
             self._dispatcher.feed(StartRefused(decision.seq, decision.attempt, gone=brief is None))
             return
         now = self._clock.wall_ms()
-        running = Running(seq=decision.seq, attempt=decision.attempt, instance=instance, brief=brief)
+        running = Running(
+            seq=decision.seq, attempt=decision.attempt, instance=instance, brief=brief, replica=decision.replica
+        )
         self._running[decision.seq] = running
         self.idle.clear()
         instance.take(task_id(decision.seq), now)
@@ -193,6 +196,7 @@ class Attempts:
             self._keys,
             partial(self._files, running.seq, instance) if instance.definition.files else None,
         )
+        context.replica = running.replica
         try:
             ended = await execute(instance, work, context, self._max_result_bytes)
         except asyncio.CancelledError:
@@ -236,6 +240,7 @@ class Attempts:
                 ended.outcome,  # type: ignore[arg-type]
                 retryable=error is not None and error.retryable,
                 error_code=error.code if error is not None else None,
+                retry_after_ms=error.retry_after_ms if error is not None else None,
             )
             if verdict is None:
                 self._forget(running)
@@ -279,6 +284,7 @@ class Attempts:
                 ended.outcome,  # type: ignore[arg-type]
                 retryable=error is not None and error.retryable,
                 error_code=error.code if error is not None else None,
+                retry_after_ms=error.retry_after_ms if error is not None else None,
             )
         )
         if state.ended and failure is None and not receipt.result().fenced:

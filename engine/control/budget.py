@@ -44,13 +44,15 @@ Waiting = Callable[[Held | None], None]
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """A call that somebody wants to make. `task` and `attempt` name it; `tokens` is its estimate (`estimate`)."""
+    """A call that somebody wants to make. `task` and `attempt` name it; `tokens` is its estimate (`estimate`), `replica` whose slot is kept
+    for it (None: it may go to any)."""
 
     task: str
     attempt: int
     definition: str
     model: str
     tokens: int
+    replica: str | None = None
 
 
 def prompt_tokens(request: GenerateRequest) -> int:
@@ -230,4 +232,5 @@ def _reservation(call: Call, grant: int) -> Reservation:
         model=call.model,
         grant=grant,
         tokens=call.tokens,
+        replica=call.replica,
     )

@@ -65,12 +65,25 @@ class Dispatcher:
         return self._scheduler.running
 
     def verdict(
-        self, seq: int, attempt: int, outcome: Outcome, *, retryable: bool, error_code: str | None
+        self,
+        seq: int,
+        attempt: int,
+        outcome: Outcome,
+        *,
+        retryable: bool,
+        error_code: str | None,
+        retry_after_ms: int | None = None,
     ) -> Verdict | None:
         """What an ending attempt's row becomes; None for an attempt that is not the running one."""
         try:
             return self._scheduler.verdict(
-                seq, attempt, outcome, self.now(), retryable=retryable, error_code=error_code
+                seq,
+                attempt,
+                outcome,
+                self.now(),
+                retryable=retryable,
+                error_code=error_code,
+                retry_after_ms=retry_after_ms,
             )
         except KeyError:
             return None
@@ -91,6 +104,10 @@ class Dispatcher:
     def budget_buckets(self, definition: str) -> tuple[tuple[int, int, int], ...]:
         """What to store of a definition's use, for BudgetRestored."""
         return self._scheduler.budget_buckets(definition, self.now())
+
+    def route(self, model: str, adapters: tuple[str, ...] = ()) -> str | None:
+        """The replica of a model to which a call with these adapters goes best now, None if none is known."""
+        return self._scheduler.route(model, adapters)
 
     def why_task(self, task: TaskRef) -> Why:
         return self._scheduler.explain_task(task, self.now(), self.unmet(task.seq))

@@ -12,6 +12,7 @@ import msgspec
 
 from engine.contract.definitions import Cost, WorkerDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.models import model_name
 from engine.contract.states import TaskState
 from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
@@ -51,7 +52,8 @@ Files = Callable[[], Awaitable[tuple[ContextFile, ...]]]
 
 
 class TaskContext:
-    """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget."""
+    """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget. `replica` is the
+    model process whose slot is kept for it (None: any)."""
 
     def __init__(
         self,
@@ -72,12 +74,14 @@ class TaskContext:
         self.tools = tools
         self._budget = budget
         self._definition = definition
+        self._model = model_name(definition)
         self._task = task
         self._write = write
         self._insight = insight
         self._waiting = waiting
         self._generations: list[MeteredGeneration] = []
         self.meter = Meter()
+        self.replica: str | None = None
 
     async def begin(self, task: TaskInput) -> TaskInput:
         """The work with its file contexts, as they are now. Raises what is wrong with one of them."""
@@ -91,12 +95,13 @@ class TaskContext:
             task=self._task.id,
             attempt=self._task.attempt,
             definition=definition.name,
-            model=definition.model,
+            model=self._model,
             tokens=estimate(request),
+            replica=self.replica,
         )
         reservation = await self._budget.reserve(call, self._waiting)
         try:
-            generation = await self._models.handle(definition.model).generate(request, reservation)
+            generation = await self._models.handle(self._model).generate(request, reservation)
         except BaseException:
             self._budget.release(reservation)
             raise
@@ -122,13 +127,14 @@ class TaskContext:
             await generation.close()
 
     def _settle(
-        self, request: GenerateRequest, reservation: Reservation, outcome: Outcome | None, written: int
+        self, request: GenerateRequest, reservation: Reservation, outcome: Outcome | None, spent: tuple[int | None, int]
     ) -> None:
         if outcome is not None:
             self.meter.ended(outcome)
             self._budget.settle(reservation, outcome.tokens_in + outcome.tokens_out)
         else:
-            read = prompt_tokens(request)
+            read, written = spent
+            read = prompt_tokens(request) if read is None else read
             self.meter.broke_off(read, written)
             self._budget.settle(reservation, read + written)
 
@@ -136,7 +142,7 @@ class TaskContext:
         """Write into the instance how full its context is."""
         if self.meter.calls:
             instance.context = self.meter.context
-            limit = self._models.handle(self._definition.model).context
+            limit = self._models.handle(self._model).context
             instance.context_max = self._definition.context_tokens or limit or instance.context_max
 
     def spent(self, ended: Ended) -> Ended:
@@ -150,7 +156,7 @@ class TaskContext:
             tokens_out=_count(meter.tokens_out),
             cost_usd=meter.cost_usd(definition.cost) if definition.cost != Cost() else None,
             adapter=",".join(meter.adapters)[:200] or None,
-            model=definition.model,
+            model=self._model,
             finish_reason=meter.finish_reason,
             calls=meter.calls,
             input_chars=meter.input_chars,

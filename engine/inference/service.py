@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import msgspec
+
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import ModelRow
@@ -17,11 +19,11 @@ from engine.inference.generation import LocalGeneration
 from engine.inference.names import Library
 from engine.inference.supervision import ProcessState
 from engine.inference.supervisor import ModelProcess, ProcessSettings
-from engine.ports import EventSink, GenerateRequest, Generation, Reservation
+from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
 
-OnSlots = Callable[[str, int, int], None]
-"""(model, free, total): called when either changed. Total is 0 while a crashed process rests; before a model is first needed it is
-what it will have, so that work for it is started and brings it up."""
+OnReplica = Callable[[ReplicaState], None]
+"""Called when a replica's state changed. Its total is 0 while a crashed process rests; before a model is first needed it is what it will
+have, so that work for it is started and brings it up."""
 
 
 class LocalHandle:
@@ -53,7 +55,7 @@ class LocalHandle:
 class InferenceService:
     """Owns every model process of an engine. All methods belong to the loop's thread; callbacks are plain functions called on it.
 
-    `on_slots` feeds the scheduler, `on_change` tells that rows changed. `command` replaces the process's command line."""
+    `on_replica` feeds the scheduler, `on_change` tells that rows changed. `command` replaces the process's command line."""
 
     def __init__(
         self,
@@ -62,7 +64,7 @@ class InferenceService:
         *,
         clock: Clock,
         events: EventSink,
-        on_slots: OnSlots,
+        on_replica: OnReplica,
         on_change: Callable[[], None],
         library: Library | None = None,
         command: Sequence[str] | None = None,
@@ -72,11 +74,11 @@ class InferenceService:
         self._settings = settings
         self._clock = clock
         self._events = events
-        self._on_slots = on_slots
+        self._on_replica = on_replica
         self._on_change = on_change
         self._command = command
         self._processes: dict[str, ModelProcess] = {}
-        self._published: dict[str, tuple[int, int]] = {}
+        self._published: dict[str, ReplicaState] = {}
         self._states: dict[str, ProcessState] = {}
 
     def handle(self, model: str) -> LocalHandle:
@@ -88,7 +90,7 @@ class InferenceService:
         self.library.model(model)
 
     def publish(self, model: str) -> None:
-        """Tell `on_slots` about a model that someone is going to use. Call it for every model that a pool names."""
+        """Tell `on_replica` about a model that someone is going to use. Call it for every model that a pool names."""
         self._publish(model, again=True)
 
     async def load(self, model: str) -> protocol.LoadResult:
@@ -151,16 +153,21 @@ class InferenceService:
 
     def _publish(self, model: str, *, again: bool = False) -> None:
         process = self._processes.get(model)
-        slots = self._settings.slots
         if process is not None and process.state in (ProcessState.ready, ProcessState.busy):
-            total, free = process.slots, max(0, process.slots - process.requests)
+            total = process.slots
         elif process is not None and process.state in (ProcessState.backoff, ProcessState.draining):
-            total = free = 0
+            total = 0
         else:
-            total = free = slots
-        if again or self._published.get(model) != (free, total):
-            self._published[model] = (free, total)
-            self._on_slots(model, free, total)
+            total = self._settings.slots
+        state = ReplicaState(
+            model=model, replica=f"{Path(model).name}.0" if process is None else process.id, total=total
+        )
+        before = self._published.get(model)
+        if before is not None and before.replica != state.replica:
+            self._on_replica(msgspec.structs.replace(before, gone=True))
+        if again or before != state:
+            self._published[model] = state
+            self._on_replica(state)
 
     def _tell(self, model: str) -> None:
         """Events for what an operator would want to have been told."""

@@ -9,12 +9,13 @@ from engine.scheduling.inputs import ClassKey, Key
 
 class StartTask(msgspec.Struct, frozen=True, gc=False):
     """Commit `processing` with this attempt, then run the task on the instance. Answered by TaskEnded or StartRefused.
-    Its model slot, if the pool's model has slots, is reserved from now until then."""
+    A slot of this `replica` of the pool's model is reserved from now until then (None: it needs none, or its model has no known one)."""
 
     seq: int
     attempt: int
     instance: str
     pool: str
+    replica: str | None = None
 
 
 class SpawnInstance(msgspec.Struct, frozen=True, gc=False):

@@ -36,7 +36,7 @@ class Dispatch:
 
     def _fill(self, pool: Pool, now: Now, out: list[Decision]) -> None:
         model = pool.model
-        if model is None or model.total is None or len(model.pools) == 1:
+        if model is None or model.free is None or len(model.pools) == 1:
             while pool.offered and gates.pool_gate(pool) is None:
                 cls = pool.best()
                 if cls is None:
@@ -71,7 +71,8 @@ class Dispatch:
         task.state = RUNNING
         task.attempt += 1
         self.running += 1
-        out.append(StartTask(ref.seq, task.attempt, instance.id, pool.name))
+        replica = task.replica
+        out.append(StartTask(ref.seq, task.attempt, instance.id, pool.name, None if replica is None else replica.name))
 
     def stop(self, task: Task, now: Now, out: list[Decision]) -> None:
         """The task runs no more and is out of memory."""

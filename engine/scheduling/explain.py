@@ -86,7 +86,7 @@ def explain_model(scheduler: Scheduler, name: str) -> Why:
         return _summed("model", name, [_missing(f'no pool has model "{name}"')])
     count = sum(cls.waiting for cls in {cls for pool in model.pools for cls in pool.offered})
     limit = "" if model.total is None else f" of {model.total}"
-    work = f"{model.reserved + model.outside}{limit} slots are taken"
+    work = f"{model.taken}{limit} slots are taken"
     return _state("model", name, count, work, [words.engine_gate(scheduler, count), words.slots_gate(model, count)])
 
 

@@ -12,10 +12,13 @@ from engine.scheduling.inputs import (
     InstancesOutside,
     Now,
     PoolChanged,
-    SlotsChanged,
+    ReplicaChanged,
+    ReplicaGone,
 )
-from engine.scheduling.pools import Instance, Model, Pool
+from engine.scheduling.pools import Instance, Pool
 from engine.scheduling.quotas import Quotas
+from engine.scheduling.replicas import Model
+from engine.scheduling.routing import choose
 from engine.scheduling.scaling import Scaling
 from engine.scheduling.task import Task
 
@@ -103,11 +106,16 @@ class Fleet:
         else:
             self.scaling.trim(out)
 
-    def slots_changed(self, inp: SlotsChanged, now: Now) -> None:
+    def replica_changed(self, inp: ReplicaChanged, now: Now) -> None:
         model = self.model(inp.model)
-        model.total, model.outside = inp.total, inp.outside
-        self._note_slots(model, now)
+        model.changed(inp, now)
         self._touch_model(model)
+
+    def replica_gone(self, inp: ReplicaGone, now: Now) -> None:
+        model = self.models.get(inp.model)
+        if model is not None:
+            model.gone(inp.replica, now)
+            self._touch_model(model)
 
     # -- instances come and go ---------------------------------------------------------------------------------------
 
@@ -175,23 +183,21 @@ class Fleet:
         self._starts += 1
         pool.last_start = self._starts
         model = pool.model
-        if model is not None:
-            task.model = model
-            model.reserved += 1
-            if model.total is not None:
-                self._note_slots(model, now)
+        if model is not None and (replica := choose(model)) is not None:
+            task.replica = replica
+            model.take(replica, now)
         if pool.definition.budget.limited:
             self.quotas.started(pool.definition, task, now)
         return instance
 
     def release(self, task: Task, now: Now, out: list[Decision]) -> None:
         """The task runs no more: its instance and slot are free, or the instance leaves."""
-        model = task.model
-        if model is not None:
-            task.model = None
-            model.reserved -= 1
-            if model.total is not None:
-                self._note_slots(model, now)
+        replica = task.replica
+        if replica is not None:
+            task.replica = None
+            model = replica.model
+            model.give(replica, now)
+            if model.free is not None:
                 self._touch_model(model)
         if task.definition is not None:
             self.quotas.ended(task.definition, task, now)
@@ -266,10 +272,3 @@ class Fleet:
 
     def _touch_model(self, model: Model) -> None:
         self.touched.update(dict.fromkeys(model.pools))
-
-    @staticmethod
-    def _note_slots(model: Model, now: Now) -> None:
-        if model.free != 0:
-            model.since_ms = None
-        elif model.since_ms is None:
-            model.since_ms = now.wall_ms

@@ -11,9 +11,10 @@ from engine.scheduling.budget import DAY
 from engine.scheduling.classes import ReadyClass
 from engine.scheduling.definitions import Definition
 from engine.scheduling.inputs import Now, TaskRef
-from engine.scheduling.pools import Model, Pool
+from engine.scheduling.pools import Pool
 from engine.scheduling.quotas import Quotas
 from engine.scheduling.ready import park_reason
+from engine.scheduling.replicas import Model
 from engine.scheduling.task import LATER, PROMOTING
 
 if TYPE_CHECKING:

@@ -189,6 +189,7 @@ class TaskEnded(msgspec.Struct, frozen=True, gc=False):
     outcome: Outcome
     retryable: bool = False
     error_code: str | None = None
+    retry_after_ms: int | None = None
 
 
 class StartRefused(msgspec.Struct, frozen=True, gc=False):
@@ -287,13 +288,26 @@ class RetireRequested(msgspec.Struct, frozen=True, gc=False):
     id: str
 
 
-class SlotsChanged(msgspec.Struct, frozen=True, gc=False):
-    """How many requests a model serves at once: `total` None is unlimited, 0 not ready. `outside` counts the slots held by others than
-    tasks started here (a chat); what tasks hold is counted by the scheduler itself from StartTask to TaskEnded."""
+class ReplicaChanged(msgspec.Struct, frozen=True, gc=False):
+    """A process of a model is there and serves `total` requests at once: None is no limit, 0 not ready. `outside` counts the slots held by
+    others than tasks started here (a chat); what tasks hold is counted by the scheduler itself from StartTask to TaskEnded.
+
+    `resident` are the adapters that are there, by every name that means one of them now; `latency_ms` is the time to the first token
+    lately (0: not known)."""
 
     model: str
+    replica: str
     total: int | None
     outside: int = 0
+    resident: frozenset[str] = frozenset()
+    latency_ms: float = 0.0
+
+
+class ReplicaGone(msgspec.Struct, frozen=True, gc=False):
+    """A process of a model is no more. The ends of its tasks are told by TaskEnded, before or after."""
+
+    model: str
+    replica: str
 
 
 class BudgetReserve(msgspec.Struct, frozen=True, gc=False):
@@ -362,7 +376,8 @@ FleetInput = (
     | SpawnFailed
     | InstanceGone
     | RetireRequested
-    | SlotsChanged
+    | ReplicaChanged
+    | ReplicaGone
 )
 LimitInput = DefinitionChanged | DefinitionRemoved | EngineLimits | InstancesOutside
 BudgetInput = BudgetReserve | BudgetSettle | BudgetCancel | BudgetRestored

@@ -1,4 +1,4 @@
-"""Pools, their instances, and the models whose slots they need: who could run a task right now."""
+"""Pools and their instances: who could run a task right now."""
 
 from __future__ import annotations
 
@@ -11,26 +11,8 @@ from engine.scheduling.lines import Line
 if TYPE_CHECKING:
     from engine.scheduling.classes import ReadyClass
     from engine.scheduling.definitions import Definition
+    from engine.scheduling.replicas import Model
     from engine.scheduling.task import Task
-
-
-class Model:
-    """A model's slots. `reserved` counts those that tasks hold from StartTask to their end, over all pools."""
-
-    __slots__ = ("name", "outside", "pools", "reserved", "since_ms", "total")
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.total: int | None = None
-        self.outside = 0
-        self.reserved = 0
-        self.pools: list[Pool] = []
-        self.since_ms: int | None = None  # since when no slot is free
-
-    @property
-    def free(self) -> int | None:
-        """Slots that a task could take now; None when there is no limit."""
-        return None if self.total is None else max(0, self.total - self.outside - self.reserved)
 
 
 class Instance:

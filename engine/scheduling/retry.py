@@ -56,8 +56,10 @@ def judge(
     policy: RetryPolicy,
     cancelling: bool,
     max_crashes: int,
+    retry_after_ms: int | None = None,
 ) -> Verdict:
-    """The verdict on attempt number `attempt` of a task that had crashed `crashes` times before it."""
+    """The verdict on attempt number `attempt` of a task that had crashed `crashes` times before it. Who failed it may have said that it
+    is not worth trying before `retry_after_ms`."""
     if outcome == "completed":
         return Verdict(TaskState.completed, crashes)
     if outcome == "crashed":
@@ -78,7 +80,7 @@ def judge(
     if failures >= allowed:
         return Verdict(TaskState.failed, crashes, f"{code} in attempt {failures} of {allowed}")
     reason = f"{code} in attempt {failures} of {allowed}"
-    wait = delay_ms(policy, task.seq, failures)
+    wait = max(delay_ms(policy, task.seq, failures), retry_after_ms or 0)
     if not wait:
         return Verdict(TaskState.pending, crashes, reason)
     due_ms, due_mono_ns = now.wall_ms + wait, now.mono_ns + wait * 1_000_000

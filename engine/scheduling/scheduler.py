@@ -39,9 +39,10 @@ from engine.scheduling.inputs import (
     QueueChanged,
     QueueRemoved,
     Recover,
+    ReplicaChanged,
+    ReplicaGone,
     RetireRequested,
     RetryNow,
-    SlotsChanged,
     SpawnFailed,
     StartRefused,
     StorageFailed,
@@ -54,6 +55,7 @@ from engine.scheduling.inputs import (
     Tick,
 )
 from engine.scheduling.retry import Verdict, judge
+from engine.scheduling.routing import choose
 from engine.scheduling.task import RUNNING, Task
 
 _MS = 1_000_000
@@ -123,6 +125,7 @@ class Scheduler:
         *,
         retryable: bool = False,
         error_code: str | None = None,
+        retry_after_ms: int | None = None,
     ) -> Verdict:
         """What the row of this running attempt becomes if it ends so: ask before the end's transaction, write it there, then feed TaskEnded
         with the same words. What it said stands, also if the queue changes or a cancel comes before that commit is done.
@@ -130,7 +133,7 @@ class Scheduler:
         task = self.backlog.tasks[seq]
         if task.state != RUNNING or task.attempt != attempt or task.verdict is not None:
             raise KeyError(seq)
-        task.verdict = self._judge(task, outcome, now, retryable, error_code)
+        task.verdict = self._judge(task, outcome, now, retryable, error_code, retry_after_ms)
         return task.verdict
 
     # -- budgets -----------------------------------------------------------------------------------------------------
@@ -146,6 +149,12 @@ class Scheduler:
     def spawn_refusal(self, definition: str) -> str | None:
         """Why a definition may not have another instance outside of pools now, in a sentence; None if it may."""
         return explain.spawn_refusal(self, definition)
+
+    def route(self, model: str, adapters: tuple[str, ...] = ()) -> str | None:
+        """The replica of a model to which a call that is no task's goes best now; it need not have a free slot. None if none is known."""
+        known = self.fleet.models.get(model)
+        best = None if known is None else choose(known, adapters, free=False)
+        return None if best is None else best.name
 
     # -- why ---------------------------------------------------------------------------------------------------------
 
@@ -238,8 +247,10 @@ class Scheduler:
                 self.fleet.instance_gone(inp, now)
             case RetireRequested():
                 self.fleet.retire_requested(inp.id, out)
-            case SlotsChanged():
-                self.fleet.slots_changed(inp, now)
+            case ReplicaChanged():
+                self.fleet.replica_changed(inp, now)
+            case ReplicaGone():
+                self.fleet.replica_gone(inp, now)
 
     def _take_limit(self, inp: LimitInput, now: Now, out: list[Decision]) -> None:
         match inp:
@@ -299,7 +310,7 @@ class Scheduler:
             return
         if task.attempt != inp.attempt:
             return
-        verdict = task.verdict or self._judge(task, inp.outcome, now, inp.retryable, inp.error_code)
+        verdict = task.verdict or self._judge(task, inp.outcome, now, inp.retryable, inp.error_code, inp.retry_after_ms)
         self._dispatch.stop(task, now, out)
         if verdict.state == "failed":
             out.append(DeadLetter(inp.seq, verdict.reason, committed=True))
@@ -322,7 +333,15 @@ class Scheduler:
             task.cancelling = False
             self.backlog.cancel(task.ref.seq, out)
 
-    def _judge(self, task: Task, outcome: Outcome, now: Now, retryable: bool, error_code: str | None) -> Verdict:
+    def _judge(
+        self,
+        task: Task,
+        outcome: Outcome,
+        now: Now,
+        retryable: bool,
+        error_code: str | None,
+        retry_after_ms: int | None,
+    ) -> Verdict:
         return judge(
             task.ref,
             task.attempt,
@@ -334,6 +353,7 @@ class Scheduler:
             policy=self.backlog.ready.policy_of(task.ref),
             cancelling=task.cancelling,
             max_crashes=self.config.max_crashes,
+            retry_after_ms=retry_after_ms,
         )
 
     def _advance(self, now: Now, out: list[Decision]) -> None:

@@ -8,7 +8,8 @@ from engine.scheduling.inputs import TaskRef
 
 if TYPE_CHECKING:
     from engine.scheduling.definitions import Definition
-    from engine.scheduling.pools import Instance, Model
+    from engine.scheduling.pools import Instance
+    from engine.scheduling.replicas import Replica
     from engine.scheduling.retry import Verdict
 
 READY: Final = 0  # in the window of its class
@@ -28,8 +29,8 @@ class Task:
         "due_ms",
         "due_ns",
         "instance",
-        "model",
         "ref",
+        "replica",
         "state",
         "verdict",
     )
@@ -42,7 +43,7 @@ class Task:
         self.due_ms: int | None = ref.due_ms
         self.due_ns: int | None = None  # a retry's time on the monotonic clock
         self.instance: Instance | None = None
-        self.model: Model | None = None  # whose slot it holds
+        self.replica: Replica | None = None  # whose slot it holds
         self.definition: Definition | None = None  # in whose windows its calls are expected
         self.cancelling = False
         self.verdict: Verdict | None = None  # what is being committed about the running attempt

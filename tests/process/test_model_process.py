@@ -56,7 +56,7 @@ class House:
     def __init__(self, home: Path) -> None:
         self.home = home
         self.events = Events()
-        self.slots: list[tuple[str, int, int]] = []
+        self.slots: list[tuple[str, int | None]] = []
         self.service: InferenceService
 
     def open(self, command: list[str] | None = None, **settings: Any) -> InferenceService:
@@ -65,7 +65,7 @@ class House:
             ProcessSettings(slots=3, policy=POLICY, **settings),
             clock=SystemClock(),
             events=self.events,
-            on_slots=lambda model, free, total: self.slots.append((model, free, total)),
+            on_replica=lambda state: self.slots.append((state.model, state.total)),
             on_change=lambda: None,
             library=Library(self.home, self.home / "shipped"),
             command=command,
@@ -102,7 +102,7 @@ async def read(generation: Generation) -> list[str]:
 
 async def test_text_streams_and_the_outcome_adds_up(house: House) -> None:
     house.service.publish("tiny")
-    assert house.slots == [("tiny", 3, 3)]  # before the first need: what it will have
+    assert house.slots == [("tiny", 3)]  # before the first need: what it will have
     generation = await house.ask(max_tokens=100)
     pieces = await read(generation)
     outcome = generation.outcome
@@ -121,8 +121,7 @@ async def test_text_streams_and_the_outcome_adds_up(house: House) -> None:
     assert row.pid == house.process.pid
     assert row.rss_bytes > 10_000_000
     assert house.service.tokens_per_second() == 10.0  # 100 tokens in the last 10 s, exactly
-    assert house.slots[-1] == ("tiny", 3, 3)
-    assert ("tiny", 2, 3) in house.slots
+    assert house.slots[-1] == ("tiny", 3)
     assert house.events.types == ["model.ready"]
 
 
@@ -230,7 +229,7 @@ async def test_a_killed_process_is_restarted(house: House, tmp_path: Path, strea
     await house.service.load("tiny")
     assert house.process.pid != first_pid
     assert house.service.rows()[0].restarts == 1
-    assert ("tiny", 0, 0) in house.slots  # no work for it while it rests
+    assert ("tiny", 0) in house.slots  # no work for it while it rests
     assert house.events.types == ["model.ready", "model.crashed", "model.ready"]
     await read(await house.ask())
 
@@ -243,7 +242,7 @@ async def test_a_request_that_kills_every_process_fails_in_the_end(house: House)
     assert "exit code 3" in caught.value.info.message
     assert any("no such module: nano" in line for line in caught.value.info.stderr)
     assert house.process.state is ProcessState.failed
-    assert house.slots[-1] == ("tiny", 3, 3)  # its tasks get this answer instead of waiting for ever
+    assert house.slots[-1] == ("tiny", 3)  # its tasks get this answer instead of waiting for ever
     assert house.events.types[-1] == "model.failed"
 
 
@@ -371,7 +370,7 @@ class Events:
 
 async def main():
     service = InferenceService(Path(sys.argv[1]), ProcessSettings(slots=1), clock=SystemClock(), events=Events(),
-                               on_slots=lambda *_: None, on_change=lambda: None)
+                               on_replica=lambda *_: None, on_change=lambda: None)
     await service.load("tiny")
     print(service.process("tiny").pid, flush=True)
     await asyncio.sleep(3600)

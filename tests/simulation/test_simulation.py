@@ -20,8 +20,9 @@ from engine.scheduling.decisions import Decision, RetireInstance
 from engine.scheduling.dependencies import Release
 from engine.scheduling.inputs import Now
 from engine.scheduling.lines import Line, Share
-from engine.scheduling.pools import Instance, Model, Pool
+from engine.scheduling.pools import Instance, Pool
 from engine.scheduling.rate import Days
+from engine.scheduling.replicas import Replica
 from engine.scheduling.scaling import Scaling
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.simulation import control
@@ -192,7 +193,7 @@ def no_max_total(patch: pytest.MonkeyPatch) -> None:
 
 def no_slots(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(
-        Model, "free", property(lambda self: None if self.total is None else max(1, self.total - self.reserved))
+        Replica, "free", property(lambda self: None if self.total is None else max(1, self.total - self.reserved))
     )
 
 

@@ -19,7 +19,7 @@ from engine.control.manager import Manager
 from engine.events import JournalEvents
 from engine.home import database_path, make_home
 from engine.inference.streams import Streams
-from engine.ports import AdapterUsed, Delta, GenerateRequest, Outcome, Reservation
+from engine.ports import AdapterUsed, Delta, GenerateRequest, Outcome, ReplicaState, Reservation
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.scheduling.inputs import Tick
@@ -163,7 +163,7 @@ class House:
         )
         self.table = RequestTable(events, read_only=False)
         self.manager.register(self.table)
-        self.manager.slots.changed("m", 8)
+        self.manager.slots.changed(ReplicaState(model="m", replica="m.0", total=8))
 
     def write_workers(self, *workers: WorkerDefinition) -> None:
         (self.home / "ai_worker_definitions.json").write_bytes(msgspec.json.encode(workers))

@@ -35,6 +35,7 @@ from engine.contract.requests.maintenance import EngineDrain, EngineResume
 from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
 from engine.control.sessions import store
 from engine.control.sessions.session import final_state
+from engine.ports import ReplicaState
 from tests.support.manager import House, Model, client
 from tests.support.waiting import until
 
@@ -210,7 +211,7 @@ async def test_one_turn_at_a_time_and_a_stop_keeps_what_was_said(home: Path) -> 
 
 async def test_a_caller_that_leaves_frees_the_slot(home: Path) -> None:
     async with House(home, ANNA, pool=1) as house:
-        house.manager.slots.changed("m", 1)
+        house.manager.slots.changed(ReplicaState(model="m", replica="m.0", total=1))
         house.model.hold = asyncio.Event()
         identifier = await _spawn(house)
         chat = asyncio.create_task(

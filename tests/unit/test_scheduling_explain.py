@@ -13,8 +13,8 @@ from engine.scheduling.inputs import (
     PoolRemoved,
     QueueChanged,
     QueueRemoved,
+    ReplicaChanged,
     RetryPolicy,
-    SlotsChanged,
     SpawnFailed,
     StorageFailed,
     TaskRef,
@@ -154,7 +154,7 @@ def test_an_engine_at_rest_says_so() -> None:
 
 def test_slots_are_explained_for_pool_and_model() -> None:
     made = Bench()
-    made.do(SlotsChanged("nano", 2, outside=1))
+    made.do(ReplicaChanged("nano", "nano.0", 2, outside=1))
     made.serve(pool(min_idle=3, max_total=3, model="nano"))
     made.staff()
     for seq in (1, 2, 3):
@@ -164,7 +164,7 @@ def test_slots_are_explained_for_pool_and_model() -> None:
         assert (gate.name, gate.count, gate.since_ms) == (gates.SLOTS, 2, WALL_MS)
         assert gate.why == "all 2 slots of nano are taken, 1 of them not by tasks"
         assert why.moving
-    made.do(SlotsChanged("nano", 0))
+    made.do(ReplicaChanged("nano", "nano.0", 0))
     down = made.scheduler.explain_model("nano")
     assert first_closed(down).name == gates.MODEL
     assert not down.moving

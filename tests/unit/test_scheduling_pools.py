@@ -27,8 +27,8 @@ from engine.scheduling.inputs import (
     PoolRemoved,
     QueueChanged,
     QueueRemoved,
+    ReplicaChanged,
     RetireRequested,
-    SlotsChanged,
     SpawnFailed,
     StorageRecovered,
     TaskEnded,
@@ -208,15 +208,15 @@ def test_a_queue_prefers_its_first_pool_and_uses_the_others() -> None:
 
 def test_a_task_starts_only_with_a_slot_of_its_model() -> None:
     made = Bench()
-    made.do(SlotsChanged("nano", 2, outside=1))
+    made.do(ReplicaChanged("nano", "nano.0", 2, outside=1))
     made.serve(pool(min_idle=3, max_total=3, model="nano"))
     made.staff()
     for seq in (1, 2, 3):
         made.submit(seq)
     (first,) = made.took(StartTask)
-    made.do(SlotsChanged("nano", 2, outside=0))
+    made.do(ReplicaChanged("nano", "nano.0", 2, outside=0))
     (second,) = made.took(StartTask)
-    made.do(SlotsChanged("nano", 1))
+    made.do(ReplicaChanged("nano", "nano.0", 1))
     made.end(first)
     assert made.started() == []
     made.end(second)
@@ -225,7 +225,7 @@ def test_a_task_starts_only_with_a_slot_of_its_model() -> None:
 
 def test_pools_that_share_slots_take_turns_by_rank() -> None:
     made = Bench()
-    made.do(SlotsChanged("nano", 1))
+    made.do(ReplicaChanged("nano", "nano.0", 1))
     made.do(pool("a", min_idle=2, max_total=2, model="nano"), pool("b", min_idle=2, max_total=2, model="nano"))
     made.do(QueueChanged("qa", ("a",)), QueueChanged("qb", ("b",)))
     made.staff()
@@ -238,27 +238,27 @@ def test_pools_that_share_slots_take_turns_by_rank() -> None:
 
 def test_a_model_that_is_not_ready_starts_nothing_and_no_instances_for_it() -> None:
     made = Bench()
-    made.do(SlotsChanged("nano", 0))
+    made.do(ReplicaChanged("nano", "nano.0", 0))
     made.serve(pool(max_total=4, model="nano"))
     made.submit(1)
     assert made.took(SpawnInstance) == []
-    made.do(SlotsChanged("nano", None))
+    made.do(ReplicaChanged("nano", "nano.0", None))
     made.staff()
     assert made.started() == [1]
 
 
 def test_slots_follow_the_model_that_the_task_started_with() -> None:
     made = Bench()
-    made.do(SlotsChanged("old", 1), SlotsChanged("new", 1))
+    made.do(ReplicaChanged("old", "old.0", 1), ReplicaChanged("new", "new.0", 1))
     made.serve(pool(min_idle=1, max_total=2, model="old"))
     made.staff()
     made.submit(1)
     (start,) = made.took(StartTask)
     made.do(pool(min_idle=1, max_total=2, model="new"))
-    assert made.scheduler.fleet.models["old"].reserved == 1
+    models = made.scheduler.fleet.models
+    assert (start.replica, models["old"].taken) == ("old.0", 1)
     made.end(start)
-    assert made.scheduler.fleet.models["old"].reserved == 0
-    assert made.scheduler.fleet.models["new"].reserved == 0
+    assert (models["old"].taken, models["new"].taken) == (0, 0)
 
 
 # -- criteria and classes ----------------------------------------------------------------------------------------------------

@@ -9,9 +9,11 @@ import msgspec
 
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.models import model_name
 from engine.contract.records.instances import ChatTurn
 from engine.contract.requests.instances import InstanceChat
 from engine.contract.states import InstanceState
+from engine.control import adapter_names
 from engine.control.instances import Instance
 from engine.control.metering import Meter
 from engine.control.sessions.chat import MAX_MESSAGE_CHARS, Talk, Turn, full
@@ -72,7 +74,7 @@ class Chats:
         self._changed()
 
         async def answer() -> ChatTurn:
-            with self._slots.held(session.config.model):
+            with self._slots.held(model_name(session.config), adapter_names.of(session.config)) as context.replica:
                 return await self._talk.run(instance, session, request.message, work, context)
 
         turn.task = asyncio.get_running_loop().create_task(answer())

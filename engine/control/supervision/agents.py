@@ -11,8 +11,10 @@ import msgspec
 
 from engine.contract.definitions import DefinitionStatus, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
+from engine.contract.models import model_name
 from engine.contract.records.instances import ChatTurn
 from engine.contract.requests.instances import InstanceChat
+from engine.control import adapter_names
 from engine.control.budget import Budget
 from engine.control.catalogue import Catalogue
 from engine.control.execution import TaskContext, execute
@@ -98,7 +100,7 @@ class Agents:
         return max(0, min(_LARGEST, (context - _answer_tokens(context)) * _CHARS - len(INSTRUCTION)))
 
     def _context(self, worker: WorkerDefinition) -> int:
-        return (self._models.handle(worker.model).context or 0) if worker.model else 0
+        return (self._models.handle(model_name(worker)).context or 0) if worker.model else 0
 
     async def ask(self, reference: str, about: str, question: str) -> Answer:
         """Raises AiwmError: `not_found`, `not_active`, `timeout`, whatever the model or the instance raises."""
@@ -124,8 +126,8 @@ class Agents:
         context = TaskContext(self._models, self._budget, definition, work, _unheard, _unheard, self._tools(definition))
         try:
             if definition.model:
-                self._loader.ensure(definition.model)
-                with self._slots.held(definition.model):
+                self._loader.ensure(model_name(definition))
+                with self._slots.held(model_name(definition), adapter_names.of(definition)) as context.replica:
                     ended = await execute(instance, work, context, _MAX_RESULT)
             else:
                 ended = await execute(instance, work, context, _MAX_RESULT)

@@ -135,7 +135,7 @@ class Storm:
         world.feed(inputs.DispatchEnabled(True))
         for name, total in plan.slots.items():
             world.slots[name], world.outside[name] = total, 0
-            world.feed(inputs.SlotsChanged(name, total))
+            world.feed(inputs.ReplicaChanged(name, name, total))
         for queue in plan.queues:
             self._set(queue)
         for pool in plan.pools:
@@ -170,7 +170,7 @@ class Storm:
             return
         name = world.rng.choice(list(world.slots))
         world.slots[name] = 0
-        world.feed(inputs.SlotsChanged(name, 0, world.outside[name]))
+        world.feed(inputs.ReplicaChanged(name, name, 0, world.outside[name]))
         for run in [run for run in world.runs.values() if run.pool.model == name and not run.ended]:
             world.control.finish(run, "crashed")
         world.later(world.rng.expovariate(1 / 500.0), self._restart_model, name, any_life=True)
@@ -178,7 +178,7 @@ class Storm:
     def _restart_model(self, name: str) -> None:
         world = self._world
         world.slots[name] = world.plan.slots[name]
-        world.feed(inputs.SlotsChanged(name, world.slots[name], world.outside[name]))
+        world.feed(inputs.ReplicaChanged(name, name, world.slots[name], world.outside[name]))
 
     def _fail_storage(self) -> None:
         world = self._world
@@ -347,4 +347,4 @@ class Storm:
         if world.outside:
             name = world.rng.choice(list(world.outside))
             world.outside[name] = 1 - world.outside[name]
-            world.feed(inputs.SlotsChanged(name, world.slots[name], world.outside[name]))
+            world.feed(inputs.ReplicaChanged(name, name, world.slots[name], world.outside[name]))

@@ -118,7 +118,7 @@ class World:
         self.scheduler = Scheduler(plan.config)
         self.counts["engines"] += 1
         told: list[inputs.Input] = [inputs.Recover(), *self.queues.values(), *self.pools.values()]
-        told += [inputs.SlotsChanged(name, total, self.outside[name]) for name, total in self.slots.items()]
+        told += [inputs.ReplicaChanged(name, name, total, self.outside[name]) for name, total in self.slots.items()]
         self.rng.shuffle(told)
         # Limits come before what they limit.
         limits: list[inputs.Input] = [inputs.EngineLimits(self.max_instances), *self.definitions.values()]
