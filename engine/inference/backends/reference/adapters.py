@@ -15,6 +15,7 @@ import numpy as np
 
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, missing_part
+from engine.inference.adapters.settings import unsupported
 from engine.inference.backends.reference.config import ModelConfig, read_json
 from engine.inference.backends.reference.safetensors import TensorFile
 from engine.inference.backends.reference.weights import FloatArray, Layer, arrange
@@ -24,17 +25,8 @@ if TYPE_CHECKING:
 
 Site = Literal["qkv", "output", "gate_up", "down"]
 
-# Keys that say how an adapter was trained or what it is called. Every other key must be known below or empty.
-_HARMLESS = frozenset({
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "eva_config", "exclude_modules", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "peft_type",
-    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type",
-    "use_rslora",
-})  # fmt: skip
 # Beyond this a product could overflow, and infinity times a gate of zero would reach the other requests of a batch.
 LARGEST_VALUE = 1e6
-# Initialisations that also change the base weights, which such an adapter then needs: any name not listed here.
-_PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 _TENSOR = re.compile(
     r"base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])(?:\.\w+)?\.weight"
 )
@@ -129,20 +121,9 @@ class _Reader:
         return {key: self._module(key, paths[key], both) for key, both in halves.items()}
 
     def _check_settings(self) -> None:
-        settings = self._settings
-        kind = settings.get("peft_type")
-        if kind != "LORA":
-            raise self._unsupported(f"peft_type {kind!r}")
-        if settings.get("use_dora"):
-            raise self._unsupported("DoRA (use_dora)")
-        if settings.get("bias", "none") != "none":
-            raise self._unsupported(f"trained biases (bias={settings['bias']!r})")
-        initialisation = settings.get("init_lora_weights", True)
-        if not any(initialisation is plain or initialisation == plain for plain in _PLAIN_INITIALISATIONS):
-            raise self._unsupported(f"init_lora_weights={initialisation!r}, which changes the base weights,")
-        for key, value in settings.items():
-            if value and key not in _HARMLESS:
-                raise self._unsupported(f"{key}={value!r}")
+        what = unsupported(self._settings)
+        if what is not None:
+            raise self._unsupported(what)
 
     def _pattern(self, name: str, module: str, default: object) -> object:
         """PEFT's rule: the first pattern that equals the module's dotted name or a tail of it."""
