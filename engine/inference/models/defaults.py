@@ -11,14 +11,16 @@ from engine.inference.models.kinds import ModelKind, Seen
 from engine.inference.models.look import look
 from engine.inference.models.machine import without_exllamav2
 
-LLAMA_SERVER = tuple(
-    "-m {path} --host 127.0.0.1 --port {port} --alias {name} --parallel {slots} --ctx-size {total_context} --jinja".split()
-)
+LLAMA_SERVER = (
+    "-m", "{path}", "--host", "127.0.0.1", "--port", "{port}", "--alias", "{name}",
+    "--parallel", "{slots}", "--ctx-size", "{total_context}", "--jinja",
+)  # fmt: skip
 """llama-server's words (llama.cpp, tools/server/README.md): --ctx-size is shared by all slots."""
 
-VLLM = tuple(
-    "serve {path} --host 127.0.0.1 --port {port} --served-model-name {name} --max-num-seqs {slots} --max-model-len {context}".split()
-)
+VLLM = (
+    "serve", "{path}", "--host", "127.0.0.1", "--port", "{port}", "--served-model-name", "{name}",
+    "--max-num-seqs", "{slots}", "--max-model-len", "{context}",
+)  # fmt: skip
 """vLLM's words (docs.vllm.ai, serve)."""
 
 ELSEWHERE = {

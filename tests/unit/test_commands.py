@@ -1,0 +1,236 @@
+"""Server programs that are not ours: started, probed, restarted, ended with everything of theirs; adopted ones only looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from engine.clock import SystemClock
+from engine.contract.definitions import Backend, ModelDefinition
+from engine.contract.errors import AiwmError
+from engine.inference.commands.program import free_port
+from engine.inference.commands.server import CommandServer, ServerSettings
+from engine.inference.commands.words import check_words, fill
+from engine.inference.supervision import Policy, ProcessState
+from tests.support.waiting import until
+
+PROGRAM = Path(__file__).parents[1] / "support" / "server_program.py"
+WORDS = (sys.executable, str(PROGRAM), "--port", "{port}", "--name", "{name}")
+QUICK = ServerSettings(
+    start_timeout=20,
+    hang_timeout=0.3,
+    probe_every=0.05,
+    first_probe=0.02,
+    grace=2,
+    policy=Policy(first_rest=0.05, longest_rest=0.1, max_crashes=3),
+)
+
+
+@asynccontextmanager
+async def server(
+    tmp_path: Path, *more: str, settings: ServerSettings = QUICK, **fields: object
+) -> AsyncIterator[CommandServer]:
+    given: dict[str, object] = {"command": (*WORDS, *more), **fields}
+    definition = ModelDefinition(name="m", backend=Backend.command, **given)  # type: ignore[arg-type]
+    made = CommandServer(
+        "m.0", definition, settings, clock=SystemClock(), log=tmp_path / "m.0.log", changed=lambda _: None
+    )
+    try:
+        yield made
+    finally:
+        made.stop()
+        await made.stopped()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and was not yet waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def writes(path: Path) -> Callable[[], bool]:
+    return lambda: path.exists() and bool(path.read_text())
+
+
+async def test_a_program_is_started_on_a_port_of_its_own_and_is_ready_when_it_is_healthy(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    async with server(tmp_path, "--gate", str(gate)) as it:
+        waiting = asyncio.ensure_future(it.ready())
+        await until(lambda: "listening on" in (it._log.read_text() if it._log.exists() else ""))
+        assert it.state is ProcessState.starting
+        assert not waiting.done()
+        gate.touch()
+        url = await asyncio.wait_for(waiting, 20)
+        assert url.startswith("http://127.0.0.1:")
+        assert it.pid is not None
+        async with httpx.AsyncClient(trust_env=False) as client:
+            assert (await client.get(f"{url}/models")).json()["data"] == [{"id": "m"}]
+        pid = it.pid
+        it.stop()
+        await it.stopped()
+        assert it.state is ProcessState.stopped
+        assert not alive(pid)
+
+
+async def test_a_program_that_dies_is_started_again_and_says_how_it_died(tmp_path: Path) -> None:
+    async with server(tmp_path) as it:
+        await it.ready()
+        first = it.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: it.life.restarts == 1 and it.up)
+        assert it.pid != first
+        assert it.last_exit == -9
+        assert await it.ready() == it.url
+
+
+async def test_a_program_that_cannot_start_is_given_up_with_its_last_lines(tmp_path: Path) -> None:
+    trouble = tmp_path / "trouble"
+    trouble.touch()
+    async with server(tmp_path, "--trouble", str(trouble)) as it:
+        with pytest.raises(AiwmError) as caught:
+            await it.ready()
+        assert caught.value.code == "model_crashed"
+        assert "exit code 1" in caught.value.info.message
+        assert "no room for the model" in caught.value.info.stderr
+        assert it.state is ProcessState.failed
+        # For a while everyone is told at once, without another try.
+        crashes = it.life.crashes
+        with pytest.raises(AiwmError):
+            await it.ready()
+        assert it.life.crashes == crashes
+
+
+async def test_a_program_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    async with server(tmp_path, command=("/nowhere/llama-server", "--port", "{port}")) as it:
+        with pytest.raises(AiwmError) as caught:
+            await it.ready()
+        assert any("cannot be started: No such file" in line for line in caught.value.info.stderr)
+
+
+async def test_one_that_is_no_longer_healthy_is_started_again(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    gate.touch()
+    async with server(tmp_path, "--gate", str(gate)) as it:
+        await it.ready()
+        first = it.pid
+        gate.unlink()
+        await until(lambda: it.pid not in (first, None))
+        assert it.last_error is None or "503" in it.last_error.message
+        gate.touch()
+        await it.ready()
+
+
+async def test_it_drains_before_it_stops_and_comes_back_when_it_is_wanted(tmp_path: Path) -> None:
+    async with server(tmp_path) as it:
+        await it.ready()
+        it.begin()
+        it.drain()
+        assert it.state is ProcessState.draining
+        it.end(served=True)
+        await it.stopped()
+        assert it.state is ProcessState.stopped
+        assert await it.ready()
+
+
+async def test_what_a_program_starts_ends_with_it(tmp_path: Path) -> None:
+    note = tmp_path / "child"
+    async with server(tmp_path, "--child", str(note)) as it:
+        await it.ready()
+        await until(writes(note))
+        child = int(note.read_text())
+        assert alive(child)
+        it.stop()
+        await it.stopped()
+        await until(lambda: not alive(child))
+
+
+async def test_programs_die_with_an_engine_that_is_killed(tmp_path: Path) -> None:
+    """The engine's part is played by a process that starts a program and is killed."""
+    note = tmp_path / "pid"
+    words = [sys.executable, "-c", "import time; time.sleep(600)"]
+    code = (
+        "import asyncio, sys; from pathlib import Path; from engine.inference.commands.program import Program\n"
+        "async def main():\n"
+        f"    program = await Program.start({words!r}, Path({str(tmp_path / 'log')!r}), 0)\n"
+        f"    Path({str(note)!r}).write_text(str(program.pid)); await asyncio.sleep(600)\n"
+        "asyncio.run(main())"
+    )
+    engine = await asyncio.create_subprocess_exec(sys.executable, "-c", code)
+    try:
+        await until(writes(note))
+        pid = int(note.read_text())
+        assert alive(pid)
+        engine.kill()
+        await until(lambda: not alive(pid))
+    finally:
+        if engine.returncode is None:
+            engine.kill()
+        await engine.wait()
+
+
+async def test_its_memory_is_bounded(tmp_path: Path) -> None:
+    greedy = (sys.executable, "-c", "bytearray(2**33)", "{port}")
+    async with server(tmp_path, command=greedy, memory_bytes=2**30) as it:
+        with pytest.raises(AiwmError) as caught:
+            await it.ready()
+        assert "MemoryError" in caught.value.info.stderr
+
+
+async def test_an_adopted_server_is_probed_and_left_alone(tmp_path: Path) -> None:
+    port = free_port()
+    async with server(tmp_path, command=(), url=f"http://127.0.0.1:{port}/v1") as it:
+        with pytest.raises(AiwmError) as caught:
+            await it.ready()
+        assert caught.value.code == "model_unavailable"
+        assert caught.value.info.retryable
+        # It need not be asked for again: it is looked for until it is there.
+        words = [sys.executable, str(PROGRAM), "--port", str(port), "--health", "/none"]
+        program = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.DEVNULL)
+        try:
+            await until(lambda: it.up)
+            assert await it.ready() == f"http://127.0.0.1:{port}/v1"
+            assert it.pid is None
+            it.stop()
+            await it.stopped()
+            assert program.returncode is None
+            await it.ready()
+        finally:
+            program.kill()
+            await program.wait()
+        await until(lambda: it.state is ProcessState.backoff)
+
+
+def test_words_are_filled_without_a_shell() -> None:
+    values = {"path": "/models/a b; rm -rf {name}", "port": "4711"}
+    assert fill(("srv", "--model={path}", "{port}", "{unknown}"), values) == [
+        "srv",
+        "--model=/models/a b; rm -rf {name}",
+        "4711",
+        "{unknown}",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "needs a program"),
+        (("llama-server", "-m", "{path}"), "where its port goes"),
+        (("llama-server", "--port", "{prt}"), "{prt} is no place"),
+    ],
+)
+def test_a_command_that_can_never_run_is_refused(words: tuple[str, ...], message: str) -> None:
+    with pytest.raises(AiwmError, match=re.escape(message)) as caught:
+        check_words(words)
+    assert caught.value.info.field == "command"
