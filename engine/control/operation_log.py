@@ -38,7 +38,7 @@ class Was(msgspec.Struct, frozen=True, array_like=True):
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A change as it is stored. `request` and `settings` say what to do, `ids` (fixed when it was asked for) to what. `waits` are those
-    of a retry that follow when the `canaries` have completed."""
+    of a retry that follow when the `canaries` have completed; `before` is what a change of something else than tasks needs to be put back."""
 
     id: str
     request: str
@@ -55,6 +55,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     was: dict[str, Was] = {}
     canaries: tuple[str, ...] = ()
     waits: tuple[str, ...] = ()
+    before: dict[str, Any] | None = None
     text: str = ""
 
     @property

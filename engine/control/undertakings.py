@@ -20,6 +20,7 @@ from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskPriority, T
 from engine.contract.states import TaskState
 from engine.control.changes import Changes, Outcome
 from engine.control.operation_log import Operation, OperationLog
+from engine.control.reversible import Reversible
 from engine.control.waiters import Waiters
 from engine.store import ops
 from engine.store.readers import Readers
@@ -33,7 +34,8 @@ Handle = Callable[[str, dict[str, Any], str], Awaitable[Any]]
 
 
 class Undertakings:
-    """Begins operations, does them, and takes them back. `handle(method, params, principal)` does any other request."""
+    """Begins operations, does them, and takes them back. `handle(method, params, principal)` does any other request; those that can be
+    taken back are put into `reversible` by their methods."""
 
     def __init__(
         self, log: OperationLog, changes: Changes, waiters: Waiters, readers: Readers, clock: Clock, handle: Handle
@@ -48,6 +50,7 @@ class Undertakings:
         self._claimed: set[str] = set()
         self._under_way: set[asyncio.Task[None]] = set()
         self._watches: dict[str, asyncio.Task[None]] = {}
+        self.reversible: dict[str, Reversible] = {}
 
     async def begin(
         self,
@@ -75,6 +78,7 @@ class Undertakings:
             reason=reason[:500],
             due_ms=due_ms,
             state="waiting" if delay_ms else "running",
+            before=self._before(request, settings),
         )
         if delay_ms:
             await self._log.write(operation, self._log.audit(operation, _about(operation)))
@@ -118,9 +122,19 @@ class Undertakings:
             self._go(self._do, operation)
 
     async def _do(self, operation: Operation) -> None:
-        running = msgspec.structs.replace(operation, state="running")
+        try:
+            before = self._before(operation.request, operation.settings)
+        except AiwmError as error:
+            self._claimed.discard(operation.id)
+            await self._failed(operation, str(error))
+            return
+        running = msgspec.structs.replace(operation, state="running", before=before)
         await self._claim(running)
         await self._perform(running)
+
+    def _before(self, request: str, settings: dict[str, Any]) -> dict[str, Any] | None:
+        reversible = self.reversible.get(request)
+        return None if reversible is None else reversible.before(settings)
 
     async def _claim(self, operation: Operation, *events: ops.Op) -> None:
         """Store that it is being done. If that cannot be, it stays what it was, and whoever comes next may do it."""
@@ -134,6 +148,9 @@ class Undertakings:
     async def _perform(self, operation: Operation) -> tuple[Operation, Outcome]:
         """Do it, and store what became of it."""
         try:
+            if operation.request in self.reversible:
+                text = await self.reversible[operation.request].do(operation.settings, operation.by)
+                return await self._over(operation, "done", Outcome(), text), Outcome()
             if operation.request not in CHANGES:
                 await self._handle(operation.request, operation.settings, operation.by)
                 return await self._over(operation, "done", Outcome()), Outcome()
@@ -205,6 +222,9 @@ class Undertakings:
 
     async def _resume(self, operation: Operation) -> None:
         """It was being done when the engine ended: what has an event of it was done."""
+        if operation.request in self.reversible:
+            await self._perform(operation)
+            return
         if operation.request not in CHANGES:
             self._claimed.discard(operation.id)
             await self._failed(operation, "the engine ended while it was being done: look, then do it again")
@@ -264,9 +284,8 @@ class Undertakings:
             raise AiwmError(
                 Code.conflict, f"{operation.id} is being done right now", field="id", fix="try again", retryable=True
             )
-        if operation.state in ("undone", "failed") or (
-            operation.request not in CHANGES and operation.state != "waiting"
-        ):
+        lasting = operation.request not in CHANGES and operation.request not in self.reversible
+        if operation.state in ("undone", "failed") or (lasting and operation.state != "waiting"):
             happened = {"undone": "was undone already", "failed": "failed"}.get(operation.state, "was done")
             raise AiwmError(
                 Code.conflict,
@@ -291,6 +310,11 @@ class Undertakings:
                 undone = self._taken_back(operation, "before it was due: nothing was done")
                 await self._log.write(undone, audit)
                 return Undone(id=operation.id, state="undone", taken_back=list(operation.ids))
+            reversible = self.reversible.get(operation.request)
+            if reversible is not None:
+                text = await reversible.undo(operation.settings, operation.before or {}, who)
+                await self._log.write(self._taken_back(operation, text), audit)
+                return Undone(id=operation.id, state="undone")
             outcome = await self._changes.put_back(operation, who)
         except BaseException:
             if timer is not None:

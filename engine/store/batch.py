@@ -42,6 +42,7 @@ from engine.store.statements import (
     RETRY,
     REVIVE,
     START,
+    START_ADAPTED,
     UPDATES,
     Row,
     Statement,
@@ -206,7 +207,10 @@ class Batch:
             raise Fenced
         self._set(op.seq, known.state, Known(known.queue, "processing", self._epoch, op.attempt))
         row = (op.seq, op.attempt, self._epoch, op.instance, op.pool, op.definition, op.at_ms)
-        self._effects.append((op.seq, START, row))
+        if op.adapter is None:
+            self._effects.append((op.seq, START, row))
+        else:
+            self._effects.append((op.seq, START_ADAPTED, (*row, op.adapter)))
 
     def _end(self, op: ops.EndTask) -> None:
         known = self._running(op.seq, op.attempt)
@@ -245,8 +249,8 @@ class Batch:
 
     def _outcome(self, op: ops.EndTask | ops.RetryTask, result: bytes | None) -> None:
         # An attempt without a body still takes the place of an earlier attempt's.
-        if result is not None or op.error is not None or op.attempt > 1:
-            self._results.append((op.seq, _text(result), _text(op.error)))
+        if result is not None or op.error is not None or op.prompt is not None or op.attempt > 1:
+            self._results.append((op.seq, _text(result), _text(op.error), op.prompt))
 
     def _release(self, op: ops.ReleaseTask) -> None:
         self._move(op.seq, self._running(op.seq, op.attempt), "pending")
@@ -270,7 +274,7 @@ class Batch:
         self._move(op.seq, self._waiting(op.seq), "failed")
         row = (op.seq, "failed", op.at_ms, _error_code(op.error), op.reason[:REASON_LENGTH], op.fail)
         self._effects.append((op.seq, CLOSE, row))
-        self._results.append((op.seq, None, _text(op.error)))
+        self._results.append((op.seq, None, _text(op.error), None))
 
     def _revive(self, op: ops.ReviveTask) -> None:
         known = self._find(op.seq)

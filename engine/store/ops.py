@@ -18,8 +18,8 @@ class InsertTask(Op, frozen=True, kw_only=True, gc=False):
     """A new task. `seq` comes from `journal.next_seq()`; `rank` orders waiting tasks (smaller first, then seq).
 
     A second task with the same queue and idempotency key is refused: its entry raises `conflict`. `blocked` counts the tasks of
-    `after` that it must wait for: while it is not 0 the task is in no page. `adapter` names the adapters asked for; `sources`
-    and `metadata` are JSON, `parent` is the task on whose behalf it was submitted."""
+    `after` that it must wait for: while it is not 0 the task is in no page. `adapter` names the adapters asked for (empty: none at
+    all), `sources` and `metadata` are JSON, `parent` is the task on whose behalf it was submitted."""
 
     seq: int
     queue: str
@@ -53,7 +53,7 @@ class InsertTask(Op, frozen=True, kw_only=True, gc=False):
         """Whether it has any of the things that few tasks have."""
         return bool(
             self.blocked
-            or self.adapter
+            or self.adapter is not None
             or self.template
             or self.supervisor
             or self.sources
@@ -63,7 +63,8 @@ class InsertTask(Op, frozen=True, kw_only=True, gc=False):
 
 
 class StartTask(Op, frozen=True, gc=False):
-    """An attempt begins. Fence: the task waits, and `attempt` is greater than its last one."""
+    """An attempt begins. Fence: the task waits, and `attempt` is greater than its last one. `adapter` names the adapters that it will use,
+    by their exact versions (None: it uses none)."""
 
     seq: int
     attempt: int
@@ -71,6 +72,7 @@ class StartTask(Op, frozen=True, gc=False):
     pool: str
     definition: str
     at_ms: int
+    adapter: str | None = None
 
 
 class EndTask(Op, frozen=True, kw_only=True, gc=False):
@@ -79,7 +81,8 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
     `error` is ErrorInfo as JSON; `reason` is what the tasks table shows (cut to 200 characters). Tokens and cost are this attempt's;
     the row and the task's performance record, which is written with this, show the sum over all attempts. `adapter` names the
     adapters really used, `fail` is the failure's fingerprint. The rest is for the record: `summary` (cut to 256 characters; the
-    reason when empty), `model`, `finish_reason`, `calls` of the model, `input_chars` asked, `reflection` (what the worker noted)."""
+    reason when empty), `model`, `finish_reason`, `calls` of the model, `input_chars` asked, `reflection` (what the worker noted).
+    `prompt` is what the model read last, kept with the result."""
 
     seq: int
     attempt: int
@@ -99,6 +102,7 @@ class EndTask(Op, frozen=True, kw_only=True, gc=False):
     calls: int | None = None
     input_chars: int | None = None
     reflection: str | None = None
+    prompt: str | None = None
 
     @property
     def detailed(self) -> bool:
@@ -129,6 +133,7 @@ class RetryTask(Op, frozen=True, kw_only=True, gc=False):
     tokens_out: int | None = None
     cost_usd: float | None = None
     fail: str | None = None
+    prompt: str | None = None
 
 
 class ReleaseTask(Op, frozen=True, kw_only=True, gc=False):

@@ -61,6 +61,11 @@ class Readers:
             return None, None
         return (None if row[0] is None else row[0].encode(), None if row[1] is None else row[1].encode())
 
+    def prompt(self, seq: int) -> str | None:
+        """What the model read in the last call of the task's last ended attempt; None where that was not kept."""
+        row = self._row("SELECT prompt FROM results WHERE seq = ?", seq)
+        return None if row is None else row[0]
+
     def events_of(self, seq: int, limit: int = 500) -> list[EventRow]:
         """The task's last `limit` events, oldest first."""
         found = self._connection.execute(

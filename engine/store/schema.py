@@ -111,7 +111,8 @@ CREATE VIRTUAL TABLE words_answered USING fts5(text, content='');
 CREATE TABLE results (
   seq INTEGER PRIMARY KEY,
   result TEXT CHECK (result IS NULL OR json_valid(result)),
-  error TEXT CHECK (error IS NULL OR json_valid(error))
+  error TEXT CHECK (error IS NULL OR json_valid(error)),
+  prompt TEXT
 );
 
 CREATE TABLE events (
@@ -162,6 +163,7 @@ CREATE TABLE records (
 );
 CREATE INDEX records_task ON records (task);
 CREATE INDEX records_state ON records (state) WHERE state <> 'completed';
+CREATE INDEX records_adapter ON records (ended_ms, adapter, state, tokens_out) WHERE adapter IS NOT NULL;
 CREATE INDEX records_rated ON records (definition, pool, queue, rating) WHERE rating IS NOT NULL;
 
 CREATE TABLE definitions (

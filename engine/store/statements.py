@@ -50,11 +50,14 @@ _TASK = (
 INSERT_TASK = Statement(f"{_TASK})", 19)
 INSERT_TASK_MORE = Statement(f"{_TASK}, blocked, adapter, template, supervisor, sources, metadata, parent)", 26)
 INSERT_PAYLOAD = Statement("INSERT INTO payloads (seq, payload)", 2)
-START = _update(
+_START = (
     "state = 'processing', attempt = new.attempt, epoch = new.epoch, instance = new.instance, pool = new.pool,"
-    " definition = new.definition, started_ms = new.at, reason = '', error = NULL, fail = NULL",
-    "seq, attempt, epoch, instance, pool, definition, at",
-    f"{_WAITS} AND tasks.attempt < new.attempt",
+    " definition = new.definition, started_ms = new.at, reason = '', error = NULL, fail = NULL"
+)
+_STARTS = f"{_WAITS} AND tasks.attempt < new.attempt"
+START = _update(_START, "seq, attempt, epoch, instance, pool, definition, at", _STARTS)
+START_ADAPTED = _update(
+    f"{_START}, adapter = new.adapter", "seq, attempt, epoch, instance, pool, definition, at, adapter", _STARTS
 )
 
 
@@ -100,7 +103,7 @@ REVIVE = _update(
     "seq, rank, attempts, blocked, priority, adapter",
     "tasks.state IN ('failed', 'cancelled')",
 )
-PUT_RESULT = Statement("INSERT OR REPLACE INTO results (seq, result, error)", 3)
+PUT_RESULT = Statement("INSERT OR REPLACE INTO results (seq, result, error, prompt)", 4)
 INSERT_DEPENDENCY = Statement("INSERT OR IGNORE INTO dependencies (task, after)", 2)
 
 _RECORDED = (
@@ -140,10 +143,10 @@ PUT_SAMPLE = Statement("INSERT OR REPLACE INTO samples (series, step_ms, at_ms, 
 ORDERED: tuple[tuple[Statement, ...], ...] = (
     (INSERT_TASK, INSERT_TASK_MORE, INSERT_PAYLOAD),
     (DUE, BLOCK, MOVE, PRIORITIZE),
-    (START,),
+    (START, START_ADAPTED),
     (END, END_DETAILED, RETRY, RELEASE, CLOSE),
     (INSERT_RECORD, INSERT_RECORD_DETAILED),
     (REVIVE,),
 )
 """Statements that change tasks, in the order in which one task passes them: the stages of a wave."""
-UPDATES = frozenset({DUE, BLOCK, MOVE, PRIORITIZE, START, END, END_DETAILED, RETRY, RELEASE, CLOSE, REVIVE})
+UPDATES = frozenset({DUE, BLOCK, MOVE, PRIORITIZE, START, START_ADAPTED, END, END_DETAILED, RETRY, RELEASE, CLOSE, REVIVE})

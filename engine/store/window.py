@@ -18,6 +18,7 @@ from engine.contract.ids import task_seq
 from engine.contract.query import Location, sort_records
 from engine.contract.records import EventRow, RecordRow, TaskRow
 from engine.store import plan, schema
+from engine.store.adapters import Ran, ran_query
 from engine.store.compile import Table
 from engine.store.feeder import Feeder
 from engine.store.journal import Journal
@@ -82,6 +83,10 @@ class Windows:
         """What tasks that ended in a time used, summed by a column of their records; the dearest first. Reads all these records."""
         query = usage_query(by, since_ms, until_ms)
         return [Used(*row) for row in await self._rows(query, walk=True)]
+
+    async def ran(self, since_ms: int) -> list[Ran]:
+        """How tasks that ended since then did under each adapter (or set of them)."""
+        return [Ran(*row) for row in await self._rows(ran_query(since_ms), walk=True)]
 
     async def window(self, location: Location, top: int, size: int, now_ms: int) -> Window:
         """`size` rows from index `top` of the location's rows; fewer at the end, and `top` moves back when there are too few rows.
