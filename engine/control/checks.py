@@ -20,8 +20,10 @@ from engine.contract.definitions import (
     WorkerDefinition,
 )
 from engine.contract.errors import AiwmError, Code
+from engine.contract.models import provider_fault
 from engine.contract.suggest import nearest
 from engine.control.definitions import Definition, Definitions, Kind, kind_of
+from engine.workers.answers import check_schema
 from engine.workers.registry import KindRegistry
 
 MAX_INSTANCES = 1_000
@@ -97,6 +99,7 @@ def _worker(worker: WorkerDefinition, among: Definitions, around: Surroundings) 
     if worker.key and worker.key not in (keys := around.keys()):
         fix = nearest(worker.key, keys) or "a definition may only name a key that config.toml lists"
         yield Fault("key", f'config.toml lists no API key "{worker.key[:80]}"', fix)
+    yield from _answer_schema(worker.answer_schema)
     for index, file in enumerate(worker.files):
         yield from _file(f"files[{index}]", file, worker.sources)
     yield from _shared(worker, among)
@@ -111,12 +114,14 @@ def _kind_and_model(worker: WorkerDefinition, around: Surroundings) -> Iterator[
         return
     if needs_model and not worker.model:
         yield Fault("model", f'the kind "{worker.kind}" needs a model', '"model": "aiwm-nano"')
-    elif needs_model:
+    elif (wrong := provider_fault(worker)) is not None:
+        yield Fault(wrong.info.field or "provider", wrong.info.message, wrong.info.fix)
+    elif needs_model and worker.provider is Provider.local:
+        # Whoever runs another provider's model answers for it when it is called.
         try:
             around.model(worker.model)
         except AiwmError as error:
-            # Who runs another provider's model answers for it; here it can only be said that this machine does not have it.
-            yield Fault("model", error.info.message, error.info.fix, warning=worker.provider is not Provider.local)
+            yield Fault("model", error.info.message, error.info.fix)
 
 
 def _pool(pool: PoolDefinition, among: Definitions, _: Surroundings) -> Iterator[Fault]:
@@ -157,6 +162,7 @@ def _template(template: TaskTemplate, among: Definitions, _: Surroundings) -> It
     yield from _ranges(("priority", template.priority or 0, -1000, 1000))
     if template.payload_schema:
         yield from _schema("payload_schema", template.payload_schema)
+    yield from _answer_schema(template.answer_schema)
     yield from _shared(template, among)
 
 
@@ -264,6 +270,14 @@ def _schema(field: str, schema: Mapping[str, Any]) -> Iterator[Fault]:
     ) as error:
         message = getattr(error, "message", None) or str(error).partition("\n")[0]
         yield Fault(field, f"is no JSON Schema: {message[:300]}", "JSON Schema 2020-12 without references to elsewhere")
+
+
+def _answer_schema(schema: dict[str, Any]) -> Iterator[Fault]:
+    try:
+        if schema:
+            check_schema(schema, "answer_schema")
+    except AiwmError as error:
+        yield Fault("answer_schema", error.info.message, error.info.fix)
 
 
 def _refuse_to_retrieve(uri: str) -> Any:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 
 from engine.contract.definitions import Cost
+from engine.contract.errors import AiwmError
 from engine.ports import Delta, GenerateRequest, Generation, Outcome
 
 
 class Meter:
     """The calls of one attempt or chat turn, summed. `context` is how many tokens the last conversation had, its answer included;
-    `adapters` are those really applied, `input_chars` what the first call was given."""
+    `adapters` are those really applied, `input_chars` what the first call was given, `prompt` what the model read last."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -19,6 +20,7 @@ class Meter:
         self.context = 0
         self.input_chars = 0
         self.finish_reason: str | None = None
+        self.prompt: str | None = None
         self.adapters: dict[str, None] = {}
 
     def asked(self, request: GenerateRequest) -> None:
@@ -30,6 +32,7 @@ class Meter:
         """A call that came to its end."""
         self._count(outcome.tokens_in, outcome.tokens_out)
         self.finish_reason = outcome.reason
+        self.prompt = outcome.prompt or None
         self.adapters.update(dict.fromkeys(adapter.name for adapter in outcome.adapters))
 
     def broke_off(self, tokens_in: int, tokens_out: int) -> None:
@@ -51,13 +54,16 @@ def cost_usd(cost: Cost, tokens_in: int, tokens_out: int) -> float:
     return (tokens_in * cost.input_usd_per_1k + tokens_out * cost.output_usd_per_1k) / 1000
 
 
+Settle = Callable[[Outcome | None, tuple[int | None, int]], None]
+
+
 class MeteredGeneration:
     """A generation (`ports.Generation`) that is settled once, when it ends, fails, or is given up. `settle` is told the outcome, or
-    None and how many tokens had been written."""
+    None and what it took: how many tokens it had read (None: nobody knows), and written."""
 
-    def __init__(self, generation: Generation, settle: Callable[[Outcome | None, int], None]) -> None:
+    def __init__(self, generation: Generation, settle: Settle) -> None:
         self._generation = generation
-        self._settle: Callable[[Outcome | None, int], None] | None = settle
+        self._settle: Settle | None = settle
         self._written = 0
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
@@ -67,6 +73,9 @@ class MeteredGeneration:
                 self._written += delta.tokens
                 yield delta
             ended = True
+        except AiwmError as error:
+            self._end(None, error.spent)
+            raise
         finally:
             self._end(self._generation.outcome if ended else None)
 
@@ -83,7 +92,7 @@ class MeteredGeneration:
             await self._generation.cancel()
             self._end(None)
 
-    def _end(self, outcome: Outcome | None) -> None:
+    def _end(self, outcome: Outcome | None, spent: tuple[int, int] | None = None) -> None:
         settle, self._settle = self._settle, None
         if settle is not None:
-            settle(outcome, self._written)
+            settle(outcome, spent or (None, self._written))

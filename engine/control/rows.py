@@ -12,12 +12,12 @@ from engine.contract.definitions import (
     DataSource,
     DefinitionStatus,
     PoolDefinition,
-    Provider,
     QueueDefinition,
     Retirement,
     SourceType,
     TaskTemplate,
 )
+from engine.contract.models import model_name, needs_key
 from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
 from engine.contract.records.definitions import SourceRow, TemplateRow
 from engine.contract.states import TaskState
@@ -28,7 +28,6 @@ from engine.control.definitions import Definitions, Kind, digest
 from engine.control.instances import Instances
 from engine.control.tally import Tally
 
-_KEYLESS = frozenset({Provider.local, Provider.ollama})
 HARMLESS_GATES = frozenset({"", "turn", "starting", "instance", "due"})
 """Gates at which waiting is the normal course of things, so nobody needs to be called."""
 
@@ -85,7 +84,7 @@ def pool_row(
         state=_pool_state(pool, len(mine), busy, waiting, gate) if worker is not None else "broken",
         definition=pool.definition,
         queues=queues,
-        model=worker.model if worker is not None else "",
+        model=model_name(worker) if worker is not None else "",
         busy=busy,
         idle=len(mine) - busy,
         starting=starting,
@@ -118,7 +117,7 @@ def worker_rows(catalogue: Catalogue, key_status: Callable[[str], str]) -> list[
             status=worker.status.value,
             interaction=worker.interaction.value,
             key=worker.key,
-            key_status=key_status(worker.key) if worker.key or worker.provider not in _KEYLESS else "",
+            key_status=key_status(worker.key) if worker.key or needs_key(worker.provider) else "",
         )
         for worker in catalogue.workers.values()
     ]

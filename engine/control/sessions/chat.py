@@ -13,6 +13,7 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import AiwmError, Code
+from engine.contract.models import model_name
 from engine.contract.records.instances import ChatTurn
 from engine.contract.requests.instances import InstanceChat
 from engine.contract.states import InstanceState
@@ -67,7 +68,7 @@ class Talk:
 
     def limit(self, session: Session) -> int:
         """How many tokens a conversation may have; 0 while that is not known."""
-        known = self._models.handle(session.config.model).context or session.context_max
+        known = self._models.handle(model_name(session.config)).context or session.context_max
         asked = session.config.context_tokens
         return min(asked, known) if asked and known else asked or known
 

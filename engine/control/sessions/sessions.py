@@ -11,6 +11,7 @@ import msgspec
 
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code
+from engine.contract.models import model_name
 from engine.contract.records.instances import ChatTurn, InstanceDetail, RetiredRow
 from engine.contract.requests.instances import InstanceChat, InstanceSet, InstanceSpawn
 from engine.contract.states import SEED_INSTANCE_STATES, InstanceState
@@ -140,7 +141,7 @@ class Sessions:
                 raise
             self._live[session.id] = session
             self._tell_count(definition.name, 1)
-        self._loader.ensure(config.model)
+        self._loader.ensure(model_name(config))
         self._show(session, instance)
         instance.release(now)
         self._instances.changed()

@@ -8,6 +8,7 @@ import msgspec
 
 from engine.clock import Clock
 from engine.contract.errors import AiwmError
+from engine.contract.models import model_name
 from engine.contract.states import Durability
 from engine.control.book import Brief
 from engine.control.catalogue import Catalogue
@@ -101,7 +102,7 @@ class Care:
     def _room(self, instance: Instance) -> int:
         """Characters that a prompt has for lessons: a quarter of its context, where a token is four."""
         definition = instance.definition
-        known = self._models.handle(definition.model).context if definition.model else 0
+        known = self._models.handle(model_name(definition)).context if definition.model else 0
         return min(definition.context_tokens or MAX_CHARS, known or MAX_CHARS)
 
     def notes(self, seq: int, attempt: int, instance: Instance) -> Journalling:
