@@ -182,7 +182,7 @@ ACTIONS: tuple[Action, ...] = (
         for key, name, purpose in SCREENS
     ),
     Action("palette", "ctrl+p", "ctrl+p", "palette", Group.general, "every action by name"),
-    Action("theme", "ctrl+t", "ctrl+t", "theme", Group.general, "next theme"),
+    Action("theme", "ctrl+t", "ctrl+t", "theme", Group.general, "try themes"),
     Action("help", "question_mark,f1", "?", "all keys", Group.general, "this list", foot=12),
     Action("quit", "q,ctrl+q,ctrl+c", "q", "leave", Group.general, "leave; asks what becomes of running work", foot=11),
 )

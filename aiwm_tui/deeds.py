@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui import changing, making, sets, talking
-from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, SCREENS, Action
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
@@ -218,10 +217,13 @@ async def _palette(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa
 
 
 async def _theme(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    names = themes.names()
-    at = names.index(app.palette.name) if app.palette.name in names else -1
-    app.use_theme(names[(at + 1) % len(names)])
-    app.say((("theme ", "dim"), (app.palette.name, "text")))
+    from aiwm_tui.screens.dialogs.themes import ThemePicker
+
+    def picked(name: str | None) -> None:
+        if name is not None:
+            app.say((("theme ", "dim"), (name, "text"), (f"   for good: aiwm config set console.theme {name}", "key")))
+
+    app.push_screen(ThemePicker(), picked)
 
 
 async def _help(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001

@@ -10,13 +10,16 @@ import os
 import sys
 import tomllib
 from collections.abc import Mapping
+from pathlib import Path
 
 import msgspec
+from rich.color import Color, ColorParseError
 from rich.errors import StyleSyntaxError
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
 from aiwm_tui.states import ASCII
+from engine.config import user_config_path
 from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
 from engine.resources import themes
@@ -76,9 +79,19 @@ def ascii_only() -> bool:
     return os.environ.get("TERM") in ("dumb", "linux") or "utf" not in encoding.lower()
 
 
+def user_themes() -> Path:
+    """Where an operator's own themes lie: `themes/` beside the configuration file. It need not exist."""
+    return user_config_path().parent / "themes"
+
+
+def _files() -> dict[str, Path]:
+    """Every theme's file by its name; the user's own go before shipped ones of the same name."""
+    return {path.stem: path for path in (*themes(), *sorted(user_themes().glob("*.toml")))}
+
+
 def names() -> list[str]:
-    """The themes there are, in the order in which they are switched."""
-    return [MONO] if no_colour() else [*(path.stem for path in themes()), MONO]
+    """The themes there are, in the order in which they are listed."""
+    return [MONO] if no_colour() else [*_files(), MONO]
 
 
 def load(name: str) -> LoadedTheme:
@@ -87,9 +100,9 @@ def load(name: str) -> LoadedTheme:
     if name == MONO or no_colour():
         styles = {key: Style.parse(value) for key, value in _MONO_STYLES.items()}
         return LoadedTheme(_mono_theme(), Palette(MONO, Style.null(), styles, table))
-    for path in themes():
-        if path.stem == name:
-            return _from_toml(name, path.read_text("utf-8"), table)
+    path = _files().get(name)
+    if path is not None:
+        return _from_toml(name, path, table)
     raise AiwmError(
         Code.config_invalid,
         f'there is no theme "{name}"',
@@ -113,9 +126,9 @@ def _mono_theme() -> Theme:
     )
 
 
-def _from_toml(name: str, text: str, table: Mapping[int, str] | None) -> LoadedTheme:
+def _from_toml(name: str, path: Path, table: Mapping[int, str] | None) -> LoadedTheme:
     try:
-        data = tomllib.loads(text)
+        data = tomllib.loads(path.read_text("utf-8"))
         base = data["base"]
         styles = {key: Style.parse(value) for part in ("styles", "states") for key, value in data[part].items()}
         theme = Theme(
@@ -132,6 +145,15 @@ def _from_toml(name: str, text: str, table: Mapping[int, str] | None) -> LoadedT
             dark=data["dark"],
         )
         ground = Style.parse(f"{base['text']} on {base['background']}")
-    except (tomllib.TOMLDecodeError, KeyError, TypeError, StyleSyntaxError) as error:
-        raise AiwmError(Code.config_invalid, f'theme "{name}" cannot be read: {error}', field="theme") from None
+        for colour in base.values():
+            Color.parse(colour)
+    except KeyError as error:
+        raise _unreadable(name, f"it lacks {error.args[0]}", path) from None
+    except (OSError, ValueError, TypeError, AttributeError, StyleSyntaxError, ColorParseError) as error:
+        raise _unreadable(name, str(error), path) from None
     return LoadedTheme(theme, Palette(name, ground, styles, table))
+
+
+def _unreadable(name: str, why: str, path: Path) -> AiwmError:
+    text = f'theme "{name[:80]}" cannot be read: {why[:200]}'
+    return AiwmError(Code.config_invalid, text, field="theme", fix=f"compare {path} with one that ships")

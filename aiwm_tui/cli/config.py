@@ -13,6 +13,9 @@ from engine.contract.requests.session import ConfigShow
 def add(app: typer.Typer) -> None:
     noun = group(app, "config", "Settings in force and where they come from.")
     command(noun, "show", ConfigShow)(_show)
+    command(noun, "path")(_path)
+    command(noun, "set")(_set)
+    command(noun, "init")(_init)
 
 
 def _show(
@@ -30,3 +33,35 @@ def _show(
         cli.output.table("settings", rows, None if origin else 2)
     else:
         cli.output.many("setting", "settings", settings, len(settings))
+
+
+def _path(cli: Cli) -> None:
+    """Where the user's configuration file is, or would be."""
+    from engine.config import user_config_path
+
+    path = user_config_path()
+    cli.output.one("path", {"path": str(path), "exists": path.is_file()}, lambda: str(path))
+
+
+def _set(
+    cli: Cli,
+    *,
+    key: Annotated[str, typer.Argument(metavar="KEY", help="such as console.theme", show_default=False)],
+    value: Annotated[str, typer.Argument(metavar="VALUE", help="a TOML value, or plain text", show_default=False)],
+) -> None:
+    """Set one value in the user's configuration file; its comments stay. An engine that runs reads it at its next start."""
+    from engine.config import user_config_path
+    from engine.config_file import set_value
+
+    understood = set_value(key, value)
+    cli.output.one(
+        "setting", {"key": key, "value": understood}, lambda: f"{key} = {understood!r} in {user_config_path()}"
+    )
+
+
+def _init(cli: Cli) -> None:
+    """Write the user's configuration file: every setting with its meaning, commented out."""
+    from engine.config_file import init
+
+    path = init()
+    cli.output.one("path", {"path": str(path), "exists": True}, lambda: str(path))
