@@ -1,7 +1,7 @@
 """The pipe's side of a model process: reads requests on the main thread, answers them, and writes the stepper's notes.
 
-What needs no model state (tokenising, reading adapter files) is done here, while the stepper steps; what does is handed to the
-stepper, which answers when it comes to it."""
+What needs no model state (tokenising) is done here, while the stepper steps; what does is handed to the stepper, which answers when
+it comes to it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from engine.inference import protocol
 from engine.inference.adapter_cache import AdapterCache
 from engine.inference.backends import make_backend
 from engine.inference.backends.base import AdapterRef, Backend, LoadSpec, MemoryReport, Message, Request, Sampling
-from engine.inference.stepper import Job, Stepper, resident_bytes
+from engine.inference.job import Job
+from engine.inference.stepper import Stepper, resident_bytes
 from engine.wire import rpc
 from engine.wire.framing import LineFramer, Overlong
 
@@ -47,6 +48,7 @@ class Server:
             protocol.Unload.method: (protocol.Unload, self._unload),
             protocol.Plan.method: (protocol.Plan, self._plan),
             protocol.Prefetch.method: (protocol.Prefetch, self._prefetch),
+            protocol.Evict.method: (protocol.Evict, self._evict),
             protocol.Generate.method: (protocol.Generate, self._generate),
             protocol.Cancel.method: (protocol.Cancel, self._cancel),
             protocol.Memory.method: (protocol.Memory, self._memory),
@@ -123,13 +125,16 @@ class Server:
     # -- requests --------------------------------------------------------------------------------------------------------
 
     def _load(self, params: protocol.Load, answer: Answer) -> None:
+        self._backend = None  # from here on this thread prepares nothing, whatever the stepper comes to
+
         def work() -> None:
             started = time.monotonic()
-            self._forget_model()
+            self._stepper.unload()
             backend = self._named(params.backend)
             loaded = backend.load(_spec(params), self._progress)
+            cache = AdapterCache(params.adapter_slots, params.adapter_bytes, params.staged_bytes)
+            self._stepper.serve(backend, loaded.slots, cache)
             self._backend = backend
-            self._stepper.reset(backend, loaded.slots, AdapterCache(params.adapter_slots, params.adapter_bytes))
             answer(
                 protocol.LoadResult(
                     backend=loaded.backend,
@@ -148,23 +153,19 @@ class Server:
         self._on_stepper(work, answer)
 
     def _unload(self, _: protocol.Unload, answer: Answer) -> None:
+        self._backend = None
+
         def work() -> None:
-            self._forget_model()
+            self._stepper.unload()
             answer(None)
 
         self._on_stepper(work, answer)
-
-    def _forget_model(self) -> None:
-        before, self._backend = self._backend, None
-        self._stepper.reset(None, 0, AdapterCache(0, 0))
-        if before is not None:
-            before.unload()
 
     def _named(self, name: BackendName) -> Backend:
         """Raises backend_unavailable."""
         if name not in self._backends:
             self._progress(f"starting the {name} backend", None)
-            self._backends[name] = make_backend(name)
+            self._backends.setdefault(name, make_backend(name))
         return self._backends[name]
 
     def _loaded(self) -> Backend:
@@ -193,14 +194,14 @@ class Server:
         )
 
     def _prefetch(self, params: protocol.Prefetch, answer: Answer) -> None:
-        refs, cache, backend = _refs(params.adapters), self._stepper.cache, self._loaded()
-        staged = {ref.digest: backend.stage(ref) for ref in refs if ref.digest not in cache}
-
         def work() -> None:
-            ready = tuple(ref.digest for ref in refs if self._stepper.make_ready([ref], staged))
-            answer(protocol.PrefetchResult(ready=ready))
+            _, loads = self._stepper.loaded()
+            loads.prefetch(_refs(params.adapters), answer, next=params.next, keep=params.keep)
 
         self._on_stepper(work, answer)
+
+    def _evict(self, params: protocol.Evict, answer: Answer) -> None:
+        self._on_stepper(lambda: answer(self._stepper.loaded()[1].evict(params.digests)), answer)
 
     def _generate(self, params: protocol.Generate, answer: Answer) -> None:
         arrived = time.monotonic()
@@ -214,12 +215,9 @@ class Server:
             schema=params.schema,
             call_tools=params.call_tools,
         )
-        backend = self._loaded()
-        prepared = backend.prepare(request)
-        cache = self._stepper.cache
-        staged = {ref.digest: backend.stage(ref) for ref in request.adapters if ref.digest not in cache}
+        prepared = self._loaded().prepare(request)
         deadline = None if params.deadline_ms is None else arrived + params.deadline_ms / 1000
-        job = Job(prepared, staged, arrived, deadline)
+        job = Job(prepared, arrived, deadline)
 
         def work() -> None:
             self._stepper.submit(job)
@@ -240,6 +238,7 @@ class Server:
                     kv_bytes=report.kv_bytes,
                     kv_used_bytes=report.kv_used_bytes,
                     adapters_bytes=report.adapters_bytes,
+                    staged_bytes=self._stepper.cache.staged_bytes,
                     scratch_bytes=report.scratch_bytes,
                     allocated_bytes=report.allocated_bytes,
                     reserved_bytes=report.reserved_bytes,

@@ -1,7 +1,8 @@
 """The one thread of a model process that owns the backend: it admits, steps, cancels, and reports.
 
-Other threads hand it work through `do` (run between two steps) and `submit`. Requests are admitted strictly in the order they
-came: what goes first was decided by the engine's scheduler, and is not decided again here."""
+Other threads hand it work through `do` (run between two steps). What goes first was decided by the engine's scheduler and is not decided
+again here: requests are admitted in the order they came. One that waits for its adapters keeps its slot and lets others by, as long as
+they take no room from it."""
 
 from __future__ import annotations
 
@@ -10,70 +11,43 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_cache import AdapterCache
-from engine.inference.backends.base import (
-    AdapterRef,
-    Backend,
-    Delta,
-    Event,
-    Failed,
-    Finished,
-    FinishReason,
-    Prepared,
-    StagedAdapter,
-)
-from engine.inference.protocol import AppliedAdapter, DeltaNote, DoneNote, FailedNote, Note, StatusNote
+from engine.inference.adapter_loader import LoaderThread, SettlingLoader
+from engine.inference.adapter_loads import AdapterLoads
+from engine.inference.backends.base import AdapterRef, Backend, Delta, Event, Failed, Finished, FinishReason
+from engine.inference.job import Job, tokens_told
+from engine.inference.protocol import AdapterNote, FailedNote, Note, StatusNote
 
-DELTA_INTERVAL = 1 / 30  # seconds between two pieces of one text on the pipe; the first goes at once
 STATUS_INTERVAL = 0.1  # seconds between two status notes at least, when something changes
-HEARTBEAT_INTERVAL = 1.0  # seconds between two status notes at most, while requests run
+HEARTBEAT_INTERVAL = 1.0  # seconds between two status notes at most, while requests are in
 EXIT_BROKEN = 70
 
 Send = Callable[[list[Note]], None]
-
-
-@dataclass(slots=True)
-class Job:
-    """A request from its arrival to its end. Times are seconds on the monotonic clock."""
-
-    prepared: Prepared
-    staged: Mapping[str, StagedAdapter]
-    arrived: float
-    deadline: float | None
-    admitted: bool = False
-    first_token: float | None = None
-    pieces: list[str] = field(default_factory=list)  # text not yet on the pipe
-    tokens: int = 0  # tokens not yet on the pipe
-    counted: int = 0  # tokens that deltas told of
-    sent: float | None = None
-
-    @property
-    def id(self) -> str:
-        return self.prepared.request.id
+Shown = tuple[int, int, int, int]
 
 
 class Stepper(threading.Thread):
-    """`send` gets all notes of one step at once; it is called on this thread."""
+    """`send` gets all notes of one step at once; it is called on this thread. `loader` replaces the thread that loads adapters."""
 
-    def __init__(self, send: Send) -> None:
+    def __init__(self, send: Send, loader: SettlingLoader | None = None) -> None:
         super().__init__(name="stepper", daemon=True)
         self._backend: Backend | None = None
-        self._send = send
+        self._send_notes = send
         self._wake = threading.Condition()
         self._inbox: deque[Callable[[], None]] = deque()
         self._jobs: dict[str, Job] = {}
         self._waiting: deque[Job] = deque()
-        self._cache = AdapterCache(0, 0)
+        self._loader = loader or LoaderThread(self.do)
+        self._cache = AdapterCache()
+        self._loads: AdapterLoads | None = None
         self._slots = 0
         self._steps = 0
         self._tokens_out = 0
         self._status_sent = 0.0
-        self._status_shown: tuple[int, int, int, tuple[str, ...]] = (0, 0, 0, ())
-        self._deadlines = False
+        self._status_shown: Shown = (0, 0, 0, 0)
 
     # -- for other threads ---------------------------------------------------------------------------------------------
 
@@ -85,200 +59,218 @@ class Stepper(threading.Thread):
 
     # -- work that `do` is given: on the stepper's thread ------------------------------------------------------------------
 
-    def reset(self, backend: Backend | None, slots: int, cache: AdapterCache) -> None:
-        """A model was loaded (or, without a backend, unloaded). Requests of the model before end with an error."""
+    def unload(self) -> None:
+        """Drop the model. Its requests end with an error."""
+        error = AiwmError(Code.model_unavailable, "the model was unloaded", retryable=True)
+        self._loader.settle()
+        if self._loads:
+            self._loads.close(error)
         for job in list(self._jobs.values()):
-            error = AiwmError(Code.model_unavailable, "the model was unloaded", retryable=True)
-            self._send([*self._flushed(job), FailedNote(job.id, error.info)])
+            self._send([*job.flushed(), FailedNote(job.id, error.info)])
         self._jobs.clear()
         self._waiting.clear()
+        backend, self._backend, self._loads = self._backend, None, None
+        self._slots, self._cache = 0, AdapterCache()
+        if backend:
+            backend.unload()
+
+    def serve(self, backend: Backend, slots: int, cache: AdapterCache) -> None:
+        """A model was loaded."""
         self._backend, self._slots, self._cache = backend, slots, cache
+        self._loads = AdapterLoads(
+            backend,
+            cache,
+            self._loader,
+            waiting=self.awaited,
+            refused=self._refused,
+            tell=self._adapter_told,
+        )
 
     def submit(self, job: Job) -> None:
+        self.loaded()
         if job.id in self._jobs:
             raise AiwmError(Code.conflict, f"request {job.id} is already running", field="id")
         self._jobs[job.id] = job
         self._waiting.append(job)
-        self._deadlines = self._deadlines or job.deadline is not None
 
     def cancel(self, request_id: str, reason: FinishReason = "cancelled") -> bool:
         job = self._jobs.get(request_id)
         if job is None:
             return False
-        if job.admitted and self._backend:
-            finished = self._backend.cancel(request_id, reason)
+        if job.admitted:
+            finished = self.loaded()[0].cancel(request_id, reason)
         else:
             self._waiting.remove(job)
             finished = Finished(request_id, reason, len(job.prepared.tokens), 0)
         if finished is not None:
-            self._send(self._end(job, finished))
+            self._send(self._ended(job, finished))
         return finished is not None
 
-    def make_ready(self, refs: Iterable[AdapterRef], staged: Mapping[str, StagedAdapter]) -> bool:
-        """Attach adapters, making room where needed; False if there is no room now. `staged` has those that were not ready when
-        the request came; one that was ready then and has left since is read again."""
-        backend = self._loaded()
-        wanted = {ref.digest: ref for ref in refs}
-        in_use = {ref.digest for job in self._jobs.values() if job.admitted for ref in job.prepared.request.adapters}
-        keep = in_use | set(wanted)
-        for digest, ref in wanted.items():
-            if digest in self._cache:
-                self._cache.use(digest)
-                continue
-            adapter = staged.get(digest) or backend.stage(ref)
-            self._cache.check_size(ref.name, adapter.resident_bytes)
-            leaving = self._cache.room_for(adapter.resident_bytes, keep)
-            if leaving is None:
-                if in_use <= set(wanted):  # nothing will ever leave: they do not fit together
-                    raise self._cache.too_many(len(wanted))
-                return False
-            for old in leaving:
-                backend.detach(old)
-                self._cache.remove(old)
-            backend.attach(backend.upload(adapter))
-            self._cache.add(digest, adapter.resident_bytes)
-        return True
-
-    def _loaded(self) -> Backend:
-        if self._backend is None:
+    def loaded(self) -> tuple[Backend, AdapterLoads]:
+        """Raises model_unavailable."""
+        if self._backend is None or self._loads is None:
             raise AiwmError(Code.model_unavailable, "no model is loaded in this process", retryable=True)
-        return self._backend
-
-    def _active(self) -> int:
-        return self._backend.active() if self._backend else 0
+        return self._backend, self._loads
 
     @property
     def cache(self) -> AdapterCache:
         return self._cache
 
+    @property
+    def waiting(self) -> int:
+        """Requests that have no slot yet."""
+        return len(self._waiting)
+
     # -- the loop --------------------------------------------------------------------------------------------------------
 
     def run(self) -> None:
         try:
-            self._loop()
+            while True:
+                self.turn()
         except BaseException:
             traceback.print_exc()
             os._exit(EXIT_BROKEN)  # the model's state is unknown: the supervisor starts a fresh process
 
-    def _loop(self) -> None:
-        while True:
-            self._take_work()
-            now = time.monotonic()
-            if self._deadlines:
-                self._end_overdue(now)
-            notes = self._admit()
-            if self._backend and self._backend.active():
-                events = self._backend.step()
-                self._steps += 1
-                notes += self._report(events, time.monotonic())
-            notes += self._status(time.monotonic())
-            if notes:
-                self._send(notes)
+    def turn(self, *, sleep: bool = True) -> None:
+        """What others asked for, admission, and one step. Without anything to do it sleeps, if it may."""
+        self._take_work(sleep=sleep)
+        self._end_overdue(time.monotonic())
+        notes = self._admit()
+        if self._backend and self._backend.active():
+            events = self._backend.step()
+            self._steps += 1
+            notes += self._report(events, time.monotonic())
+        notes += self._status(time.monotonic())
+        self._send(notes)
 
-    def _take_work(self) -> None:
-        """Do what other threads asked for; with nothing else to do, sleep until they do."""
-        while True:
-            with self._wake:
-                if not self._inbox and not self._jobs:
-                    self._wake.wait(self._until_status())
-                work = list(self._inbox)
-                self._inbox.clear()
-            for step in work:
-                step()
-            if not work or self._jobs:
-                return
+    def _take_work(self, *, sleep: bool) -> None:
+        """Do what other threads asked for. With nothing to step, sleep until they do, or until a note or a deadline is due."""
+        with self._wake:
+            if sleep and not self._inbox and not self._active():
+                self._wake.wait(self._until_due(time.monotonic()))
+            work = list(self._inbox)
+            self._inbox.clear()
+        for piece in work:
+            piece()
 
-    def _until_status(self) -> float | None:
-        """Seconds until a status is due that was held back; None when the last one sent is still true."""
-        if self._status_shown == self._status_now():
-            return None
-        return max(0.0, self._status_sent + STATUS_INTERVAL - time.monotonic())
+    def _until_due(self, now: float) -> float | None:
+        """Seconds; None when nothing will be due."""
+        due = [job.deadline for job in self._jobs.values() if job.deadline is not None]
+        if self._status_shown != self._shown():
+            due.append(self._status_sent + STATUS_INTERVAL)
+        elif self._jobs:
+            due.append(self._status_sent + HEARTBEAT_INTERVAL)
+        return max(0.0, min(due) - now) if due else None
+
+    def _active(self) -> int:
+        return self._backend.active() if self._backend else 0
 
     def _end_overdue(self, now: float) -> None:
         for job in [job for job in self._jobs.values() if job.deadline is not None and now >= job.deadline]:
             self.cancel(job.id, "deadline")
-        self._deadlines = any(job.deadline is not None for job in self._jobs.values())
+
+    # -- admission ---------------------------------------------------------------------------------------------------------
 
     def _admit(self) -> list[Note]:
-        """Admit waiting requests in order until one finds no slot or no room for its adapters."""
+        """Give free slots to waiting requests in order. Those whose adapters are on their way keep one; where there is no room for
+        them, only requests without adapters pass."""
         notes: list[Note] = []
-        while self._waiting and self._active() < self._slots:
-            job = self._waiting[0]
-            try:
-                if not (
-                    self.make_ready(job.prepared.request.adapters, job.staged) and self._loaded().admit(job.prepared)
-                ):
-                    break
-            except AiwmError as error:
-                self._waiting.popleft()
-                del self._jobs[job.id]
-                notes.append(FailedNote(job.id, error.info))
+        free = self._slots - self._active() if self._waiting else 0
+        ahead: set[str] = set()
+        blocked = False
+        for job in list(self._waiting):
+            if free <= 0:
+                break
+            wanted = job.adapters
+            if blocked and wanted:
+                free -= 1
                 continue
-            self._waiting.popleft()
-            job.admitted, job.staged = True, {}
+            try:
+                outcome = self._advance(job, ahead)
+            except AiwmError as error:
+                self._waiting.remove(job)
+                notes += self._failed(job, Failed(job.id, error))
+                continue
+            if outcome == "full":
+                break
+            free -= 1
+            ahead |= set(wanted)
+            blocked = blocked or outcome == "no room"
         return notes
 
+    def _advance(self, job: Job, ahead: set[str]) -> str:
+        """Admit it, or do what is missing for that. Raises AiwmError."""
+        backend, loads = self.loaded()
+        wanted = job.adapters
+        readiness = loads.bring(wanted.values(), ahead) if wanted else "ready"
+        if readiness != "ready":
+            job.waited_for |= {digest for digest in wanted if self._cache.state(digest) not in ("resident", "pinned")}
+            return readiness
+        if not backend.admit(job.prepared):
+            return "full"
+        self._waiting.remove(job)
+        job.admitted = True
+        for digest, ref in wanted.items():
+            self._cache.pin(digest, ref.name, waited=digest in job.waited_for)
+        return "admitted"
+
+    def awaited(self) -> set[str]:
+        """The adapters of all requests that wait."""
+        return {ref.digest for job in self._waiting for ref in job.prepared.request.adapters}
+
+    def _refused(self, ref: AdapterRef, error: AiwmError) -> None:
+        """An adapter cannot be loaded: requests that wait for it, from there, fail."""
+        for job in list(self._waiting):
+            if ref.path in {mine.path for mine in job.prepared.request.adapters if mine.digest == ref.digest}:
+                self._waiting.remove(job)
+                self._send(self._failed(job, Failed(job.id, error)))
+
+    def _adapter_told(self, note: AdapterNote) -> None:
+        self._steps += 1  # for who watches whether this process gets on
+        self._send([note])
+
+    # -- ends and notes ----------------------------------------------------------------------------------------------------
+
     def _report(self, events: list[Event], now: float) -> list[Note]:
-        """Notes for what a step brought: pieces of one text are gathered for a thirtieth of a second."""
         notes: list[Note] = []
         for event in events:
             job = self._jobs[event.id]
             if isinstance(event, Delta):
-                if job.first_token is None:
-                    job.first_token = now
-                job.pieces.append(event.text)
-                self._count(job, event.tokens)
-                if job.sent is None or now - job.sent >= DELTA_INTERVAL:
-                    notes += self._flushed(job)
-                    job.sent = now
+                notes += job.wrote(event, now)
             elif isinstance(event, Finished):
-                notes += self._end(job, event)
+                notes += self._ended(job, event)
             else:
-                notes += self._fail(job, event)
+                notes += self._failed(job, event)
         return notes
 
-    def _flushed(self, job: Job) -> list[Note]:
-        if not job.pieces:
-            return []
-        note = DeltaNote(job.id, "".join(job.pieces), job.tokens)
-        job.pieces, job.tokens = [], 0
-        return [note]
+    def _ended(self, job: Job, finished: Finished) -> list[Note]:
+        self._gone(job)
+        return job.ended(finished, time.monotonic())
 
-    def _count(self, job: Job, tokens: int) -> None:
-        job.tokens += tokens
-        job.counted += tokens
-        self._tokens_out += tokens
+    def _failed(self, job: Job, failed: Failed) -> list[Note]:
+        self._gone(job)
+        return job.failed(failed)
 
-    def _end(self, job: Job, finished: Finished) -> list[Note]:
+    def _gone(self, job: Job) -> None:
         del self._jobs[job.id]
-        if finished.tokens_out > job.counted:  # tokens without text: special ones, or the beginning of a stop string
-            job.pieces.append("")
-            self._count(job, finished.tokens_out - job.counted)
-        now = time.monotonic()
-        first = now if job.first_token is None else job.first_token
-        done = DoneNote(
-            id=job.id,
-            reason=finished.reason,
-            tokens_in=finished.tokens_in,
-            tokens_out=finished.tokens_out,
-            first_token_ms=(first - job.arrived) * 1000,
-            total_ms=(now - job.arrived) * 1000,
-            adapters=tuple(AppliedAdapter(a.name, a.digest, a.weight) for a in job.prepared.request.adapters),
-            cached=finished.cached,
-        )
-        return [*self._flushed(job), done]
+        if job.admitted:
+            for digest in job.adapters:
+                self._cache.unpin(digest)
+        elif self._loads:
+            self._loads.forsaken()
 
-    def _fail(self, job: Job, failed: Failed) -> list[Note]:
-        del self._jobs[job.id]
-        return [*self._flushed(job), FailedNote(job.id, failed.error.info)]
+    def _send(self, notes: list[Note]) -> None:
+        if notes:
+            self._tokens_out += tokens_told(notes)
+            self._send_notes(notes)
 
     # -- status ------------------------------------------------------------------------------------------------------------
 
-    def _status_now(self) -> tuple[int, int, int, tuple[str, ...]]:
-        return self._slots, self._active(), len(self._waiting), self._cache.digests
+    def _shown(self) -> Shown:
+        return self._slots, self._active(), len(self._waiting), self._cache.version
 
     def _status(self, now: float) -> list[Note]:
-        current = self._status_now()
+        current = self._shown()
         since = now - self._status_sent
         due = (
             since >= STATUS_INTERVAL
@@ -288,7 +280,7 @@ class Stepper(threading.Thread):
         if not due:
             return []
         self._status_sent, self._status_shown = now, current
-        slots, active, waiting, adapters = current
+        slots, active, waiting, _ = current
         status = StatusNote(
             step=self._steps,
             active=active,
@@ -297,7 +289,8 @@ class Stepper(threading.Thread):
             tokens_out_total=self._tokens_out,
             kv_used_bytes=self._backend.memory().kv_used_bytes if self._backend else 0,
             rss_bytes=resident_bytes(),
-            adapters=adapters,
+            adapters=self._cache.ready(),
+            cache=self._cache.note(),
         )
         return [status]
 

@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract.errors import AiwmError
-from engine.inference.adapter_cache import AdapterCache
 from engine.inference.meter import WINDOW, Meter
 from engine.inference.names import Library
 from engine.inference.process_log import MAX_BYTES, open_log, tail
@@ -114,41 +113,6 @@ def test_whatever_happens_there_is_at_most_one_process(events: list[EventName]) 
             assert alive
         if life.state in (ProcessState.backoff, ProcessState.stopped):
             assert not alive
-
-
-# -- the adapter cache ---------------------------------------------------------------------------------------------------
-
-
-def test_the_least_recently_used_leave_first() -> None:
-    cache = AdapterCache(3, 100)
-    for name in "abc":
-        cache.add(name, 10)
-    cache.use("a")
-    assert cache.room_for(10, kept=()) == ["b"]
-    assert cache.room_for(95, kept=()) == ["b", "c", "a"]
-    assert cache.room_for(10, kept=("b", "c")) == ["a"]
-    assert cache.room_for(10, kept=("a", "b", "c")) is None
-    with pytest.raises(AiwmError, match="101 bytes"):
-        cache.check_size("big", 101)
-
-
-@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 60), st.sets(st.integers(0, 9), max_size=3)), max_size=60))
-def test_the_cache_never_exceeds_its_bounds_nor_evicts_what_is_kept(uses: list[tuple[int, int, set[int]]]) -> None:
-    cache = AdapterCache(4, 100)
-    for number, size, kept in uses:
-        digest, keep = str(number), {str(k) for k in kept}
-        if digest in cache:
-            cache.use(digest)
-            continue
-        leaving = cache.room_for(size, keep)
-        if leaving is None:
-            continue
-        assert not keep & set(leaving)
-        for old in leaving:
-            cache.remove(old)
-        cache.add(digest, size)
-        assert len(cache.digests) <= 4
-        assert cache.total_bytes <= 100
 
 
 def test_rates_are_exact_over_the_window() -> None:
