@@ -147,7 +147,8 @@ class WorkerDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     `key` names an API key of config.toml (empty: none). `tools_allow` empty means no tools; `tools_deny` beats it. `sources` are data
     sources by name, `files` contexts that every instance begins with, `supervisor` a definition, a live instance or `rules/NAME`.
-    `max_steps` bounds the model calls of one task with tools. `context_tokens` 0 takes the model's own limit."""
+    `max_steps` bounds the model calls of one task with tools. `context_tokens` 0 takes the model's own limit. `answer_schema` is a JSON
+    Schema that every answer satisfies (none: text); a task's own `schema` stands in for it."""
 
     name: str
     kind: str = "goat"
@@ -170,6 +171,7 @@ class WorkerDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     tools_allow: tuple[str, ...] = ()
     tools_deny: tuple[str, ...] = ()
     max_steps: int = 8
+    answer_schema: dict[str, Any] = {}
     supervisor: str = ""
     metadata: dict[str, Any] = {}
 
@@ -224,7 +226,8 @@ class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Defaults for tasks of one sort; what a submit says explicitly wins. `payload_schema` is a JSON Schema (2020-12) that the merged
-    payload must satisfy; `defaults` are merged under the payload, objects deeply."""
+    payload must satisfy; `defaults` are merged under the payload, objects deeply. `answer_schema` is the JSON Schema of the answers that are
+    asked for: it becomes the payload's `schema`, unless the payload has one."""
 
     name: str
     description: str = ""
@@ -232,6 +235,7 @@ class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     definition: str = ""
     capabilities: tuple[str, ...] = ()
     payload_schema: dict[str, Any] = {}
+    answer_schema: dict[str, Any] = {}
     defaults: dict[str, Any] = {}
     priority: int | None = None
     sources: tuple[str, ...] = ()

@@ -72,6 +72,8 @@ class Code(StrEnum):
     context_full = "context_full"
     # tasks
     task_failed = "task_failed"
+    output_not_json = "output_not_json"
+    output_invalid = "output_invalid"
     step_limit = "step_limit"
     task_cancelled = "task_cancelled"
     deadline_passed = "deadline_passed"

@@ -37,6 +37,8 @@ _FIXES = {
     Code.payload_invalid: "aiwm task retry {task} --set KEY=VALUE",
     Code.prompt_too_long: "aiwm task retry {task} --set prompt=…",
     Code.context_full: "aiwm task retry {task} --set prompt=…",
+    Code.output_not_json: "aiwm task retry {task} --set max_tokens=…",
+    Code.schema_unsupported: "aiwm task retry {task} --set schema=…",
     Code.model_crashed: "aiwm task retry {task}",
     Code.model_unavailable: "aiwm model list",
     Code.model_not_found: "aiwm model list",

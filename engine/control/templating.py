@@ -81,6 +81,8 @@ class Templating:
     def applied(self, request: TaskSubmit, template: TaskTemplate) -> TaskSubmit:
         """The request with what the template adds. Raises `payload_invalid` naming the field, its value and the fix."""
         payload = deep_merge(template.defaults, request.payload) if template.defaults else request.payload
+        if template.answer_schema and "schema" not in payload:
+            payload = {**payload, "schema": template.answer_schema}
         return msgspec.structs.replace(
             request,
             queue=request.queue or template.queue,

@@ -181,4 +181,6 @@ def _inlined(node: Any, definitions: Mapping[str, Any], within: tuple[str, ...])
     name = node.get("$ref")
     if isinstance(name, str):
         return {"type": "object"} if name in within else _inlined(definitions[name], definitions, (*within, name))
-    return {key: _inlined(value, definitions, within) for key, value in node.items() if key != "title"}
+    # A title is a schema's name, which says nothing here; an argument may be called `title`, and then it is a schema.
+    named = {key: value for key, value in node.items() if key != "title" or isinstance(value, dict)}
+    return {key: _inlined(value, definitions, within) for key, value in named.items()}

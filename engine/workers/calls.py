@@ -14,10 +14,12 @@ _OPENINGS = ("{", "[", "<tool_call>", _LISTED)
 
 
 class Call(msgspec.Struct, frozen=True):
-    """A call as it was written: a name and arguments, neither of them checked by anyone yet."""
+    """A call as it was written: a name and arguments, neither of them checked by anyone yet. `id` pairs it with its answer, where the
+    model's protocol has ids."""
 
     tool: str
     arguments: dict[str, Any]
+    id: str = ""
 
 
 class Malformed(msgspec.Struct, frozen=True):

@@ -9,7 +9,7 @@ import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.ports import GenerateRequest, Message, Outcome, ToolAnswer, ToolBox
-from engine.workers.calls import Call, Malformed, calls_in, may_be_call
+from engine.workers.calls import MOST_AT_ONCE, Call, Malformed, calls_in, may_be_call
 from engine.workers.template import WorkerContext
 
 _KEPT_CHARS = 500
@@ -32,27 +32,32 @@ async def talk(
     max_steps: int,
     time_left: Callable[[], int | None],
 ) -> Talked:
-    """Run the loop. Raises `step_limit` when the model still calls tools in its last step; other errors are the model's own."""
+    """Run the loop. A call that is required is required of the first answer. Raises `step_limit` when the model still calls tools in its
+    last step, `output_invalid` when it calls none where it must, `output_not_json` for a call that broke off; other errors are the
+    model's own."""
     messages = list(request.messages)
     outcomes: list[Outcome] = []
     made: list[dict[str, Any]] = []
     for step in range(1, max_steps + 1):
-        asked = msgspec.structs.replace(request, tools=tools.declared, deadline_ms=time_left())
+        must = request.call_tools if step == 1 else "auto"
+        asked = msgspec.structs.replace(request, tools=tools.declared, deadline_ms=time_left(), call_tools=must)
         outcome = await _answer(asked, messages, context)
         outcomes.append(outcome)
-        calls = calls_in(outcome.text) if outcome.reason == "stop" else ()
+        calls = _calls_of(outcome, must)
         if not calls:
             if may_be_call(outcome.text):
                 context.write(outcome.text)
             return Talked(outcome, tuple(outcomes), tuple(made))
-        messages.append(Message(role="assistant", content=outcome.text.strip()))
+        messages.append(
+            Message(role="assistant", content=outcome.text.strip(), tool_calls=outcome.tool_calls[:MOST_AT_ONCE])
+        )
         if isinstance(calls, Malformed):
             messages.append(_data("tool_call", f"not understood: {calls.why}"))
             made.append({"step": step, "tool": "", "verdict": "malformed", "ok": False, "text": calls.why})
             continue
         for call in calls:
             answer = await tools.call(call.tool, call.arguments)
-            messages.append(_data(answer.tool, answer.text))
+            messages.append(_data(answer.tool, answer.text, call.id))
             made.append(_kept(step, call, answer))
     raise AiwmError(
         Code.step_limit,
@@ -60,6 +65,21 @@ async def talk(
         field="max_steps",
         fix="raise max_steps of its definition, or see its timeline for what it repeats",
     )
+
+
+def _calls_of(outcome: Outcome, must: str) -> tuple[Call, ...] | Malformed:
+    """The calls that an answer is: those that a model with native tool calling made, or those that its text is."""
+    if outcome.tool_calls:
+        return tuple(Call(call.name, call.arguments, call.id) for call in outcome.tool_calls[:MOST_AT_ONCE])
+    calls = calls_in(outcome.text)
+    if outcome.reason == "length" and (must == "required" or isinstance(calls, Malformed)):
+        message = f"a tool call broke off at {outcome.tokens_out:,} tokens"
+        raise AiwmError(Code.output_not_json, message, field="max_tokens", retryable=True)
+    if outcome.reason != "stop":
+        return ()
+    if not calls and must == "required":
+        raise AiwmError(Code.output_invalid, "a tool call was required, and the model made none", retryable=True)
+    return calls
 
 
 async def _answer(request: GenerateRequest, messages: list[Message], context: WorkerContext) -> Outcome:
@@ -93,14 +113,14 @@ def _shrink(messages: list[Message]) -> bool:
     length, index = max(found)
     opening, _, body = messages[index].content.partition("\n")
     cut = body.removesuffix("\n</data>").removesuffix("\n… cut")[: (length - len(opening)) // 2]
-    messages[index] = Message(role="tool", content=f"{opening}\n{cut}\n… cut\n</data>")
+    messages[index] = msgspec.structs.replace(messages[index], content=f"{opening}\n{cut}\n… cut\n</data>")
     return True
 
 
-def _data(tool: str, text: str) -> Message:
-    """A result between marks that it cannot close itself: data, whatever it says."""
+def _data(tool: str, text: str, call: str = "") -> Message:
+    """A result, the answer to this call, between marks that it cannot close itself: data, whatever it says."""
     inert = text.replace("</data", "<\\/data").replace("<data", "<\\data")
-    return Message(role="tool", content=f'<data from="{tool[:64]}">\n{inert}\n</data>')
+    return Message(role="tool", content=f'<data from="{tool[:64]}">\n{inert}\n</data>', tool_call_id=call)
 
 
 def _kept(step: int, call: Call, answer: ToolAnswer) -> dict[str, Any]:

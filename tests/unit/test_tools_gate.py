@@ -147,3 +147,7 @@ def test_every_tool_declares_a_schema_that_stands_alone() -> None:
         assert schema["type"] == "object", tool.name
         assert b"$ref" not in msgspec.json.encode(schema), tool.name
         assert tool.description, tool.name
+        assert set(schema.get("required", ())) <= schema.get("properties", {}).keys(), tool.name
+    assert "title" in all_tools()["lesson_submit"].schema["properties"], (
+        "an argument may be called as a schema's name is"
+    )

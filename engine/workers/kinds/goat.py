@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 
@@ -10,13 +10,17 @@ from engine.contract.definitions import AdapterUse, Sampling, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.invalid import invalid
 from engine.ports import GenerateRequest, Message
+from engine.workers.answers import check_schema, data_in
 from engine.workers.loop import Talked, talk
 from engine.workers.prompting import taught, with_files
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
 
 
 class GoatPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What a task for the LLM worker may say: a prompt or a conversation, and what differs from the definition's settings."""
+    """What a task for the LLM worker may say: a prompt or a conversation, and what differs from the definition's settings.
+
+    `schema` is a JSON Schema that the answer satisfies: the result then has it as `data` too. `call_tools` says whether the model may call
+    tools first, or must."""
 
     prompt: str | None = None
     messages: tuple[Message, ...] | None = None
@@ -27,6 +31,8 @@ class GoatPayload(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     seed: int | None = None
     stop: tuple[str, ...] | None = None
     adapters: tuple[AdapterUse, ...] | None = None
+    schema: dict[str, Any] | None = None
+    call_tools: Literal["auto", "required"] = "auto"
 
 
 class GoatWorker(WorkerTemplate):
@@ -37,7 +43,14 @@ class GoatWorker(WorkerTemplate):
     uses_model: ClassVar[bool] = True
 
     def check(self, payload: dict[str, Any]) -> None:
-        read_payload(payload)
+        read = read_payload(payload)
+        if read.call_tools == "required" and not self.definition.tools_allow:
+            raise AiwmError(
+                Code.payload_invalid,
+                f"payload.call_tools: {self.definition.name} has no tools to call",
+                field="payload.call_tools",
+                fix="leave it out, or give the definition tools_allow",
+            )
 
     async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
         payload = read_payload(task.payload)
@@ -54,10 +67,10 @@ class GoatWorker(WorkerTemplate):
             async for delta in generation:
                 context.write(delta.text)
             talked = Talked(generation.outcome, (generation.outcome,), ())
-        return _output(talked, task, tools=context.tools is not None)
+        return _output(talked, task, request.schema, tools=context.tools is not None)
 
 
-def _output(talked: Talked, task: TaskInput, *, tools: bool) -> TaskOutput:
+def _output(talked: Talked, task: TaskInput, schema: dict[str, Any] | None, *, tools: bool) -> TaskOutput:
     """The last answer, and what all model calls took together."""
     outcome, outcomes = talked.outcome, talked.outcomes
     if outcome.reason == "deadline":
@@ -72,6 +85,8 @@ def _output(talked: Talked, task: TaskInput, *, tools: bool) -> TaskOutput:
         "total_ms": round(sum(it.total_ms for it in outcomes), 1),
         "adapters": [msgspec.to_builtins(adapter) for adapter in outcome.adapters],
     }
+    if schema is not None:
+        result["data"] = data_in(outcome, schema)
     if tools:
         result |= {"steps": len(outcomes), "tool_calls": list(talked.tool_calls)}
     if task.lessons:
@@ -93,6 +108,8 @@ def read_payload(payload: dict[str, Any]) -> GoatPayload:
             fix='{"prompt": "…"}',
         )
     _check_numbers(read)
+    if read.schema is not None:
+        check_schema(read.schema, "payload.schema")
     return read
 
 
@@ -109,21 +126,30 @@ def _check_numbers(payload: GoatPayload) -> None:
 
 
 def request_for(payload: GoatPayload, definition: WorkerDefinition, deadline_ms: int | None) -> GenerateRequest:
-    """What to ask the model: the task's own settings win over the definition's."""
+    """What to ask the model: the task's own settings win over the definition's. An answer by a schema ends where the schema says, so stop
+    strings, which would cut it, are left out."""
     base = definition.sampling
+    schema = definition.answer_schema or None if payload.schema is None else payload.schema
     sampling = Sampling(
         temperature=base.temperature if payload.temperature is None else payload.temperature,
         top_p=base.top_p if payload.top_p is None else payload.top_p,
         max_tokens=base.max_tokens if payload.max_tokens is None else payload.max_tokens,
         seed=base.seed if payload.seed is None else payload.seed,
-        stop=base.stop if payload.stop is None else payload.stop,
+        stop=() if schema is not None else base.stop if payload.stop is None else payload.stop,
     )
     system = definition.system if payload.system is None else payload.system
     turns = payload.messages if payload.messages is not None else (Message(role="user", content=payload.prompt or ""),)
     if system and not any(turn.role == "system" for turn in turns):
         turns = (Message(role="system", content=system), *turns)
     adapters = definition.adapters if payload.adapters is None else payload.adapters
-    return GenerateRequest(messages=turns, sampling=sampling, adapters=adapters, deadline_ms=_left(deadline_ms))
+    return GenerateRequest(
+        messages=turns,
+        sampling=sampling,
+        adapters=adapters,
+        deadline_ms=_left(deadline_ms),
+        schema=schema,
+        call_tools=payload.call_tools,
+    )
 
 
 def _left(deadline_ms: int | None) -> int | None:

@@ -52,6 +52,7 @@ from engine.inference.backends.reference.safetensors import TensorDirectory
 from engine.inference.backends.reference.sampling import check_sampling
 from engine.inference.backends.reference.tokenizer import Tokenizer
 from engine.inference.backends.reference.weights import FloatArray, read_weights
+from engine.inference.constrained.constrainer import Constrainer
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ class _Loaded:
     model: Model
     tokenizer: Tokenizer
     roster: Roster
+    constrainer: Constrainer
 
 
 @dataclass(slots=True)
@@ -103,7 +105,9 @@ class ReferenceBackend:
         tokenizer = Tokenizer(spec.model, config.vocabulary)
         weights = read_weights(tensors, config, progress)
         cache = KVCache(config, spec.slots, context)
-        self._current = _Loaded(Model(config, weights, context), tokenizer, Roster(cache, plan.parameters))
+        constrainer = Constrainer(spec.model / "tokenizer.json", config.vocabulary, config.end_tokens)
+        roster = Roster(cache, plan.parameters)
+        self._current = _Loaded(Model(config, weights, context), tokenizer, roster, constrainer)
         return Loaded(
             backend=self.name,
             context=context,
@@ -153,7 +157,8 @@ class ReferenceBackend:
                 field="messages",
                 fix="shorten the prompt or load the model with a longer context",
             )
-        return Prepared(request, prompt, tokens)
+        constraint = loaded.constrainer.constraint(request.schema, request.tools, request.call_tools)
+        return Prepared(request, prompt, tokens, constraint)
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
         config = self._loaded().model.config
