@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, Span, clean, clean_lines, fit, width
+from aiwm_tui.widgets.strip import wrapped
 from engine.contract.errors import AiwmError, ErrorInfo
 from engine.contract.why import Gate, Why
+
+_WHY, _WHY_CELLS = 4, 44
+"""The column of a gate's reason, and how wide it may be."""
 
 
 def para(text: str, style: str = "text") -> Line:
@@ -104,6 +108,7 @@ def _gate_table(closed: Sequence[Gate], now_ms: int) -> list[Line]:
     ]
     heads = ("tasks", "gate", "since", "opens", "why", "what opens it")
     wide = [max(width(row[place]) for row in (*rows, heads)) for place in range(len(heads))]
+    wide[_WHY] = min(wide[_WHY], _WHY_CELLS)
     styles = ("strong", "text", "dim", "dim", "text", "key")
 
     def line(row: Sequence[str], head: bool) -> Line:
@@ -112,4 +117,10 @@ def _gate_table(closed: Sequence[Gate], now_ms: int) -> list[Line]:
             for place, cell in enumerate(row)
         )
 
-    return [line(heads, True), *(line(row, False) for row in rows)]
+    lines = [line(heads, True)]
+    for row in rows:
+        # A long reason goes on below itself, so that the other columns stay where they are.
+        first, *more = ("".join(text for text, _ in part) for part in wrapped(((row[_WHY], ""),), _WHY_CELLS, 0))
+        lines.append(line((*row[:_WHY], first, *row[_WHY + 1 :]), False))
+        lines += [line((*[""] * _WHY, part, ""), False) for part in more]
+    return lines

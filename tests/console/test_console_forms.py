@@ -56,6 +56,10 @@ async def test_what_the_engine_refuses_stands_at_its_field(engine: ConsoleEngine
         await press(app, "2", "ctrl+s")
         await shows(app, "✗ no further pools today")
         assert rows["name"].error is None
+        long = "this pool would need " + "more memory, " * 12 + "and there is none"
+        engine.refuse[fleet.PoolCreate] = AiwmError(Code.denied, long, field="definition.name", fix="a smaller one")
+        await press(app, "2", "ctrl+s")
+        await shows(app, "✗ this pool would need", "and there is none", "a smaller one")
         await press(app, "escape")
         await shows(app, "nothing was changed")
 

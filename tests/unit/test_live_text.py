@@ -9,6 +9,8 @@ import pytest
 from rich.cells import cell_len
 
 from aiwm_tui.live.text import Wrapped, clean, clean_lines, cut, cut_line, fit, width, wrap
+from aiwm_tui.screens.wording import gates
+from engine.contract.why import Gate, Why
 
 HOSTILE = [
     "\x1b[31mred\x1b[0m \x1b]0;title\x07",
@@ -96,3 +98,19 @@ def test_only_the_end_changes_when_text_is_added() -> None:
     first = wrapped.add(" five\nsix")
     assert wrapped.lines[:first] == before[:first]
     assert first == len(before) - 1
+
+
+def test_a_gates_long_reason_goes_on_below_itself() -> None:
+    reason = "paused by ana: " + "the disk of the archive is being replaced, " * 4
+    why = Why(
+        scope="queue",
+        about="etl",
+        moving=False,
+        summary="nothing moves",
+        gates=(Gate(name="paused", closed=True, count=12, why=reason, fix="aiwm queue resume etl"),),
+    )
+    lines = ["".join(text for text, _ in line) for line in gates(why, 0)]
+    at = lines[1].index("why")
+    assert lines[2].index("aiwm queue resume etl") == lines[1].index("what opens it")
+    assert " ".join(line[at : at + 44].strip() for line in lines[2:]) == reason.strip()
+    assert all(len(line) < 130 for line in lines)

@@ -53,7 +53,7 @@ class FormRow(Vertical):
         self.error: AiwmError | None = None
         self.wrong = ""
         self._label = TextLine()
-        self._said = TextLine(id="error")
+        self._said = TextBlock(id="error")
         self._label.ground = self._said.ground = PANEL
 
     def compose(self) -> ComposeResult:
@@ -97,7 +97,10 @@ class FormRow(Vertical):
                 (clean(error.info.message, 300), "text"),
                 (clean(fix, 200), "key"),
             )
-        self._said.show(line)
+        cells = (self.size.width or 80) - 1
+        lines = wrapped(line, cells, LABEL_CELLS + 3)
+        self._said.styles.height = len(lines)
+        self._said.show(lines)
         self._said.display = error is not None
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -42,7 +43,8 @@ class SubmitDialog(FormDialog):
 
     def _look_up(self, name: str) -> None:
         if name.strip():
-            self.run_worker(self._fill(name.strip()), group="template", exclusive=True)
+            # A callable: a coroutine would be left lying where a newer worker comes before it has begun.
+            self.run_worker(partial(self._fill, name.strip()), group="template", exclusive=True)  # type: ignore[arg-type]
 
     async def _fill(self, name: str) -> None:
         """Put the template's defaults into the payload, unless somebody has typed there."""
