@@ -17,7 +17,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_cache import AdapterCache
 from engine.inference.adapter_loader import LoaderThread, SettlingLoader
 from engine.inference.adapter_loads import AdapterLoads
-from engine.inference.backends.base import AdapterRef, Backend, Delta, Event, Failed, Finished, FinishReason
+from engine.inference.backends.base import AdapterRef, Backend, Broken, Delta, Event, Failed, Finished, FinishReason
 from engine.inference.job import Job, tokens_told
 from engine.inference.protocol import AdapterNote, FailedNote, Note, StatusNote
 
@@ -127,9 +127,10 @@ class Stepper(threading.Thread):
         try:
             while True:
                 self.turn()
-        except BaseException:
+        except BaseException as error:
             traceback.print_exc()
-            os._exit(EXIT_BROKEN)  # the model's state is unknown: the supervisor starts a fresh process
+            # The model's state is unknown: the supervisor starts a fresh process.
+            os._exit(error.exit_code if isinstance(error, Broken) else EXIT_BROKEN)
 
     def turn(self, *, sleep: bool = True) -> None:
         """What others asked for, admission, and one step. Without anything to do it sleeps, if it may."""

@@ -27,6 +27,14 @@ def quietly(doing: str, share: float | None) -> None:
     """A load that nobody watches."""
 
 
+class Broken(Exception):
+    """Raised by a step when the model's state is unknown and only a fresh process helps; this one ends with `exit_code`."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 @dataclass(frozen=True, slots=True)
 class LoadSpec:
     """`slots` requests run at once, each with room for `context` tokens (None: what the model was made for). For backends with devices:

@@ -1,0 +1,49 @@
+"""What a failure of the GPU means: too little memory, which a lane can be rid of, or a state that nobody knows."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+from engine.contract.errors import AiwmError, Code
+from engine.inference.backends.base import Broken
+
+EXIT_MEMORY = 71
+EXIT_DEVICE = 72
+
+
+class Failures:
+    """Counts what goes wrong in steps. Out of memory once: the requests of that lane fail. Twice with no whole step between, or any other
+    error of the device: the process is of no more use."""
+
+    def __init__(self) -> None:
+        self._short = 0
+
+    def fine(self) -> None:
+        """A step went through."""
+        self._short = 0
+
+    def met(self, error: Exception) -> AiwmError:
+        """What to tell the requests of the lane in which this was raised. Raises Broken, or the error if it is none of the device's."""
+        if isinstance(error, torch.OutOfMemoryError):
+            self._short += 1
+            if self._short > 1:
+                raise Broken("the GPU's memory ran out twice in a row", EXIT_MEMORY) from error
+            return out_of_memory(error)
+        if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "CUBLAS" in str(error):
+            raise Broken("the GPU failed, its state is unknown", EXIT_DEVICE) from error
+        raise error
+
+
+def out_of_memory(error: Exception) -> AiwmError:
+    """The error for a request; gives back what torch keeps for later."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    return AiwmError(
+        Code.model_too_big,
+        f"the GPU's memory ran out: {str(error).splitlines()[0]}",
+        retryable=True,
+        fix="lower slots, context or the precision of kv of this model, or unload another (aiwm model ps)",
+    )

@@ -1,0 +1,145 @@
+"""exllamav2's own Python on a machine without a GPU: what its compiled part does for models of 16 bits, written with torch.
+
+Only the extension is replaced, and the few places where exllamav2 or torch insist on a CUDA device. Everything else, its generator, its
+pages, its jobs, its sampler's Python, its layers, is the installed package. On a machine with a GPU and the real extension `install` does
+nothing, and the same tests run unfaked."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.inference.backends.exllamav2 import availability
+
+
+def real() -> bool:
+    """Whether the real extension can be used here."""
+    return torch.cuda.is_available() and not availability.problems()
+
+
+def installed() -> bool:
+    return importlib.util.find_spec("exllamav2") is not None
+
+
+# -- the extension ---------------------------------------------------------------------------------------------------------------
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, epsilon: float) -> None:
+    wide = x.float()
+    out.copy_((wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon) * weight.float()).to(out.dtype))
+
+
+def rope_(
+    x: torch.Tensor, sin: torch.Tensor, cos: torch.Tensor, past: int, heads: int, size: int, offsets: torch.Tensor, neox: bool
+) -> None:
+    assert neox
+    rows, count = x.shape[:2]
+    position = torch.arange(count)[None].expand(rows, count) + past
+    if not offsets.is_meta:
+        position = position + offsets.view(rows, 1).long()
+    sines, cosines = (table[0, 0][position.clamp(min=0)][:, :, None].float() for table in (sin, cos))
+    wide, half = x.float(), size // 2
+    turned = torch.cat((-wide[..., half:], wide[..., :half]), -1)
+    x.copy_((wide * cosines + turned * sines).to(x.dtype))
+
+
+def stloader_read(name: str, offset: int, size: int, out: torch.Tensor) -> None:
+    raw = np.fromfile(name, dtype=np.uint8, count=size, offset=offset)
+    out.view(-1).view(torch.uint8).copy_(torch.from_numpy(raw))
+
+
+def count_match(one: torch.Tensor, other: torch.Tensor, most: int) -> int:
+    first, second = one.flatten().tolist(), other.flatten().tolist()
+    length = 0
+    while length < min(len(first), len(second), most) and first[length] == second[length]:
+        length += 1
+    return length
+
+
+def sample_basic(logits: torch.Tensor, temperature: float, top_k: int, top_p: float, *rest: Any) -> list[float]:
+    """Greedy, temperature and top-p, as csrc/sampling does them; the other settings are never used by aiwm."""
+    draw, token, chance = rest[4], rest[5], rest[6]
+    for row in range(logits.shape[0]):
+        flat = logits[row].flatten().double()
+        if top_k == 1:
+            token[row, 0], chance[row, 0] = int(flat.argmax()), 1.0
+            continue
+        chances = (flat / temperature).softmax(-1)
+        ordered, order = chances.sort(descending=True, stable=True)
+        kept = len(ordered)
+        if 0.0 < top_p < 1.0:
+            kept = min(kept, int((ordered.cumsum(0) < top_p).sum()) + 1)
+        reached = (ordered[:kept] / ordered[:kept].sum()).cumsum(0)
+        index = min(kept - 1, int((reached <= draw).sum()))
+        token[row, 0], chance[row, 0] = int(order[index]), float(ordered[index])
+    return []
+
+
+def _nothing() -> Callable[..., None]:
+    """A function of its own that does nothing: torch looks its functions up by what they are."""
+    return lambda *_, **__: None
+
+
+def _extension() -> ModuleType:
+    module = ModuleType(availability.EXTENSION)
+    for function in (rms_norm, rope_, stloader_read, count_match, sample_basic):
+        setattr(module, function.__name__, function)
+    for name in ("apply_rep_penalty", "fast_fill_cpu_ones_bool", "logit_filter_exclusive", "fast_fadd_cpu"):
+        setattr(module, name, _refuse)
+    return module
+
+
+def _refuse(*_: Any, **__: Any) -> None:
+    raise AssertionError("aiwm does not use this")
+
+
+# -- the device ------------------------------------------------------------------------------------------------------------------
+
+
+class _Stream:
+    def __init__(self, *_: Any, **__: Any) -> None:
+        """torch.cuda.Stream without a GPU."""
+
+
+def install() -> None:
+    """Make the backend loadable in this process. Changes torch and exllamav2 for good: for processes of their own and slow tests."""
+    if real() or availability.EXTENSION in sys.modules:
+        return
+    sys.modules[availability.EXTENSION] = _extension()
+    cuda: Any = torch.cuda
+    for name in ("synchronize", "set_stream", "set_device", "empty_cache"):
+        setattr(cuda, name, _nothing())
+    cuda.device_count = lambda: 1
+    cuda.Stream = _Stream
+    cuda.device = lambda *_: contextlib.nullcontext()
+    cuda.get_device_properties = lambda *_: type("Properties", (), {"major": 9, "total_memory": 2**40})
+    here: Any = availability
+    here.problems = lambda: ()
+    _patch_library()
+
+
+def _patch_library() -> None:
+    from engine.inference.backends.exllamav2.library import import_library
+
+    import_library((), lambda doing, share: None)
+    import exllamav2.device
+
+    for name, module in list(sys.modules.items()):
+        if name.startswith("exllamav2"):
+            for function, replacement in (("_torch_device", lambda _: "cpu"), ("safe_move_tensor", _stays)):
+                if hasattr(module, function):
+                    setattr(module, function, replacement)
+            if hasattr(module, "set_device_streams"):
+                module.set_device_streams = _nothing()
+    exllamav2.device.global_streams[0] = None
+
+
+def _stays(tensor: Any, *_: Any, **__: Any) -> Any:
+    return tensor
