@@ -12,6 +12,8 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
+import msgspec
+
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_cache import AdapterCache
 from engine.inference.adapter_loader import Loader
@@ -286,9 +288,11 @@ def _timed(work: Callable[[], T]) -> _Timed[T]:
 
 
 def _named(ref: AdapterRef, cause: Exception) -> AiwmError:
-    """What went wrong with this adapter, as an answer."""
+    """What went wrong with this adapter, as an answer that names it."""
     if isinstance(cause, AiwmError):
-        return cause
+        known = cause.info.message
+        message = known if ref.name in known else f"adapter {ref.name}: {known}"
+        return AiwmError.of(msgspec.structs.replace(cause.info, message=message, field="adapters"))
     if isinstance(cause, MemoryError):
         return AiwmError(
             Code.model_too_big,

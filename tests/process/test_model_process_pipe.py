@@ -2,70 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from engine.inference.adapter_files import adapter_digest
+from tests.support.model_pipe import Pipe
 from tests.support.tiny_model import write_adapter, write_model
-
-
-class Pipe:
-    def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "engine.inference.process", "--parent", str(os.getpid())],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
-        self.numbers = 0
-        self.notes: list[dict[str, Any]] = []
-
-    def write(self, data: bytes) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.write(data)
-        self.process.stdin.flush()
-
-    def read(self) -> dict[str, Any]:
-        assert self.process.stdout is not None
-        line: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return line
-
-    def ask(self, method: str, **params: Any) -> Any:
-        """The result of a request, or its error's data; notes that come before it are kept."""
-        self.numbers += 1
-        self.write(
-            json.dumps({"jsonrpc": "2.0", "id": self.numbers, "method": method, "params": params}).encode() + b"\n"
-        )
-        while (line := self.read()).get("id") != self.numbers:
-            self.notes.append(line)
-        return line["result"] if "result" in line else line["error"]["data"]
-
-    def until(self, method: str, request_id: str) -> dict[str, Any]:
-        """The first such note of a request."""
-        while True:
-            for note in self.notes:
-                if note["method"] == method and note["params"].get("id") == request_id:
-                    params: dict[str, Any] = note["params"]
-                    return params
-            self.notes.append(self.read())
 
 
 @pytest.fixture
 def pipe() -> Iterator[Pipe]:
     pipe = Pipe()
     yield pipe
-    assert pipe.process.stdin is not None
-    assert pipe.process.stdout is not None
-    pipe.process.stdin.close()
-    assert pipe.process.wait(timeout=20) == 0  # the end of its stdin is a clean end
-    pipe.process.stdout.close()
+    pipe.close()
 
 
 @pytest.fixture

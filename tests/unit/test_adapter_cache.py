@@ -426,5 +426,5 @@ class AnyOrder(RuleBasedStateMachine):
         self.what_is_said_is_so()
 
 
-AnyOrder.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+AnyOrder.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestAnyOrder = AnyOrder.TestCase
