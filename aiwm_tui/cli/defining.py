@@ -40,14 +40,14 @@ def deleting(noun: typer.Typer, request: type[Request[Any]], look: type[Request[
     command(noun, "delete", request)(body)
 
 
-def text_of(file: str) -> str:
-    """A file's text, or stdin's for `-`. Raises `bad_request` naming the file."""
+def text_of(file: str, field: str = "file") -> str:
+    """A file's text, or stdin's for `-`. Raises `bad_request` naming the file; `field` is the option that it came by."""
     try:
         return sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
     except UnicodeDecodeError:
-        raise AiwmError(Code.bad_request, f"{file} is not UTF-8 text", field="file") from None
+        raise AiwmError(Code.bad_request, f"{file} is not UTF-8 text", field=field) from None
     except OSError as error:
-        raise AiwmError(Code.bad_request, f"{file} cannot be read: {error.strerror}", field="file") from None
+        raise AiwmError(Code.bad_request, f"{file} cannot be read: {error.strerror}", field=field) from None
 
 
 def report(cli: Cli, result: BundleReport, *, would: bool) -> int:

@@ -12,6 +12,7 @@ import typer
 from aiwm_tui.cli import bulk
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.context import Context, context_text, explain
+from aiwm_tui.cli.defining import text_of
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
 from aiwm_tui.cli.task_text import detail_text, result_text
@@ -52,6 +53,15 @@ Prompt = Annotated[
     str | None,
     typer.Option("--prompt", metavar="TEXT", help="the payload's prompt; - reads it from stdin", show_default=False),
 ]
+Schema = Annotated[
+    str | None,
+    typer.Option(
+        "--schema",
+        metavar="FILE",
+        help="the payload's schema: a JSON Schema that the answer satisfies; - reads it from stdin",
+        show_default=False,
+    ),
+]
 Stream = Annotated[
     bool,
     typer.Option(
@@ -70,6 +80,7 @@ def _submit(
     queue: Queue = "",
     payload: Payload = None,
     prompt: Prompt = None,
+    schema: Schema = None,
     wait: Annotated[
         bool, typer.Option("--wait", help="wait for its end and print the result", show_default=False)
     ] = False,
@@ -96,15 +107,15 @@ def _submit(
     ended in time. JSON: kind task; with --wait the answer of a language model is data.result.text; with --file kind batch."""
     _check_queue(queue, request)
     if file is not None:
-        if wait or stream or payload is not None or prompt is not None:
+        if wait or stream or any(given is not None for given in (payload, prompt, schema)):
             raise AiwmError(
-                Code.bad_request, "--file goes without --payload, --prompt, --wait and --stream", field="file"
+                Code.bad_request, "--file goes without --payload, --prompt, --schema, --wait and --stream", field="file"
             )
         from aiwm_tui.cli.batch import submit_file
 
         key, request = request.idempotency_key, msgspec.structs.replace(request, queue=queue)
         return submit_file(cli, request, file, key, skip_bad=skip_bad)
-    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt))
+    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt, schema))
     if wait or stream:
         return _to_the_end(cli, request, stream=stream, timeout=timeout)
     with cli.connected() as client:
@@ -129,6 +140,7 @@ def _run(
     queue: Queue = "",
     payload: Payload = None,
     prompt: Prompt = None,
+    schema: Schema = None,
     stream: Stream = False,
     timeout: Timeout = None,
 ) -> int:
@@ -136,7 +148,7 @@ def _run(
 
     Exit code: 0 completed, 1 failed or cancelled, 4 not ended in time (the task goes on). JSON: kind task, data.result."""
     _check_queue(queue, request)
-    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt))
+    request = msgspec.structs.replace(request, queue=queue, payload=_payload(payload, prompt, schema))
     return _to_the_end(cli, request, stream=stream, timeout=timeout)
 
 
@@ -147,15 +159,23 @@ def _check_queue(queue: str, request: tasks.TaskSubmit) -> None:
         )
 
 
-def _payload(text: str | None, prompt: str | None) -> dict[str, Any]:
-    if text == "-" and prompt == "-":
-        raise AiwmError(Code.bad_request, "--payload and --prompt cannot both read stdin", field="payload")
+def _payload(text: str | None, prompt: str | None, schema: str | None) -> dict[str, Any]:
+    if [text, prompt, schema].count("-") > 1:
+        raise AiwmError(
+            Code.bad_request, "only one of --payload, --prompt and --schema can read stdin", field="payload"
+        )
     payload = json_object(sys.stdin.read() if text == "-" else text, "--payload") if text is not None else {}
     if prompt is not None:
-        if "prompt" in payload:
-            raise AiwmError(Code.bad_request, "--payload has a prompt already", field="prompt", fix="leave one out")
-        payload["prompt"] = sys.stdin.read() if prompt == "-" else prompt
+        _put(payload, "prompt", sys.stdin.read() if prompt == "-" else prompt)
+    if schema is not None:
+        _put(payload, "schema", json_object(text_of(schema, "schema"), "--schema"))
     return payload
+
+
+def _put(payload: dict[str, Any], name: str, value: Any) -> None:
+    if name in payload:
+        raise AiwmError(Code.bad_request, f"--payload has a {name} already", field=name, fix="leave one out")
+    payload[name] = value
 
 
 def _to_the_end(cli: Cli, request: tasks.TaskSubmit, *, stream: bool, timeout: str | None) -> int:

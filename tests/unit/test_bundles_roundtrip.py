@@ -40,6 +40,7 @@ from engine.workers.registry import KindRegistry
 AROUND = Surroundings(kinds=KindRegistry(), files=Path("/nowhere/home/files"), keys=lambda: ("openai", "other"))
 NAMES = ("a", "b", "long-name.2", "C_3")
 TEXT = st.text(max_size=12)
+SCHEMA = st.sampled_from([{}, {"type": "object", "properties": {"a": {"type": "string"}}}])
 FREE = st.dictionaries(
     st.text(max_size=6),
     st.recursive(st.none() | st.booleans() | st.integers(-9, 9) | TEXT, st.lists, max_leaves=4),
@@ -104,6 +105,7 @@ def _worker(draw: Any, name: str, workers: set[str], sources: set[str]) -> Worke
         sources=draw(_some(sources)),
         tools_allow=draw(st.sampled_from([(), ("*",)])),
         max_steps=draw(st.integers(1, 99)),
+        answer_schema=draw(SCHEMA),
         supervisor=draw(st.sampled_from(["", "rules/watch", *sorted(workers)])),
         metadata=draw(FREE),
     )
@@ -153,7 +155,8 @@ def definitions(draw: Any) -> Definitions:
             queue=draw(_one(queues)),
             definition=draw(_one(workers)),
             capabilities=draw(st.sampled_from([(), ("json",)])),
-            payload_schema=draw(st.sampled_from([{}, {"type": "object", "properties": {"a": {"type": "string"}}}])),
+            payload_schema=draw(SCHEMA),
+            answer_schema=draw(SCHEMA),
             defaults=draw(FREE),
             priority=draw(st.none() | st.integers(-9, 9)),
             metadata=draw(FREE),
@@ -177,7 +180,7 @@ def test_an_export_gives_the_same_state_wherever_it_is_loaded(wanted: Definition
 
 
 def _in_camel_case(document: dict[str, Any], acronyms: int) -> dict[str, Any]:
-    free = {"metadata", "options", "payload_schema", "defaults"}
+    free = {"metadata", "options", "payload_schema", "answer_schema", "defaults"}
 
     def item(value: Any) -> Any:
         if isinstance(value, list):

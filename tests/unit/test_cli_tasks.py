@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,3 +268,22 @@ def test_an_undo_that_takes_nothing_back_fails(aiwm: Run, engine: FakeEngine) ->
     ran = aiwm("undo", "op-1")
     assert (ran.code, ran.out) == (1, "taken back\n")
     assert "it has completed" in ran.err
+
+
+def test_a_schema_from_a_file_is_the_payload_s(aiwm: Run, engine: FakeEngine, tmp_path: Path) -> None:
+    engine.answers |= {"task.submit": TaskAck(id="t-10001", state="pending"), "task.wait": [OUTCOME]}
+    file = tmp_path / "person.json"
+    file.write_text('{"type": "object"}')
+    assert aiwm("task", "run", "demo", "--prompt", "x", "--schema", str(file)).code == 0
+    assert engine.params("task.submit")["payload"] == {"prompt": "x", "schema": {"type": "object"}}
+    twice = aiwm("task", "run", "demo", "--payload", '{"schema": {}}', "--schema", str(file))
+    assert (twice.code, "--payload has a schema already" in twice.err) == (2, True)
+    file.write_text("[1]")
+    for name, why in (
+        (str(file), "--schema must be a JSON object, but is a list"),
+        ("none.json", "none.json cannot be read"),
+    ):
+        ran = aiwm("task", "submit", "demo", "--prompt", "x", "--schema", name)
+        assert ran.code == 2
+        assert why in ran.err
+    assert aiwm("task", "submit", "demo", "--prompt", "-", "--schema", "-").code == 2

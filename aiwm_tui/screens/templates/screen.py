@@ -29,7 +29,11 @@ async def explain(link: Link, row: TemplateRow, now: int) -> Explained:  # noqa:
             ]
         )
     )
-    for title, data in (("defaults", template.defaults), ("schema of the payload", template.payload_schema)):
+    for title, data in (
+        ("defaults", template.defaults),
+        ("schema of the payload", template.payload_schema),
+        ("schema of the answer", template.answer_schema),
+    ):
         if data:
             lines.append(((f" {title}", "title"),))
             shown = msgspec.json.format(msgspec.json.encode(data), indent=2).decode()
