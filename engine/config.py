@@ -38,6 +38,7 @@ class QueuesConfig(_Section, frozen=True, kw_only=True):
 class SchedulingConfig(_Section, frozen=True, kw_only=True):
     page_size: int
     max_classes: int
+    affinity_wait_ms: int
     max_crashes: int
     max_total_instances: int
 
@@ -45,11 +46,16 @@ class SchedulingConfig(_Section, frozen=True, kw_only=True):
 class ModelsConfig(_Section, frozen=True, kw_only=True):
     slots: int
     context: int
+    depth: int
+    replicas: int
+    idle_ms: int
+    memory_gb: float
     start_timeout_ms: int
     hang_timeout_ms: int
     backoff_ms: int
     max_backoff_ms: int
     max_restarts: int
+    keep_prompt_chars: int
 
 
 class RemoteConfig(_Section, frozen=True, kw_only=True):

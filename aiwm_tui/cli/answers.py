@@ -173,6 +173,7 @@ def why_text(why: Why) -> str:
         state = "closed" if gate.closed else "open"
         words = [gate.why, f"{gate.count:,} waiting" if gate.count > 1 else "", _opens(gate), gate.fix or ""]
         lines.append(clean(f"  {state:<6}  {gate.name}  " + " · ".join(word for word in words if word)).rstrip())
+    lines += [clean(f"  note    {note}") for note in why.notes]
     return "\n".join(lines)
 
 

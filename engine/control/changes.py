@@ -17,6 +17,7 @@ from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.ids import task_id, task_seq
 from engine.contract.requests.tasks import TaskMove, TaskPriority, TaskRetry
 from engine.contract.states import Durability, TaskState
+from engine.control import adapter_names
 from engine.control.book import Book
 from engine.control.catalogue import Catalogue
 from engine.control.closing import Closing
@@ -121,7 +122,7 @@ class Changes:
                 payload,
                 request.priority,
                 self._dependencies.revived(seq),
-                {None: None, "base": ""}.get(request.adapter, request.adapter),
+                adapter_names.asked(over),
             )
             changes = _changes_of(request)
             text = f"put back into {queue.name}" + (f": {changes}" if changes else "")

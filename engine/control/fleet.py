@@ -5,15 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-from engine.contract.definitions import DefinitionStatus, PoolDefinition, Provider, QueueDefinition, WorkerDefinition
+from engine.contract.definitions import DefinitionStatus, PoolDefinition, QueueDefinition, WorkerDefinition
 from engine.contract.errors import AiwmError
+from engine.contract.models import model_name
+from engine.control import adapter_names
 from engine.control.catalogue import Catalogue
 from engine.control.definitions import Definitions, digest
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instances
 from engine.control.scaling import Scaling
 from engine.ports import EventSink
-from engine.scheduling.decisions import ParkClass, RetireInstance, SpawnInstance, UnparkClass
+from engine.scheduling.decisions import (
+    MoreReplicas,
+    ParkClass,
+    Prefetch,
+    RetireInstance,
+    SpawnInstance,
+    UnparkClass,
+)
 from engine.scheduling.inputs import (
     DefinitionChanged,
     DefinitionRemoved,
@@ -39,6 +48,13 @@ class ModelKeeper(Protocol):
 
     def ensure(self, model: str) -> None:
         """Load the model if it is not."""
+
+    def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
+        """Bring these adapters to a replica in the background. `first`: the next task in line needs them, so that others which nobody
+        uses may leave for them. Raises nothing: whoever needs them hears what is wrong with them."""
+
+    def grow(self, model: str) -> None:
+        """Start another replica, if there may be one."""
 
 
 class Fleet:
@@ -67,6 +83,8 @@ class Fleet:
         dispatcher.performs(SpawnInstance, self._spawn)
         dispatcher.performs(RetireInstance, self._retire)
         dispatcher.performs(ParkClass, self._parked)
+        dispatcher.performs(Prefetch, self._prefetch)
+        dispatcher.performs(MoreReplicas, lambda decision: self._models.grow(decision.model))
         dispatcher.performs(UnparkClass, lambda _: None)
 
     def announce(self, before: Definitions, after: Definitions) -> None:
@@ -111,7 +129,7 @@ class Fleet:
             return
         if worker.model:
             self._check_model(pool, worker)
-            self._models.publish(worker.model)
+            self._models.publish(model_name(worker))
         self._announced[pool.name] = worker
         self._dispatcher.feed(
             PoolChanged(
@@ -120,11 +138,12 @@ class Fleet:
                 frozenset(worker.capabilities),
                 pool.min_idle,
                 pool.max_total,
-                model=worker.model or None,
+                model=model_name(worker) or None,
                 revision=digest(worker),
                 max_tasks=pool.retirement.max_tasks,
                 max_age_ms=pool.retirement.max_age_ms,
                 cooldown_ms=pool.cooldown_ms,
+                adapters=adapter_names.of(worker),
             )
         )
 
@@ -146,13 +165,9 @@ class Fleet:
     def _check_model(self, pool: PoolDefinition, worker: WorkerDefinition) -> None:
         """Say at once that a model is not here, not only when its first task fails."""
         try:
-            self._models.check(worker.model)
+            self._models.check(model_name(worker))
         except AiwmError as error:
-            if worker.provider is Provider.local:
-                self._alarm(pool, "worker.model_missing", f"{worker.name}: {error}")
-            else:
-                text = f"{worker.name}: the model of {worker.provider} is not one of this machine: {error}"
-                self._events.emit("warn", "worker.model_missing", pool.name, text)
+            self._alarm(pool, "worker.model_missing", f"{worker.name}: {error}")
 
     def _alarm(self, pool: PoolDefinition, type_: str, text: str) -> None:
         """An error about a pool; about a mission-critical one it is an alert."""
@@ -173,7 +188,7 @@ class Fleet:
             self._dispatcher.feed(SpawnFailed(pool.name, str(error)))
             return
         if worker.model:
-            self._models.ensure(worker.model)
+            self._models.ensure(model_name(worker))
         self._scaling.step(pool.name, 1, instance.id, decision.reason)
         self._dispatcher.feed(InstanceReady(instance.id, pool.name, revision=digest(worker)))
         self._changed()
@@ -187,3 +202,6 @@ class Fleet:
 
     def _parked(self, decision: ParkClass) -> None:
         self._events.emit("warn", "queue.parked", decision.key.queue, decision.reason, who="scheduler")
+
+    def _prefetch(self, decision: Prefetch) -> None:
+        self._models.prefetch(decision.model, decision.replica, decision.adapters, decision.first)

@@ -9,6 +9,7 @@ from typing import Any
 from engine.clock import Clock
 from engine.contract.ids import task_id
 from engine.contract.states import Durability, TaskState
+from engine.control import adapter_names
 from engine.control.dispatcher import Dispatcher
 from engine.scheduling.decisions import LoadClasses, LoadDeadlines, LoadDue, LoadPage, Promote
 from engine.scheduling.inputs import (
@@ -123,4 +124,5 @@ def _ref(row: WaitingTask | StoredTask, asked_for: str | None) -> TaskRef:
         on_crash="dead-letter" if row.on_crash == "dead-letter" else "retry",
         retrying=row.state == TaskState.retrying,
         submitted_ms=row.submitted_ms,
+        adapters=adapter_names.read(row.adapter),
     )

@@ -92,6 +92,7 @@ class Manager:
                 window=scheduling.page_size,
                 classes=scheduling.max_classes,
                 max_crashes=scheduling.max_crashes,
+                affinity_wait_ms=scheduling.affinity_wait_ms,
                 day_offset_ms=local_offset_ms(clock.wall_ms()),
             )
         )
@@ -132,6 +133,7 @@ class Manager:
             failures,
             clock,
             max_result_bytes=config.queues.max_result_bytes,
+            keep_prompt_chars=config.models.keep_prompt_chars,
             tools=self._tools_of,
             keys=keys,
             files=self._files_of,

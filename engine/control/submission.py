@@ -16,6 +16,7 @@ from engine.contract.ids import task_id, task_seq
 from engine.contract.requests.tasks import TaskAck, TaskSubmit
 from engine.contract.states import Durability, TaskState
 from engine.contract.suggest import nearest
+from engine.control import adapter_names
 from engine.control.book import Book, Brief
 from engine.control.catalogue import Catalogue
 from engine.control.dependencies import Dependencies
@@ -163,6 +164,7 @@ class Submission:
                     max_attempts=insert.max_attempts,
                     deadline_ms=insert.deadline_ms,
                     submitted_ms=insert.submitted_ms,
+                    adapters=adapter_names.read(insert.adapter),
                 )
             )
         )
@@ -195,7 +197,7 @@ class Submission:
             durability=queue.durability,
             after=after,
             blocked=blocked,
-            adapter=_adapters(request.payload) if "adapters" in request.payload else None,
+            adapter=adapter_names.asked(request.payload),
             template=request.template,
             supervisor=request.supervisor or None,
             sources=msgspec.json.encode(request.sources) if request.sources else None,
@@ -315,10 +317,3 @@ def _named(
             fix=nearest(name, known) or f"aiwm {kind} list",
         )
     return found
-
-
-def _adapters(payload: Mapping[str, Any]) -> str | None:
-    """The names of the adapters that a payload asks for, as the tasks table shows them."""
-    uses = payload["adapters"]
-    names = [use.get("name") for use in uses if isinstance(use, Mapping)] if isinstance(uses, list) else []
-    return ",".join(name for name in names if isinstance(name, str))[:500] or None

@@ -118,6 +118,25 @@ class UnparkClass(msgspec.Struct, frozen=True):
     key: ClassKey
 
 
+class Prefetch(msgspec.Struct, frozen=True):
+    """Bring these adapters to a replica: a task in line needs them and no replica has them. `first`: no other task of this model is before
+    it. Not answered; ReplicaChanged says when they are there."""
+
+    model: str
+    replica: str
+    adapters: tuple[str, ...]
+    first: bool
+
+
+class MoreReplicas(msgspec.Struct, frozen=True, gc=False):
+    """All slots of a model have been taken for `short_ms` while so many tasks waited for one: start another replica if there may be one.
+    Not answered, and decided again while it is so."""
+
+    model: str
+    waiting: int
+    short_ms: int
+
+
 class GrantBudget(msgspec.Struct, frozen=True, gc=False):
     """The call may be made; it is reserved from now on, until BudgetSettle or BudgetCancel."""
 
@@ -155,6 +174,8 @@ Decision = (
     | LoadDeadlines
     | ParkClass
     | UnparkClass
+    | Prefetch
+    | MoreReplicas
     | GrantBudget
     | DenyBudget
     | WakeAt

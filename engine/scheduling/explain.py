@@ -10,7 +10,7 @@ import msgspec
 from engine.contract.ids import task_id
 from engine.contract.why import Gate, Why
 from engine.scheduling import gate_words as words
-from engine.scheduling import gates
+from engine.scheduling import gates, route_words
 from engine.scheduling.classes import ReadyClass
 from engine.scheduling.dependencies import Unmet
 from engine.scheduling.inputs import ClassKey, Now, TaskRef
@@ -42,7 +42,9 @@ def explain_task(scheduler: Scheduler, ref: TaskRef, now: Now, unmet: Unmet) -> 
     about = task_id(ref.seq)
     if held is not None and held.state == RUNNING:
         where = f" on {held.instance.id}" if held.instance is not None else ""
-        return Why(scope="task", about=about, moving=True, summary=f"it runs{where}, attempt {held.attempt}")
+        replica = f" with {held.replica.name}" if held.replica is not None else ""
+        summary = f"it runs{where}{replica}, attempt {held.attempt}"
+        return Why(scope="task", about=about, moving=True, summary=summary, notes=route_words.chosen(held))
     cls = scheduler.backlog.ready.probe(ClassKey(ref.queue, ref.tenant, ref.criteria))
     found = [*_line(scheduler, cls, 1, now), words.turn_gate(cls, ref)]
     waits = [words.time_gate(scheduler, ref, now)]
@@ -52,7 +54,11 @@ def explain_task(scheduler: Scheduler, ref: TaskRef, now: Now, unmet: Unmet) -> 
     closed = next((gate for gate in found if gate.closed), None)
     summary = "nothing holds it: it starts next" if closed is None else closed.why
     moving = closed is None or not _stuck(closed)
-    return Why(scope="task", about=about, moving=moving, summary=summary, gates=tuple(found))
+    notes: tuple[str, ...] = ()
+    if cls.pools:
+        pool, wait_ms = cls.pools[0], scheduler.config.affinity_wait_ms
+        notes = route_words.outlook(pool, held, pool.adapters_of(ref), now, wait_ms)
+    return Why(scope="task", about=about, moving=moving, summary=summary, gates=tuple(found), notes=notes)
 
 
 def explain_queue(scheduler: Scheduler, name: str, now: Now, blocked: int) -> Why:
@@ -87,7 +93,8 @@ def explain_model(scheduler: Scheduler, name: str) -> Why:
     count = sum(cls.waiting for cls in {cls for pool in model.pools for cls in pool.offered})
     limit = "" if model.total is None else f" of {model.total}"
     work = f"{model.taken}{limit} slots are taken"
-    return _state("model", name, count, work, [words.engine_gate(scheduler, count), words.slots_gate(model, count)])
+    why = _state("model", name, count, work, [words.engine_gate(scheduler, count), words.slots_gate(model, count)])
+    return msgspec.structs.replace(why, notes=route_words.replicas(model))
 
 
 def explain_engine(scheduler: Scheduler, now: Now, blocked: int) -> Why:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from engine.scheduling.ahead import Ahead
 from engine.scheduling.decisions import Decision, RetireInstance
 from engine.scheduling.definitions import Definition
 from engine.scheduling.inputs import (
@@ -17,8 +18,7 @@ from engine.scheduling.inputs import (
 )
 from engine.scheduling.pools import Instance, Pool
 from engine.scheduling.quotas import Quotas
-from engine.scheduling.replicas import Model
-from engine.scheduling.routing import choose
+from engine.scheduling.replicas import Model, Replica
 from engine.scheduling.scaling import Scaling
 from engine.scheduling.task import Task
 
@@ -39,6 +39,7 @@ class Fleet:
         self._starts = 0
         self.quotas = Quotas(self.touched, day_offset_ms=day_offset_ms, look_ms=look_ms)
         self.scaling = Scaling(self.pools, self.touched, self.quotas)
+        self.ahead = Ahead()
 
     def model(self, name: str) -> Model:
         model = self.models.get(name)
@@ -65,6 +66,8 @@ class Fleet:
         pool.model = None if inp.model is None else self.model(inp.model)
         if pool.model is not None:
             pool.model.pools.append(pool)
+        if inp.adapters:
+            self.ahead.adapters = True
         for instance in [one for one in pool.idle.values() if inp.max_tasks and one.served >= inp.max_tasks]:
             self.scaling.retire(instance, f"an instance of {inp.name} runs at most {inp.max_tasks} tasks now", out)
         for instance in list(pool.idle.values())[: max(0, pool.total - pool.leaving - inp.max_total)]:
@@ -174,18 +177,18 @@ class Fleet:
 
     # -- tasks come and go -------------------------------------------------------------------------------------------
 
-    def take(self, pool: Pool, task: Task, now: Now) -> Instance:
-        """The idle instance that runs the task, and the slot it needs, are taken. The instance that rested last goes first: the others may
-        retire."""
+    def take(self, pool: Pool, task: Task, replica: Replica | None, now: Now) -> Instance:
+        """The idle instance that runs the task, and a slot of the replica, are taken. The instance that rested last goes first: the others
+        may retire."""
         _, instance = pool.idle.popitem()
         instance.task = task
         task.instance = instance
         self._starts += 1
         pool.last_start = self._starts
-        model = pool.model
-        if model is not None and (replica := choose(model)) is not None:
+        if replica is not None:
             task.replica = replica
-            model.take(replica, now)
+            task.began_ns = now.mono_ns
+            replica.model.take(replica, pool.adapters_of(task.ref), now)
         if pool.definition.budget.limited:
             self.quotas.started(pool.definition, task, now)
         return instance
@@ -196,7 +199,7 @@ class Fleet:
         if replica is not None:
             task.replica = None
             model = replica.model
-            model.give(replica, now)
+            model.give(replica, task.began_ns, now)
             if model.free is not None:
                 self._touch_model(model)
         if task.definition is not None:
@@ -226,16 +229,18 @@ class Fleet:
             self.touched[pool] = None
         self.quotas.wake(now)
         self.scaling.wake(now, out)
+        self.ahead.wake(now, out)
 
     def next_ns(self) -> int | None:
         """The monotonic time of the next `wake`."""
-        budgets, rests = self.quotas.timers.next_ns(), self.scaling.timers.next_ns()
-        if not self.resting and (budgets is None or rests is None):
-            # Asked with every input, and nearly always so.
-            return rests if budgets is None else budgets
-        times = [pool.retry_ns for pool in self.resting]
-        times += [at for at in (budgets, rests) if at is not None]
-        return min(times)
+        next_ns = self.quotas.timers.next_ns()
+        for at in (self.scaling.timers.next_ns(), self.ahead.timers.next_ns()):
+            if at is not None and (next_ns is None or at < next_ns):
+                next_ns = at
+        for pool in self.resting:
+            if next_ns is None or pool.retry_ns < next_ns:
+                next_ns = pool.retry_ns
+        return next_ns
 
     def touch_all(self) -> None:
         self.touched.update(dict.fromkeys(self.pools.values()))

@@ -64,7 +64,8 @@ class TaskRef(msgspec.Struct, frozen=True, gc=False):
     `rank` is `due_ms - priority * aging_ms`, written at submit and never changed (smaller first, then `seq`). `due_ms` (Unix ms) is set
     while the row is `scheduled`, or `retrying` (`retrying` is then True), and None once it is `pending`. `attempt` counts started
     attempts, `crashes` those that ended in a crash. `max_attempts` None means the queue's. `deadline_ms` is Unix ms. `submitted_ms` (0:
-    not known) is for words only: how long it has been waiting."""
+    not known) is for words only: how long it has been waiting. `adapters` are those it asks for, as it calls them, None if it leaves that
+    to its pool's definition."""
 
     seq: int
     queue: str
@@ -79,6 +80,7 @@ class TaskRef(msgspec.Struct, frozen=True, gc=False):
     on_crash: Literal["retry", "dead-letter"] = "retry"
     retrying: bool = False
     submitted_ms: int = 0
+    adapters: tuple[str, ...] | None = None
 
 
 class RetryPolicy(msgspec.Struct, frozen=True):
@@ -111,7 +113,8 @@ class QueueRemoved(msgspec.Struct, frozen=True):
 
 class PoolChanged(msgspec.Struct, frozen=True):
     """A pool exists and looks like this. Instances of another `definition` or `revision` (its digest) than the one given are retired:
-    idle ones now, busy ones when their task ends. `model` names what its tasks need a slot of, None when nothing.
+    idle ones now, busy ones when their task ends. `model` names what its tasks need a slot of, None when nothing; `adapters` are those of
+    its definition.
 
     An instance is retired when it has run `max_tasks` tasks or is `max_age_ms` old (0: never), and, above `min_idle`, after `cooldown_ms`
     without work; never while it runs a task."""
@@ -127,6 +130,7 @@ class PoolChanged(msgspec.Struct, frozen=True):
     max_tasks: int = 0
     max_age_ms: int = 0
     cooldown_ms: int = 60_000
+    adapters: tuple[str, ...] = ()
 
 
 class PoolRemoved(msgspec.Struct, frozen=True):

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from engine.scheduling.inputs import Key, PoolChanged
+from engine.scheduling.inputs import Key, PoolChanged, TaskRef
 from engine.scheduling.lines import Line
 
 if TYPE_CHECKING:
@@ -88,6 +89,10 @@ class Pool:
         """Idle instances above the minimum."""
         return len(self.idle) - self.spec.min_idle
 
+    def adapters_of(self, ref: TaskRef) -> tuple[str, ...]:
+        """The adapters that a task will use here."""
+        return self.spec.adapters if ref.adapters is None else ref.adapters
+
     def offer(self, cls: ReadyClass, rank: int, seq: int) -> None:
         """This class's first task is now (rank, seq)."""
         self.offered[cls] = None
@@ -117,6 +122,13 @@ class Pool:
             if key is not None and (least is None or key < least):
                 best, least = line, key
         return None if best is None else best.next()
+
+    def heads(self) -> Iterator[ReadyClass]:
+        """The class that is next in each line."""
+        for line in self.lines.values():
+            cls = line.next()
+            if cls is not None:
+                yield cls
 
     def waiting(self, enough: int) -> int:
         """How many tasks wait for this pool, counted up to `enough` at most, class by class."""

@@ -59,6 +59,8 @@ class ReadySet:
                 return
         task.state = READY
         self._tasks[ref.seq] = task
+        if ref.adapters:
+            self._fleet.ahead.adapters = True
         if (first is None or row < first) and cls.open:
             cls.offered = True
             for pool in cls.pools:
@@ -75,6 +77,8 @@ class ReadySet:
             ref = task.ref
             task.state = READY
             tasks[ref.seq] = task
+            if ref.adapters:
+                self._fleet.ahead.adapters = True
             left = window.add((ref.rank, ref.seq, task))
             if left is not None:
                 del tasks[left[1]]
@@ -87,14 +91,17 @@ class ReadySet:
         self._note_rest(cls)
         self.want_page(cls, out)
 
-    def take_first(self, cls: ReadyClass, now: Now, out: list[Decision]) -> Task:
-        """The first task of an offered class leaves it."""
-        task = cls.window.pop()[2]
+    def take(self, cls: ReadyClass, task: Task, now: Now, out: list[Decision]) -> None:
+        """A task of an offered class starts: its first one, or one that goes before it."""
+        row = cls.window.first()
+        if row is not None and row[2] is task:
+            cls.window.pop()
+        else:
+            cls.window.remove(task.ref.rank, task.ref.seq)
         cls.active_ns = now.mono_ns
         self.table.started = True
         self._first_changed(cls)
         self.want_page(cls, out)
-        return task
 
     def remove(self, task: Task, out: list[Decision]) -> None:
         """A task leaves its class before its turn."""

@@ -9,11 +9,14 @@ from engine.scheduling.inputs import Now, ReplicaChanged
 if TYPE_CHECKING:
     from engine.scheduling.pools import Pool
 
+_COMING = 64
+"""Of so many adapters that were asked for it is remembered that they are on their way."""
+
 
 class Replica:
     """One process of a model. `reserved` counts the slots that tasks hold from StartTask to their end, `outside` those that others hold."""
 
-    __slots__ = ("gone", "latency_ms", "model", "name", "outside", "reserved", "resident", "total")
+    __slots__ = ("coming", "gone", "latency_ms", "model", "name", "outside", "reserved", "resident", "total")
 
     def __init__(self, name: str, model: Model) -> None:
         self.name = name
@@ -23,6 +26,9 @@ class Replica:
         self.outside = 0
         self.reserved = 0
         self.resident: frozenset[str] = frozenset()  # by every name that means an adapter that is there
+        self.coming: dict[
+            str, None
+        ] = {}  # adapters that somebody needs there and that have not been seen there since, the latest last
         self.latency_ms = 0.0  # to the first token, lately; 0: not known
 
     @property
@@ -34,11 +40,32 @@ class Replica:
         """Slots that a task could take now; None when there is no limit."""
         return None if self.total is None else max(0, self.total - self.outside - self.reserved)
 
+    def has(self, resident: frozenset[str]) -> None:
+        """These adapters are there now. A process that is not ready has lost what was on its way, too."""
+        if not self.total and self.total is not None:
+            self.coming.clear()
+        elif self.coming:
+            self.coming = {name: None for name in self.coming if name not in resident}
+        self.resident = resident
+
+    def will_have(self, adapters: tuple[str, ...]) -> bool:
+        """Whether all of these are there or on their way."""
+        return all(name in self.resident or name in self.coming for name in adapters)
+
+    def expect(self, adapters: tuple[str, ...]) -> tuple[str, ...]:
+        """These adapters will be needed there; returns those that are neither there nor on their way."""
+        missing = tuple(name for name in adapters if name not in self.resident and name not in self.coming)
+        for name in missing:
+            self.coming[name] = None
+            if len(self.coming) > _COMING:
+                del self.coming[next(iter(self.coming))]
+        return missing
+
 
 class Model:
     """A model's replicas, and their slots added up. One that nobody told of has no limits: whoever knows of models speaks first."""
 
-    __slots__ = ("free", "name", "pools", "replicas", "since_ms", "told")
+    __slots__ = ("free", "name", "pools", "replicas", "short_ns", "since_ms", "told", "work_ns")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -47,6 +74,8 @@ class Model:
         self.told = False
         self.free: int | None = None  # slots that a task could take now; None when there is no limit
         self.since_ms: int | None = None  # since when no slot is free
+        self.short_ns: int | None = None  # since when tasks have waited for a slot all the time
+        self.work_ns = 0  # how long its tasks have taken lately, about
 
     @property
     def total(self) -> int | None:
@@ -72,7 +101,8 @@ class Model:
         self.told = True
         replica.gone = False
         replica.total, replica.outside = inp.total, inp.outside
-        replica.resident, replica.latency_ms = inp.resident, inp.latency_ms
+        replica.latency_ms = inp.latency_ms
+        replica.has(inp.resident)
         self._count(now)
 
     def gone(self, name: str, now: Now) -> None:
@@ -81,19 +111,24 @@ class Model:
         replica = self.replicas.get(name)
         if replica is not None:
             replica.gone = True
-            replica.total, replica.outside, replica.resident = 0, 0, frozenset()
+            replica.total, replica.outside = 0, 0
+            replica.has(frozenset())
             self._count(now)
             if not replica.reserved:
                 del self.replicas[name]
 
-    def take(self, replica: Replica, now: Now) -> None:
-        """A task that starts holds a slot of this replica."""
+    def take(self, replica: Replica, adapters: tuple[str, ...], now: Now) -> None:
+        """A task that starts holds a slot of this replica, and its adapters come there."""
         replica.reserved += 1
+        if adapters:
+            replica.expect(adapters)
         self._count(now)
 
-    def give(self, replica: Replica, now: Now) -> None:
+    def give(self, replica: Replica, began_ns: int, now: Now) -> None:
         """It does no longer."""
         replica.reserved -= 1
+        took_ns = now.mono_ns - began_ns
+        self.work_ns = self.work_ns + (took_ns - self.work_ns >> 3) if self.work_ns else took_ns
         self._count(now)
         if replica.gone and not replica.reserved:
             del self.replicas[replica.name]

@@ -66,7 +66,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     """Bounds. At most `classes` classes of `window` tasks each are in memory, and `later` tasks that wait for a time; when there are more
     classes, others get their turn every `rotate_ms`. A task that crashed `max_crashes` times is dead. The wall clock may jump, so it is
     looked at again after `clock_check_ms` at the latest while something waits for it. `day_offset_ms` is local time minus UTC: days of
-    budgets begin at local midnight."""
+    budgets begin at local midnight. A task may be passed for `affinity_wait_ms` by others whose adapters are at hand (0: never)."""
 
     window: int = 512
     classes: int = 256
@@ -75,6 +75,7 @@ class SchedulerConfig(msgspec.Struct, frozen=True):
     max_crashes: int = 2
     clock_check_ms: int = 1_000
     day_offset_ms: int = 0
+    affinity_wait_ms: int = 2_000
 
 
 class Scheduler:
@@ -91,7 +92,7 @@ class Scheduler:
             rotate_ms=config.rotate_ms,
             max_crashes=config.max_crashes,
         )
-        self._dispatch = Dispatch(self.fleet, self.backlog)
+        self._dispatch = Dispatch(self.fleet, self.backlog, affinity_wait_ms=config.affinity_wait_ms)
         self.storage_ok = True
         self.dispatch = DispatchEnabled(True)
         self.closed_since_ms: int | None = None  # since when nothing may start at all
@@ -373,6 +374,8 @@ class Scheduler:
             self.fleet.touch_all()
         elif self.closed_since_ms is None:
             self.closed_since_ms = now.wall_ms
+            for model in self.fleet.models.values():
+                model.short_ns = None
 
     def _set_wake(self, now: Now, out: list[Decision]) -> None:
         """Ask for pages that run low, and say when to come back if that is earlier than was said."""

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from engine.scheduling.pools import Instance
     from engine.scheduling.replicas import Replica
     from engine.scheduling.retry import Verdict
+    from engine.scheduling.routing import Score
 
 READY: Final = 0  # in the window of its class
 LATER: Final = 1  # waits for a time
@@ -23,14 +24,17 @@ class Task:
 
     __slots__ = (
         "attempt",
+        "began_ns",
         "cancelling",
         "crashes",
         "definition",
         "due_ms",
         "due_ns",
         "instance",
+        "passed_ns",
         "ref",
         "replica",
+        "route",
         "state",
         "verdict",
     )
@@ -45,6 +49,11 @@ class Task:
         self.instance: Instance | None = None
         self.replica: Replica | None = None  # whose slot it holds
         self.definition: Definition | None = None  # in whose windows its calls are expected
+        self.route: list[
+            tuple[str, Score]
+        ] = []  # what the replicas had to say for themselves then, if there were several
+        self.began_ns = 0  # when it took that slot
+        self.passed_ns: int | None = None  # when another task first went before it because its adapters were at hand
         self.cancelling = False
         self.verdict: Verdict | None = None  # what is being committed about the running attempt
 

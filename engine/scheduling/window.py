@@ -44,6 +44,10 @@ class Window(Generic[T]):
         """A copy of the rows in memory, in order."""
         return self._rows[self._head :]
 
+    def head(self, count: int) -> list[tuple[int, int, T]]:
+        """A copy of the first rows, at most so many."""
+        return self._rows[self._head : self._head + count]
+
     def pop(self) -> tuple[int, int, T]:
         """Take the first row; there must be one."""
         rows, head = self._rows, self._head

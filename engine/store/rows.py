@@ -23,7 +23,7 @@ RECORD_COLUMNS = (
 EVENT_COLUMNS = "seq, at_ms, level, type, who, about, text, task, correlation, causation"
 WAITING_COLUMNS = (
     "seq, queue, tenant, criteria, wanted, capabilities, state, rank, due_ms, deadline_ms, attempt, max_attempts, on_crash,"
-    " durability, crashes, submitted_ms"
+    " durability, crashes, submitted_ms, adapter"
 )
 STORED_COLUMNS = (
     'seq, queue, state, priority, rank, tenant, criteria, wanted, capabilities, "by", batch, idempotency_key, durability, on_crash,'
@@ -34,7 +34,8 @@ _SOURCES = STORED_COLUMNS.split(", ").index("sources")
 
 
 class WaitingTask(msgspec.Struct, frozen=True, gc=False):
-    """What the scheduler needs of a waiting task. `definition` is the one asked for, if any; `attempt` the last one begun."""
+    """What the scheduler needs of a waiting task. `definition` is the one asked for, if any, `adapter` the names of the adapters asked
+    for; `attempt` the last one begun."""
 
     seq: int
     queue: str
@@ -52,6 +53,7 @@ class WaitingTask(msgspec.Struct, frozen=True, gc=False):
     durability: str
     crashes: int
     submitted_ms: int
+    adapter: str | None = None
 
 
 class StoredTask(msgspec.Struct, frozen=True, gc=False):
@@ -196,6 +198,7 @@ def waiting_insert(op: InsertTask) -> WaitingTask:
         durability=op.durability.value,
         crashes=0,
         submitted_ms=op.submitted_ms,
+        adapter=op.adapter,
     )
 
 

@@ -107,10 +107,15 @@ class Model:
         self.running = 0
         self.asked: list[GenerateRequest] = []
         self.reservations: list[Reservation] = []
+        self.prefetched: list[tuple[str, str, tuple[str, ...], bool]] = []
+        self.grown: list[str] = []
 
     def handle(self, model: str) -> Model:
         assert model == "m"
         return self
+
+    def pinned(self, adapter: str) -> str:
+        return adapter
 
     def check(self, model: str) -> None:
         pass
@@ -120,6 +125,12 @@ class Model:
 
     def ensure(self, model: str) -> None:
         pass
+
+    def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
+        self.prefetched.append((model, replica, adapters, first))
+
+    def grow(self, model: str) -> None:
+        self.grown.append(model)
 
     async def generate(self, request: GenerateRequest, reservation: Reservation) -> Said:
         words = sum(len(message.content.split()) for message in request.messages)

@@ -180,9 +180,8 @@ class TaskOperations:
         seq = task_seq(request.id)
         stored = self._stored(seq)
         state = TaskState(stored.state)
-        if state.ended or state is TaskState.processing:
-            what = "it is running" if state is TaskState.processing else f"it has ended: {state.value}"
-            return Why(scope="task", about=request.id, moving=True, summary=what)
+        if state.ended:
+            return Why(scope="task", about=request.id, moving=True, summary=f"it has ended: {state.value}")
         return self._dispatcher.why_task(stored_ref(stored))
 
 
