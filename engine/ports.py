@@ -64,6 +64,8 @@ class ToolBox(Protocol):
 class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker asks a model for. `deadline_ms` is the time left in ms from now (None: no limit); `tools` are told to the model.
 
+    `prompt` is read by the model as it is, instead of the messages (local models only).
+
     `schema` is a JSON Schema that the answer's text must satisfy. `call_tools` says whether the model may (auto) or must (required) call a
     tool: its answer is then constrained to a call of one of them. `options` are the worker definition's own, for whoever runs the
     model."""
@@ -75,6 +77,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolDeclaration, ...] = ()
     schema: dict[str, Any] | None = None
     call_tools: Literal["auto", "required"] = "auto"
+    prompt: str = ""
     options: dict[str, Any] = {}
 
 
@@ -112,7 +115,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a generation ended: `reason` is stop, length, cancelled, deadline or tool_calls. Times in ms from the request on.
 
     `tool_calls` are those of a model with native tool calling. `process` is where it ran, `cached` how many of the prompt's tokens were
-    there already, `route` the models that a hybrid one tried before, each with why it went on."""
+    there already, `route` the models that a hybrid one tried before, each with why it went on. `prompt` is the text that the model
+    read, "" where only its server knows it."""
 
     reason: str
     text: str
@@ -125,6 +129,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     process: str = ""
     cached: int = 0
     route: tuple[str, ...] = ()
+    prompt: str = ""
 
 
 class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +173,9 @@ class Models(Protocol):
     """Where workers get their models from."""
 
     def handle(self, model: str) -> ModelHandle: ...
+
+    def pinned(self, adapter: str) -> str:
+        """The exact name (`invoice-de@v4`) of the version that an adapter's name means now; one that is not known stays what it is."""
 
 
 class Lesson(msgspec.Struct, frozen=True, kw_only=True):

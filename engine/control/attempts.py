@@ -19,6 +19,7 @@ from engine.control.dispatcher import Dispatcher
 from engine.control.execution import Ended, TaskContext, decode_payload, execute
 from engine.control.failures import Failures, fingerprint, whole
 from engine.control.instances import Instance, Instances
+from engine.control.pinning import Pins, asked
 from engine.control.supervision.care import Care
 from engine.ports import ContextFile, Keys, Lesson, Models, Texts, ToolBox
 from engine.scheduling.decisions import CancelTask, StartTask
@@ -38,6 +39,7 @@ class Running(msgspec.Struct, kw_only=True, gc=False):
     instance: Instance
     brief: Brief
     replica: str | None = None
+    pins: Pins
     task: asyncio.Task[None] | None = None
     stopping: str | None = None
     begun: bool = False
@@ -72,6 +74,7 @@ class Attempts:
         clock: Clock,
         *,
         max_result_bytes: int,
+        keep_prompt_chars: int,
         tools: Callable[[int, Instance], ToolBox | None],
         keys: Keys | None,
         files: Callable[[int, Instance], Awaitable[tuple[ContextFile, ...]]],
@@ -88,6 +91,7 @@ class Attempts:
         self._failures = failures
         self._clock = clock
         self._max_result_bytes = max_result_bytes
+        self._keep_prompt_chars = keep_prompt_chars
         self._tell_ended = ended
         self._care = care
         self._tools = tools
@@ -107,6 +111,14 @@ class Attempts:
     def __len__(self) -> int:
         return len(self._running)
 
+    def using(self) -> dict[str, list[str]]:
+        """The running tasks by the exact names of their adapters."""
+        found: dict[str, list[str]] = {}
+        for seq, running in self._running.items():
+            for name in running.pins.names:
+                found.setdefault(name, []).append(task_id(seq))
+        return found
+
     def write_again(self) -> None:
         """Storage works again: commit the ends that could not be."""
         unwritten, self._unwritten = self._unwritten, []
@@ -120,13 +132,24 @@ class Attempts:
             self._dispatcher.feed(StartRefused(decision.seq, decision.attempt, gone=brief is None))
             return
         now = self._clock.wall_ms()
+        pins = Pins(self._models.pinned)
+        if instance.worker.uses_model:
+            pins(asked(instance.definition, brief.payload))
         running = Running(
-            seq=decision.seq, attempt=decision.attempt, instance=instance, brief=brief, replica=decision.replica
+            seq=decision.seq,
+            attempt=decision.attempt,
+            instance=instance,
+            brief=brief,
+            replica=decision.replica,
+            pins=pins,
         )
         self._running[decision.seq] = running
         self.idle.clear()
         instance.take(task_id(decision.seq), now)
-        start = ops.StartTask(decision.seq, decision.attempt, instance.id, decision.pool, instance.definition.name, now)
+        definition = instance.definition.name
+        start = ops.StartTask(
+            decision.seq, decision.attempt, instance.id, decision.pool, definition, now, running.pins.text
+        )
         event = _event(now, "task.started", instance.id, running.seq, f"attempt {running.attempt} on {instance.id}")
         running.lessons, given = self._care.begin(running.seq, running.attempt, brief, instance)
         running.start = (start, event, *given)
@@ -197,6 +220,7 @@ class Attempts:
             partial(self._files, running.seq, instance) if instance.definition.files else None,
         )
         context.replica = running.replica
+        context.pins = running.pins
         try:
             ended = await execute(instance, work, context, self._max_result_bytes)
         except asyncio.CancelledError:
@@ -306,6 +330,7 @@ class Attempts:
                 tokens_out=ended.tokens_out,
                 cost_usd=ended.cost_usd,
                 fail=self._fingerprint(running, ended.error),
+                prompt=self._prompt(ended),
             )
             return retry, _event(
                 now, "task.retry", "scheduler", seq, f"again in {verdict.delay_ms / 1000:g}s: {text}", "warn"
@@ -335,6 +360,7 @@ class Attempts:
             input_chars=ended.input_chars,
             reflection=ended.reflection,
             fail=mark,
+            prompt=self._prompt(ended),
         )
         due = self._care.due(seq, attempt, running.brief, running.instance, now)
         level = "error" if verdict.state is TaskState.failed else "info"
@@ -345,6 +371,10 @@ class Attempts:
         if error is None:
             return None, ()
         return self._failures.note(running.seq, running.brief.queue, running.instance.definition.name, error, now)
+
+    def _prompt(self, ended: Ended) -> str | None:
+        """What of it is kept: the whole prompt, or nothing of one that is longer than what is kept."""
+        return ended.prompt if ended.prompt is not None and len(ended.prompt) <= self._keep_prompt_chars else None
 
     def _fingerprint(self, running: Running, error: ErrorInfo | None) -> str | None:
         return None if error is None else fingerprint(error.code, error.message, running.instance.definition.name)

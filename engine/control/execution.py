@@ -17,6 +17,7 @@ from engine.contract.states import TaskState
 from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
 from engine.control.metering import Meter, MeteredGeneration
+from engine.control.pinning import Pins
 from engine.ports import ContextFile, GenerateRequest, Keys, Models, Outcome, Reservation, ToolBox
 from engine.workers.template import TaskInput, TaskOutput
 
@@ -39,6 +40,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     tokens_out: int | None = None
     cost_usd: float | None = None
     adapter: str | None = None
+    prompt: str | None = None
     model: str | None = None
     finish_reason: str | None = None
     calls: int | None = None
@@ -53,7 +55,7 @@ Files = Callable[[], Awaitable[tuple[ContextFile, ...]]]
 
 class TaskContext:
     """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget. `replica` is the
-    model process whose slot is kept for it (None: any)."""
+    model process whose slot is kept for it (None: any), `pins` the versions of its adapters."""
 
     def __init__(
         self,
@@ -82,6 +84,7 @@ class TaskContext:
         self._generations: list[MeteredGeneration] = []
         self.meter = Meter()
         self.replica: str | None = None
+        self.pins = Pins(models.pinned)
 
     async def begin(self, task: TaskInput) -> TaskInput:
         """The work with its file contexts, as they are now. Raises what is wrong with one of them."""
@@ -89,6 +92,8 @@ class TaskContext:
 
     async def generate(self, request: GenerateRequest) -> MeteredGeneration:
         definition = self._definition
+        if request.adapters:
+            request = msgspec.structs.replace(request, adapters=self.pins(request.adapters))
         if definition.key and self._keys is not None:
             await self._keys.require(definition.key)
         call = Call(
@@ -156,6 +161,7 @@ class TaskContext:
             tokens_out=_count(meter.tokens_out),
             cost_usd=meter.cost_usd(definition.cost) if definition.cost != Cost() else None,
             adapter=",".join(meter.adapters)[:200] or None,
+            prompt=meter.prompt,
             model=self._model,
             finish_reason=meter.finish_reason,
             calls=meter.calls,

@@ -38,7 +38,8 @@ class Was(msgspec.Struct, frozen=True, array_like=True):
 
 class Operation(msgspec.Struct, frozen=True, kw_only=True):
     """A change as it is stored. `request` and `settings` say what to do, `ids` (fixed when it was asked for) to what. `waits` are those
-    of a retry that follow when the `canaries` have completed; `before` is what a change of something else than tasks needs to be put back."""
+    of a retry that follow when the `canaries` have completed; `before` is what a change of something else than tasks needs to be put
+    back."""
 
     id: str
     request: str

@@ -37,6 +37,8 @@ _SPEAK_FOR_THEMSELVES = frozenset(
         "operation.defer",
         "operation.undo",
         "instance.chat",
+        "adapter.use",
+        "adapter.pin",
     }
 )
 

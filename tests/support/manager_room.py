@@ -37,6 +37,9 @@ class Shelf:
     def handle(self, model: str) -> Any:
         raise AssertionError(model)
 
+    def pinned(self, adapter: str) -> str:
+        return adapter
+
     def check(self, model: str) -> None:
         if model not in self.there:
             raise AiwmError(Code.model_not_found, f'model "{model}" is not here', field="model", fix="bring it")

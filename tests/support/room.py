@@ -63,6 +63,9 @@ class NoModels:
     def handle(self, model: str) -> Any:
         raise AssertionError(model)
 
+    def pinned(self, adapter: str) -> str:
+        return adapter
+
     def check(self, model: str) -> None:
         pass
 

@@ -86,6 +86,7 @@ class AdapterBook:
         self._names: dict[str, frozenset[str]] = {}
         self._looking = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
+        self._rechecks: set[asyncio.Task[None]] = set()
         self._listeners: list[Callable[[], None]] = []
 
     # -- life --------------------------------------------------------------------------------------------------------
@@ -99,9 +100,10 @@ class AdapterBook:
         self._watch = asyncio.get_running_loop().create_task(self._watching())
 
     async def close(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            await asyncio.gather(self._watch, return_exceptions=True)
+        tasks = [*self._rechecks, *([] if self._watch is None else [self._watch])]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """`callback` runs when versions came or changed, or another one is current."""
@@ -262,6 +264,17 @@ class AdapterBook:
         async with self._looking:
             await self._look()
 
+    def models_changed(self) -> None:
+        """Another model is here, or one is gone: hold every adapter against its base again."""
+        task = asyncio.get_running_loop().create_task(self._recheck())
+        self._rechecks.add(task)
+        task.add_done_callback(self._rechecks.discard)
+
+    async def _recheck(self) -> None:
+        async with self._looking:
+            await self._check(self._found.values())
+            self._changed()
+
     async def _watching(self) -> None:
         while True:
             await self.refresh()
@@ -299,8 +312,8 @@ class AdapterBook:
 
     async def _check(self, found: Iterable[Found]) -> None:
         """Hold adapters against the base models that they name, as far as these are here."""
-        for it in found:
-            base = self._find_model(it.facts.base) if it.facts is not None and it.facts.base else None
+        for it in list(found):
+            base = self._base(it.facts.base) if it.facts is not None else None
             if base is None or not base.path:
                 self._misfits[it.path] = (_last(it.facts.base) if it.facts is not None else "", None)
                 continue
@@ -308,6 +321,10 @@ class AdapterBook:
             self._misfits[it.path] = (base.name, problem)
 
     # -- inside ------------------------------------------------------------------------------------------------------
+
+    def _base(self, named: str) -> ModelDefinition | None:
+        """The model of this home that a base is: by its whole name (a path, say), or by what people call it."""
+        return (self._find_model(named) or self._find_model(_last(named))) if named else None
 
     def _known(self, name: str) -> Known | None:
         spelling = spelled(name)
