@@ -80,8 +80,8 @@ def command(
     def register(body: Body) -> Body:
         own = _own_options(body)
 
-        def run(context: typer.Context, **given: Any) -> int | None:
-            cli = cli_of(context, given.pop("home"))
+        def run(typer_context: typer.Context, **given: Any) -> int | None:
+            cli = cli_of(typer_context, given.pop("home"))
             options = {parameter.name: given.pop(parameter.name) for parameter in own}
             if request is None:
                 return body(cli, **options)
@@ -92,7 +92,7 @@ def command(
                 raise as_typed(error, params) if cli.output.for_people else error from None
 
         context_parameter = inspect.Parameter(
-            "context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
+            "typer_context", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context
         )
         signature = signature_of(params, [*own, *_common()])
         signature = signature.replace(parameters=[context_parameter, *signature.parameters.values()])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -16,8 +15,8 @@ from aiwm_tui.cli.defining import text_of
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
 from aiwm_tui.cli.task_text import detail_text, result_text
-from aiwm_tui.cli.values import duration_ms, json_object
-from aiwm_tui.cli.waiting import Follower, outcome_code, wait
+from aiwm_tui.cli.values import json_object
+from aiwm_tui.cli.waiting import Follower, deadline, outcome_code, wait
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import tasks
 from engine.contract.requests.context import TaskContextShow
@@ -179,29 +178,25 @@ def _put(payload: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _to_the_end(cli: Cli, request: tasks.TaskSubmit, *, stream: bool, timeout: str | None) -> int:
-    deadline = _deadline(timeout)
+    until = deadline(timeout)
     follower: Follower | None = None
     with cli.connected(work=True) as client:
         acknowledged = client.call(request)
         if stream:
             follower = Follower(cli, acknowledged.id)
             try:
-                follower.run(client, deadline)
+                follower.run(client, until)
             except KeyboardInterrupt:
                 cli.output.talk(
                     f"aiwm: interrupted; task {acknowledged.id} is stored and goes on while an engine works"
                 )
                 raise
-        outcome = wait(cli, client, [acknowledged.id], deadline)[0]
+        outcome = wait(cli, client, [acknowledged.id], until)[0]
     if not cli.output.for_people:
         cli.output.line("task", outcome)
     elif outcome.result is not None and not (follower is not None and follower.printed):
         write(shown(result_text(outcome.result)))
     return outcome_code(cli, [outcome], f" in {timeout}" if timeout else "")
-
-
-def _deadline(timeout: str | None) -> float | None:
-    return None if timeout is None else time.monotonic() + duration_ms(timeout, "--timeout") / 1000
 
 
 def _list(
@@ -259,6 +254,6 @@ def _wait(
 ) -> int:
     """Wait until tasks have ended. Exit code: 0 all completed, 1 some failed or were cancelled, 4 some have not ended in time."""
     with cli.connected(work=True) as client:
-        outcomes = wait(cli, client, ids, _deadline(timeout))
+        outcomes = wait(cli, client, ids, deadline(timeout))
     cli.output.many("task", "tasks", outcomes, len(outcomes), columns="outcomes")
     return outcome_code(cli, outcomes, f" in {timeout}" if timeout else "")

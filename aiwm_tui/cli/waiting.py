@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
+from aiwm_tui.cli.values import duration_ms
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.notifications import StreamChunk
@@ -20,9 +21,14 @@ def ended(outcome: TaskOutcome) -> bool:
     return TaskState(outcome.state).ended
 
 
-def left_ms(deadline: float | None) -> int | None:
+def deadline(timeout: str | None) -> float | None:
+    """When a wait as typed (`30s`) is over, on the monotonic clock in seconds; None for one that has no end."""
+    return None if timeout is None else time.monotonic() + duration_ms(timeout, "--timeout") / 1000
+
+
+def left_ms(until: float | None) -> int | None:
     """What is left until a time of the monotonic clock (seconds), in ms; None when there is no deadline."""
-    return None if deadline is None else max(0, round((deadline - time.monotonic()) * 1000))
+    return None if until is None else max(0, round((until - time.monotonic()) * 1000))
 
 
 def wait(cli: Cli, client: BlockingClient, ids: Sequence[str], deadline: float | None) -> list[TaskOutcome]:

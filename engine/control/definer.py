@@ -75,10 +75,14 @@ class Definer:
                 fix=f"change or delete first: aiwm {found[0].split(' ')[0]} update {found[0].split(' ')[1]} …",
             )
 
-    async def put_in_force(self, after: Definitions, more: tuple[ops.Op, ...] = ()) -> None:
-        """Store, put in force and announce. `changing` must be held."""
+    async def put_in_force(
+        self, after: Definitions, more: tuple[ops.Op, ...] = (), stored: Callable[[], None] = lambda: None
+    ) -> None:
+        """Store, put in force and announce. `changing` must be held. `more` goes into the same entry, and `stored` is called before the
+        announcement: whoever hears it finds both."""
         before = self._catalogue.now
         await self._keeping.change(after, more)
+        stored()
         self._announce(before, after)
 
     def _existing(self, kind: Kind, name: str) -> Any:

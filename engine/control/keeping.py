@@ -31,7 +31,8 @@ class Keeping:
     """Reads the definitions at the start and writes changes of them. Every change is one journal entry, put in force when it is stored.
 
     The file of worker definitions belongs to the operator: it is read, never written (but for a new home's first). It is read again
-    at a start only if it has changed since it was last in force, so that a bundle's worker definitions outlive the engine."""
+    at a start only if it has changed since it was last in force, so that a bundle's worker definitions outlive the engine. Worker
+    definitions that were made with a model (`offering`) are stored and stay, whatever the file says of others."""
 
     def __init__(
         self, home: Path, catalogue: Catalogue, journal: Journal, readers: Readers, clock: Clock, events: EventSink

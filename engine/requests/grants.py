@@ -18,6 +18,10 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     approval: str = ""
 
 
+_OF_THIS_MACHINE = frozenset({"model.add", "model.set", "model.import", "model.offer", "model.check", "model.detect"})
+"""Requests that name programs, paths and addresses of this machine: whoever may make them may run anything and look anywhere."""
+
+
 def check_grant(request: Request[Any], grant: Grant) -> None:
     """Refuse what passes the bounds: raises `denied`. Destructive requests need a person's approval, each of them; whatever names data
     sources may name the caller's own alone."""
@@ -26,7 +30,7 @@ def check_grant(request: Request[Any], grant: Grant) -> None:
         raise AiwmError(
             Code.denied, f"{kind.method} is destructive: a person must approve it", fix="aiwm approval list"
         )
-    if kind.method.startswith(("approval.", "tool.", "key.", "config.")):
+    if kind.method.startswith(("approval.", "tool.", "key.", "config.")) or kind.method in _OF_THIS_MACHINE:
         raise AiwmError(Code.denied, f"{kind.method} is for people only")
     named: tuple[str, ...] = tuple(getattr(request, "sources", ()))
     if kind.method.startswith("source."):

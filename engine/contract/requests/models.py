@@ -227,3 +227,28 @@ class ModelDetect(Request[Detected], frozen=True, kw_only=True):
     effect: ClassVar[Effect] = Effect.read
 
     ports: tuple[int, ...] = ()
+
+
+class NotImported(msgspec.Struct, frozen=True, kw_only=True):
+    """A model of another program's configuration that was not taken over, and why."""
+
+    name: str
+    why: str
+
+
+class ImportedModels(msgspec.Struct, frozen=True, kw_only=True):
+    added: tuple[Added, ...]
+    refused: tuple[NotImported, ...] = ()
+
+
+class ModelImport(Request[ImportedModels], frozen=True, kw_only=True):
+    """Take over the models of llama-swap's configuration (its text): each becomes a server that aiwm starts with the same command. What
+    cannot be taken over is named, and hinders nothing."""
+
+    method: ClassVar[str] = "model.import"
+    effect: ClassVar[Effect] = Effect.write
+    unlogged: ClassVar[tuple[str, ...]] = ("text",)
+
+    text: str
+    bare: bool = False
+    dry_run: bool = False

@@ -16,6 +16,7 @@ from engine.control.bundles.names import kind_spellings, spellings
 from engine.control.bundles.schema import LESSON_KEYS, Path, mistakes
 from engine.control.checks import Fault, Surroundings, check
 from engine.control.definitions import Definition, Definitions, Kind
+from engine.control.offering import made_for
 
 _KINDS = dict(kind_spellings())
 _CRITICAL = (*spellings("mission_critical"), *spellings("is_mission_critical"))
@@ -248,7 +249,11 @@ def _assembled(base: Definitions, standing: Iterable[_Candidate], said: set[Kind
         mine = {it.definition.name: it.definition for it in standing if it.item.kind is kind}
         replaces = (kind is Kind.worker or complete) and kind in said
         if mine or replaces:
-            made = made.with_all(kind, mine if replaces else {**base.of(kind), **mine})
+            stay = base.of(kind)
+            if replaces:
+                # What was made for a model was in no file: a file that leaves it out does not take it away.
+                stay = {} if complete else {name: it for name, it in stay.items() if made_for(it)}
+            made = made.with_all(kind, {**stay, **mine})
     return made
 
 

@@ -82,6 +82,8 @@ async def proposed(
     else:
         definition, verdict = _of_words(request), None
     changes = {word: getattr(request, word) for word in _TAKEN_OVER if getattr(request, word)}
+    if verdict is not None:
+        changes = {"slots": verdict.slots, "context": verdict.context, **changes}
     if request.health is not None:
         changes["health"] = request.health
     return msgspec.structs.replace(definition, **changes), verdict

@@ -18,6 +18,9 @@ from engine.inference.models.machine import Machine
 REFERENCE_PARAMETERS = 1_500_000_000
 """More than this the reference backend does not take on (`backends/reference/memory.py`)."""
 
+_CONTEXTS = (8192, 4096, 2048)
+"""Tokens of context that are tried for a model when nobody says."""
+
 _EXLLAMAV2_KINDS = (ModelKind.plain, ModelKind.exl2, ModelKind.gptq)
 _INSTALL = "pip install 'aiwm-console[gpu]'"
 _SERVERS = {
@@ -28,12 +31,15 @@ _SERVERS = {
 
 
 def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, known_as: str = "") -> Verdict:
-    """What can be said of a model. `slots` and `context` 0: the machine's defaults. The chat template is checked elsewhere."""
-    sizing = Sizing(slots=slots or machine.slots, context=_context(seen, context or machine.context))
-    ways, estimates = _ways(seen, machine, sizing)
-    chosen = next((way for way in ways if way.usable and way.fits), None) or next(
-        (it for it in ways if it.usable), None
-    )
+    """What can be said of a model. `slots` and `context` 0: as much of both as there is room for now, within reason. The chat template is
+    checked elsewhere."""
+    for sizing in _sizings(seen, machine, slots, context):
+        ways, estimates = _ways(seen, machine, sizing)
+        chosen = next((way for way in ways if way.usable and way.fits), None)
+        if chosen is not None:
+            break
+    else:
+        chosen = next((way for way in ways if way.usable), None)
     counted = estimates.get((chosen or ways[0]).runs_with, Estimate()) if ways else Estimate()
     state, why, fix = _state(seen, ways, chosen)
     return Verdict(
@@ -63,8 +69,12 @@ def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, kno
     )
 
 
-def _context(seen: Seen, wanted: int) -> int:
-    return min(wanted, seen.shape.context) if seen.shape.context else wanted
+def _sizings(seen: Seen, machine: Machine, slots: int, context: int) -> list[Sizing]:
+    """How a model may be run, the best first: a long context for a few beats a short one for many."""
+    longest = seen.shape.context or _CONTEXTS[0]
+    contexts = [min(context, longest)] if context else sorted({min(it, longest) for it in _CONTEXTS}, reverse=True)
+    counts = [slots] if slots else sorted({min(it, machine.slots) for it in (machine.slots, 4, 2, 1)}, reverse=True)
+    return [Sizing(slots=count, context=length) for length in contexts for count in counts]
 
 
 def _state(seen: Seen, ways: list[Way], chosen: Way | None) -> tuple[str, str, str | None]:
