@@ -72,9 +72,6 @@ def provider_fault(worker: WorkerDefinition) -> AiwmError | None:
         return _fault("options.base_url", wrong, '"http://127.0.0.1:8000/v1"')
     if "#" in worker.model or "@http" in worker.model or not worker.model.isprintable():
         return _fault("model", f"{worker.model[:80]!a} is no name of a model")
-    if needs_key(worker.provider) and not given and not worker.key:
-        fix = f'"key": "{worker.provider.value}", and [keys.{worker.provider.value}] in config.toml'
-        return _fault("key", f"{worker.provider.value} answers nobody without an API key", fix)
     return None
 
 

@@ -20,7 +20,7 @@ from engine.contract.definitions import (
     WorkerDefinition,
 )
 from engine.contract.errors import AiwmError, Code
-from engine.contract.models import provider_fault
+from engine.contract.models import needs_key, provider_fault
 from engine.contract.suggest import nearest
 from engine.control.definitions import Definition, Definitions, Kind, kind_of
 from engine.workers.answers import check_schema
@@ -116,6 +116,10 @@ def _kind_and_model(worker: WorkerDefinition, around: Surroundings) -> Iterator[
         yield Fault("model", f'the kind "{worker.kind}" needs a model', '"model": "aiwm-nano"')
     elif (wrong := provider_fault(worker)) is not None:
         yield Fault(wrong.info.field or "provider", wrong.info.message, wrong.info.fix)
+    elif needs_key(worker.provider) and not worker.key and not worker.options.get("base_url"):
+        provider = worker.provider.value
+        fix = f'"key": "{provider}", and [keys.{provider}] in config.toml'
+        yield Fault("key", f"{provider} answers nobody without an API key", fix, warning=True)
     elif needs_model and worker.provider is Provider.local:
         # Whoever runs another provider's model answers for it when it is called.
         try:

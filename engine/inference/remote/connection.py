@@ -1,0 +1,153 @@
+"""The one place that opens connections to models' servers: one POST, its answer in pieces, closed when nobody reads any more.
+
+Redirects are never followed: a key goes to the host that it is listed for and to no other. Compressed answers are not asked for, so that
+no small answer can become a large one."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import msgspec
+
+from engine import __version__
+
+if TYPE_CHECKING:
+    import httpx
+
+_PIECE = 64 * 1024
+_WRITE_S = 30.0
+
+
+class Unreachable(Exception):
+    """No connection came about. The text says why, in our words or the system's."""
+
+
+class Broken(Exception):
+    """The connection ended or fell silent in the midst of things. The text says how."""
+
+
+class Timeouts(msgspec.Struct, frozen=True):
+    """Seconds: for a connection, until an answer's first byte, and between its pieces."""
+
+    connect: float
+    first_byte: float
+    idle: float
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer whose body is still coming. Header names are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    pieces: AsyncIterator[bytes]
+
+
+class Connection:
+    """Connections to one server, kept open between calls. Nothing is opened before the first."""
+
+    def __init__(self, address: str, timeouts: Timeouts) -> None:
+        self._address = address
+        self._timeouts = timeouts
+        self._client: httpx.AsyncClient | None = None
+
+    @asynccontextmanager
+    async def post(self, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Reply]:
+        """Send, and give the reply when its head is there; leaving the context closes it. Raises Unreachable, Broken."""
+        import httpx
+
+        if self._client is None:
+            self._client = await asyncio.to_thread(_client, self._address, self._timeouts)
+        first = asyncio.get_running_loop().time() + self._timeouts.first_byte
+        request = self._client.build_request("POST", self._address, headers=dict(headers), content=body)
+        try:
+            async with asyncio.timeout_at(first):
+                response = await self._client.send(request, stream=True)
+        except TimeoutError:
+            raise Broken(f"said nothing for {self._timeouts.first_byte:g} s") from None
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+            raise Unreachable(_why(error, self._timeouts)) from None
+        except httpx.HTTPError as error:
+            raise Broken(f"gave no answer ({type(error).__name__})") from None
+        try:
+            yield Reply(response.status_code, response.headers, self._pieces(response, first))
+        finally:
+            await asyncio.shield(response.aclose())
+
+    async def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _pieces(self, response: httpx.Response, first: float) -> AsyncIterator[bytes]:
+        """The body as it comes. Raises Broken when it is cut or pauses too long."""
+        import httpx
+
+        if response.headers.get("content-encoding", "identity") != "identity":
+            raise Broken("compresses its answer, though it was asked not to")
+        loop, until, what = asyncio.get_running_loop(), first, self._timeouts.first_byte
+        pieces = response.aiter_raw(_PIECE if response.is_error else None)
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    piece = await anext(pieces)
+            except StopAsyncIteration:
+                return
+            except TimeoutError:
+                raise Broken(f"said nothing for {what:g} s") from None
+            except httpx.HTTPError as error:
+                raise Broken(f"cut its answer off ({type(error).__name__})") from None
+            yield piece
+            until, what = loop.time() + self._timeouts.idle, self._timeouts.idle
+
+
+def host_of(url: str) -> str:
+    """`api.example.com`, with its port where it is not the usual one: what keys are listed for."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
+
+
+def _client(address: str, timeouts: Timeouts) -> httpx.AsyncClient:
+    """Blocks: certificates are read. The environment's proxies are for the world, not for this machine."""
+    import httpx
+
+    for noisy in ("httpx", "httpcore"):  # they would log every address at INFO, headers at DEBUG
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(None, connect=timeouts.connect, write=_WRITE_S),
+        limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=30.0),
+        headers={"user-agent": f"aiwm/{__version__}", "accept": "text/event-stream", "accept-encoding": "identity"},
+        follow_redirects=False,
+        trust_env=not _is_here(address),
+        verify=address.startswith("https:"),
+    )
+
+
+def _is_here(address: str) -> bool:
+    host = urlsplit(address).hostname or ""
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _why(error: Exception, timeouts: Timeouts) -> str:
+    """Why no connection came about. The system's own words where there are any."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror[:200]
+        cause = cause.__cause__ or cause.__context__
+    if type(error).__name__ == "ConnectTimeout":
+        return f"no connection in {timeouts.connect:g} s"
+    return (str(error) or type(error).__name__)[:200]
