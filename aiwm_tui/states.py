@@ -93,6 +93,9 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "draining": "coming",
         "backoff": "wrong",
         "limited": "held",
+        "paused": "paused",
+        "absent": "rests",
+        "refused": "broken",
         "failed": "broken",
     },
     "needs": {

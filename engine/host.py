@@ -18,10 +18,14 @@ import msgspec
 from engine import __version__
 from engine.clock import SystemClock
 from engine.config import LoadedConfig, ModelsConfig, NotifyConfig, load_config
+from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import EngineNotice
 from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
+from engine.control.adapters.room import Adapters
+from engine.control.hits import waits_for
 from engine.control.manager import Manager
+from engine.control.operations.models import BookOperations
 from engine.control.operations.streams import StreamOperations
 from engine.control.operations.tools import ToolOperations
 from engine.doors.pipe import open_pipe
@@ -29,10 +33,17 @@ from engine.doors.session import Doorman
 from engine.doors.socket import open_socket
 from engine.events import JournalEvents
 from engine.home import database_path, default_home, lock_path, make_home, socket_path
+from engine.inference.adapters.book import AdapterBook
+from engine.inference.log_operations import LogOperations
+from engine.inference.memory.gpus import Gpus
+from engine.inference.memory.ledger import Ledger
+from engine.inference.models.book import ModelBook
+from engine.inference.operations import ModelOperations
 from engine.inference.service import InferenceService
+from engine.inference.settings import ProcessSettings
+from engine.inference.shelf import StoredShelf
 from engine.inference.streams import Streams
 from engine.inference.supervision import Policy
-from engine.inference.supervisor import ProcessSettings
 from engine.keys.operations import KeyOperations
 from engine.keys.ring import KeyRing
 from engine.lock import HomeLock
@@ -71,6 +82,9 @@ def _process_settings(models: ModelsConfig) -> ProcessSettings:
     return ProcessSettings(
         slots=models.slots,
         context=models.context,
+        depth=models.depth,
+        replicas=min(models.replicas, max(2, os.cpu_count() or 2)),
+        idle=models.idle_ms / 1000,
         start_timeout=models.start_timeout_ms / 1000,
         hang_timeout=models.hang_timeout_ms / 1000,
         policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
@@ -90,38 +104,6 @@ def _ways(notify: NotifyConfig) -> list[Tell]:
     return ways
 
 
-class ModelKeeper:
-    """Loads models in the background, before the first text is asked of them."""
-
-    def __init__(self, models: InferenceService) -> None:
-        self._models = models
-        self._loading: dict[str, asyncio.Task[object]] = {}
-
-    def check(self, model: str) -> None:
-        self._models.check(model)
-
-    def publish(self, model: str) -> None:
-        self._models.publish(model)
-
-    def ensure(self, model: str) -> None:
-        """Load it unless that is under way. A failure is the service's to tell, as an event and a state."""
-        if model not in self._loading:
-            task: asyncio.Task[object] = asyncio.ensure_future(self._models.load(model))
-            self._loading[model] = task
-            task.add_done_callback(lambda done: self._loaded(model, done))
-
-    async def close(self) -> None:
-        """Give up what is being loaded, then stop every process."""
-        for task in list(self._loading.values()):
-            task.cancel()
-        await self._models.close()
-
-    def _loaded(self, model: str, task: asyncio.Task[object]) -> None:
-        del self._loading[model]
-        if not task.cancelled() and task.exception() is not None:
-            _log.warning("model %s was not loaded: %s", model, task.exception())
-
-
 class Host:
     """One engine: every room, plugged together. `run` returns when it has stopped."""
 
@@ -132,15 +114,24 @@ class Host:
         clock = SystemClock()
         self._events = JournalEvents(store.journal, clock)
         self._streams = Streams()
+        shelf = StoredShelf(store.journal, store.readers, clock)
+        self._book = ModelBook(options.home, store.journal, store.readers, clock, self._events)
+        self._adapters = AdapterBook(options.home, store.journal, store.readers, clock, self._model_of)
         self._models = InferenceService(
             options.home,
             _process_settings(config.models),
+            book=self._book,
+            adapters=self._adapters,
+            shelf=shelf,
             clock=clock,
             events=self._events,
             on_replica=lambda state: self._manager.slots.changed(state),
-            on_change=lambda: self._touch("models"),
+            on_change=self._models_changed,
+            ledger=Ledger(int(config.models.memory_gb * 2**30)),
+            hits=lambda model: waits_for(model, self._manager.catalogue, self._manager.tally),
         )
-        self._keeper = ModelKeeper(self._models)
+        self._book.on_change(self._models.definition_changed)
+        self._book.on_change(lambda _: self._adapters.models_changed())
         self._keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
         self._manager = Manager(
             options.home,
@@ -149,7 +140,7 @@ class Host:
             clock,
             self._events,
             self._models,
-            self._keeper,
+            self._models,
             self._streams,
             self._models.rows,
             self._touch,
@@ -157,6 +148,9 @@ class Host:
             lambda rights: TaskTools(self._tools, rights),
             self._keys,
             lambda rights, path: self._tools.read(rights, path),
+        )
+        self._adapter_room = Adapters(
+            self._adapters, self._models, self._manager, store, clock, self._events, self._keys, self._touch
         )
         tables = self._manager.tables
         self._views = ViewService(
@@ -169,7 +163,9 @@ class Host:
                 "workers": tables.workers,
                 "templates": tables.templates,
                 "sources": tables.sources,
-                "models": tables.models,
+                "models": self._models.all_rows,
+                "devices": self._models.devices,
+                "adapters": lambda: self._adapter_room.rows(),
                 "lessons": self._manager.supervision.lesson_rows,
                 "reviews": self._manager.supervision.review_rows,
                 **self._manager.desk.tables(),
@@ -248,6 +244,19 @@ class Host:
             self._events,
             config.files.max_file_bytes,
         ).register(self._table)
+        self._adapter_room.register(self._table)
+        ModelOperations(self._models, clock).register(self._table)
+        BookOperations(
+            self._book,
+            self._manager.catalogue,
+            self._manager.library.definer,
+            Gpus(),
+            config.models,
+            config.keys.keys,
+            self._models.rows,
+            self._manager.tally,
+        ).register(self._table)
+        LogOperations(options.home).register(self._table)
         EngineOperations(
             options.home,
             loaded,
@@ -267,6 +276,7 @@ class Host:
             asyncio.get_running_loop().add_signal_handler(number, self._signalled, number)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         await self._approvals.start()
+        self._adapters.start()
         await self._manager.start(dispatch=self._presence.dispatching)
         recovered = self._store.recovered
         self._events.emit(
@@ -314,7 +324,8 @@ class Host:
         self._ticker.close()
         await self._retention.close()
         await self._notify.close()
-        await self._keeper.close()
+        await self._models.close()
+        await self._adapters.close()
         self._events.emit("info", "engine.stopped", "engine", mode)
         socket_path(self._options.home).unlink(missing_ok=True)
         # Answers under way (the stop's own among them) leave before the file is closed under their readers.
@@ -374,6 +385,18 @@ class Host:
         keys = [(name, status.value, note) for name, (status, note) in found]
         return keys, [(name, self._sources.problem(source)) for name, source in sorted(catalogue.sources.items())]
 
+    def _model_of(self, name: str) -> ModelDefinition | None:
+        """A model of the book, for adapters that were made for it."""
+        try:
+            return self._book.find(name)
+        except AiwmError:
+            return None
+
+    def _models_changed(self) -> None:
+        self._adapter_room.look()
+        for table in ("models", "devices", "adapters"):
+            self._touch(table)
+
     def _touch(self, table: str) -> None:
         self._views.touch(table)
 
@@ -388,7 +411,7 @@ class Host:
         return bool(len(self._manager.attempts)) or moving or any(row.tokens_per_s for row in self._models.rows())
 
     def _tick(self) -> None:
-        for table in ("machine", "models", "queues", "pools"):
+        for table in ("machine", "models", "devices", "queues", "pools"):
             self._touch(table)
         self._presence.look()
 

@@ -5,6 +5,7 @@ Only the module of the word that was typed is imported; all of them for the help
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -36,6 +37,7 @@ WORDS = {
     "approval": "approval",
     "bundle": "bundle",
     "model": "model",
+    "try": "trying",
     "view": "look",
     "why": "look",
     "usage": "usage",
@@ -45,6 +47,8 @@ WORDS = {
     "operation": "operation",
     "undo": "operation",
     "events": "events",
+    "logs": "logs",
+    "metrics": "metrics",
     "notify": "notify",
     "doctor": "doctor",
     "config": "config",
@@ -53,6 +57,9 @@ WORDS = {
     "simulate": "engine",
 }
 """Every first word, in the order of the help, and its module; a module's `add(app)` registers its words."""
+
+
+_ARGUMENTS = "aiwm.arguments"
 
 
 class InOrder(TyperGroup):
@@ -85,6 +92,10 @@ def _root(
     read_only: Annotated[  # noqa: ARG001 (read by `cli_of` from the context)
         bool, typer.Option("--read-only", help="look, but change nothing", show_default=False)
     ] = False,
+    ssh: Annotated[
+        str | None,
+        typer.Option("--ssh", metavar="HOST", help="the console here, the engine on HOST", show_default=False),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
 ) -> int | None:
     """Operator console for AI workers that run on this machine.
@@ -97,11 +108,22 @@ def _root(
 
         typer.echo(f"aiwm {__version__}")
         raise typer.Exit
+    if ssh is not None:
+        return _over_ssh(context, ssh, home)
     if context.invoked_subcommand is not None:
         return None
     from aiwm_tui.cli.console import open_console
 
     return open_console(cli_of(context, home))
+
+
+def _over_ssh(context: typer.Context, host: str, home: Path | None) -> int:
+    from aiwm_tui.cli.console import console_on_host
+    from aiwm_tui.cli.remote import run_there
+
+    if context.invoked_subcommand is not None:
+        run_there(host, context.meta[_ARGUMENTS])
+    return console_on_host(cli_of(context, home), host, home)
 
 
 def run(arguments: list[str]) -> int:
@@ -113,6 +135,7 @@ def run(arguments: list[str]) -> int:
     try:
         root: Any = typer.main.get_command(build(word if alone else None))
         with root.make_context("aiwm", list(arguments), obj=output) as context:
+            context.meta[_ARGUMENTS] = arguments
             code = root.invoke(context)
         return int(code or 0)
     except typer.Exit as ended:

@@ -24,6 +24,7 @@ def add(app: typer.Typer) -> None:
     command(noun, "show", models.ModelShow)(_show)
     command(noun, "set")(set_fields)
     command(noun, "remove", models.ModelRemove, omit=("dry_run",))(_remove)
+    model_running.register(noun)
     plain(noun, fleet.ModelExplain)
     model_running.register(noun)
 

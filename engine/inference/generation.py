@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.inference import protocol
+from engine.inference.line import Moved
 from engine.ports import AdapterUsed, Delta, GenerateRequest, Outcome
 
 if TYPE_CHECKING:
     from engine.inference.supervisor import ModelProcess
+
+Place = Callable[[], Awaitable["ModelProcess"]]
+"""Gives the process that the request is to go to, brought up; asked again when that one takes no requests any more."""
 
 _numbers = itertools.count(1)
 
@@ -26,13 +30,15 @@ class LocalGeneration:
     when text has been shown, the iteration raises `model_crashed`, which is retryable."""
 
     def __init__(
-        self, process: ModelProcess, request: GenerateRequest, adapters: tuple[protocol.AdapterFile, ...], name: str
+        self, place: Place, request: GenerateRequest, adapters: tuple[protocol.AdapterFile, ...], name: str
     ) -> None:
-        self._process = process
+        self._place = place
+        self._process: ModelProcess | None = None
         self._request = request
         self._adapters = adapters
         self._name = name
         self._id = ""
+        self._prompt = ""
         self._loop = asyncio.get_running_loop()
         self._asked = self._loop.time()
         self._deltas: list[protocol.DeltaNote] = []
@@ -56,12 +62,29 @@ class LocalGeneration:
             await self._hand_over()
 
     async def _hand_over(self) -> None:
-        await self._process.ready()
+        while True:
+            process = await self._place()
+            self._process = process
+            try:
+                async with asyncio.timeout(self._seconds_left()):
+                    self._prompt = (await process.generate(self._asking, self)).prompt
+            except Moved:
+                continue
+            except TimeoutError:
+                raise AiwmError(Code.deadline_passed, "the deadline passed while others were before it") from None
+            return
+
+    def _seconds_left(self) -> float | None:
+        left = self._time_left()
+        return None if left is None else left / 1000
+
+    def _asking(self) -> protocol.Generate:
         self._id = f"{self._name}#{next(_numbers)}"
         sampling = self._request.sampling
-        request = protocol.Generate(
+        return protocol.Generate(
             id=self._id,
-            messages=tuple(protocol.Turn(message.role, message.content) for message in self._request.messages),
+            prompt=self._request.prompt or None,
+            messages=None if self._request.prompt else self._turns(),
             adapters=self._adapters,
             sampling=protocol.Draw(
                 temperature=sampling.temperature,
@@ -72,8 +95,12 @@ class LocalGeneration:
             ),
             deadline_ms=self._time_left(),
             tools=tuple({"type": "function", "function": msgspec.to_builtins(tool)} for tool in self._request.tools),
+            schema=self._request.schema,
+            call_tools=self._request.call_tools,
         )
-        await self._process.generate(request, self)
+
+    def _turns(self) -> tuple[protocol.Turn, ...]:
+        return tuple(protocol.Turn(message.role, message.content) for message in self._request.messages)
 
     def _time_left(self) -> int | None:
         deadline = self._request.deadline_ms
@@ -113,13 +140,14 @@ class LocalGeneration:
         if self._retrying is not None:
             self._retrying.cancel()
             self._finish("cancelled", 0, 0, ())
-        elif self._outcome is None and self._error is None:
+        elif self._outcome is None and self._error is None and self._process is not None:
             await self._process.cancel(self._id)
 
     def _abandon(self) -> None:
         if self._retrying is not None:
             self._retrying.cancel()
-        self._process.forget(self._id)
+        if self._process is not None:
+            self._process.forget(self._id)
 
     # -- supervisor.Sink -------------------------------------------------------------------------------------------------------
 
@@ -132,7 +160,7 @@ class LocalGeneration:
 
     def done(self, note: protocol.DoneNote) -> None:
         adapters = tuple(AdapterUsed(name=a.name, digest=a.digest, weight=a.weight) for a in note.adapters)
-        self._finish(note.reason, note.tokens_in, note.tokens_out, adapters)
+        self._finish(note.reason, note.tokens_in, note.tokens_out, adapters, note.cached)
 
     def failed(self, error: AiwmError) -> None:
         if self._cancelled:
@@ -155,7 +183,9 @@ class LocalGeneration:
         self._error = error
         self._wake.set()
 
-    def _finish(self, reason: str, tokens_in: int, tokens_out: int, adapters: tuple[AdapterUsed, ...]) -> None:
+    def _finish(
+        self, reason: str, tokens_in: int, tokens_out: int, adapters: tuple[AdapterUsed, ...], cached: int = 0
+    ) -> None:
         now = self._loop.time()
         self._outcome = Outcome(
             reason=reason,
@@ -165,5 +195,8 @@ class LocalGeneration:
             first_token_ms=((self._first or now) - self._asked) * 1000,
             total_ms=(now - self._asked) * 1000,
             adapters=adapters,
+            prompt=self._prompt,
+            process=self._process.id if self._process is not None else "",
+            cached=cached,
         )
         self._wake.set()

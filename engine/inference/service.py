@@ -1,33 +1,52 @@
-"""What the rooms above use: models by name, as `ModelHandle`s; free slots; rows for the models view.
+"""What the rooms above use: models by name as `ModelHandle`s, whatever runs them; and what there is of them, for views and the scheduler.
 
-A model's process is started when someone first needs it. One process a model here; the map leaves room for replicas."""
+A model's process is started when somebody first needs it, and there is room for it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-
-import msgspec
+from typing import Any, Protocol
 
 from engine.clock import Clock
+from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
-from engine.contract.records import ModelRow
-from engine.home import log_path
+from engine.contract.models import implied
+from engine.contract.records import DeviceRow, ModelRow
+from engine.contract.requests.memory import Crash
 from engine.inference import protocol
-from engine.inference.generation import LocalGeneration
-from engine.inference.names import Library
+from engine.inference.crashes import CrashBook
+from engine.inference.keeping import Keeping
+from engine.inference.launch import Sizes, in_process
+from engine.inference.loads import LoadBook, LoadRecord
+from engine.inference.local import Adapters, House, LocalModel
+from engine.inference.memory.ledger import Ledger
+from engine.inference.room import PATIENCE_S, Hits, Room
+from engine.inference.served import Managed, Process, Publish, Served
+from engine.inference.settings import ProcessSettings
+from engine.inference.shelf import Shelf
 from engine.inference.supervision import ProcessState
-from engine.inference.supervisor import ModelProcess, ProcessSettings
-from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
+from engine.inference.supervisor import Death, ModelProcess
+from engine.inference.telling import Telling
+from engine.ports import EventSink, GenerateRequest, Generation, Reservation
 
-OnReplica = Callable[[ReplicaState], None]
-"""Called when a replica's state changed. Its total is 0 while a crashed process rests; before a model is first needed it is what it will
-have, so that work for it is started and brings it up."""
+_log = logging.getLogger(__name__)
+
+Elsewhere = Callable[[ModelDefinition, Publish, Callable[[], None]], Served]
+"""Makes what serves a model that no process of ours runs: (definition, publish, rows changed)."""
 
 
-class LocalHandle:
-    """A model by name in a supervised process (`ports.ModelHandle`)."""
+class Models(Protocol):
+    """The book of models, as far as it is needed here."""
+
+    def find(self, name: str) -> ModelDefinition: ...
+    def all(self) -> list[ModelDefinition]: ...
+
+
+class Handle:
+    """A model by name (`ports.ModelHandle`). It costs nothing: the model is looked for when text is asked of it."""
 
     def __init__(self, service: InferenceService, model: str) -> None:
         self._service = service
@@ -42,184 +61,382 @@ class LocalHandle:
             raise AiwmError(
                 Code.internal, f"{reservation.task} has leave to call {reservation.model}, not {self._model}"
             )
-        process = self._service.process(self._model)
-        files = []
-        for use in request.adapters:
-            path, digest = await self._service.library.adapter(use.name)
-            files.append(protocol.AdapterFile(use.name, str(path), digest, use.weight))
-        generation = LocalGeneration(process, request, tuple(files), f"{reservation.task}/{reservation.attempt}")
-        await generation.start()
-        return generation
+        return await self._service.served(self._model).generate(request, reservation)
 
 
 class InferenceService:
-    """Owns every model process of an engine. All methods belong to the loop's thread; callbacks are plain functions called on it.
+    """Owns every model of an engine. All methods belong to the loop's thread; callbacks are plain functions called on it.
 
-    `on_replica` feeds the scheduler, `on_change` tells that rows changed. `command` replaces the process's command line."""
+    `on_replica` feeds the scheduler, `on_change` tells that rows changed. `elsewhere` makes what serves models of other backends. `hits`
+    says who waits when a model goes. `command` replaces the command line of model processes."""
 
     def __init__(
         self,
         home: Path,
         settings: ProcessSettings,
         *,
+        book: Models,
+        adapters: Adapters,
+        shelf: Shelf,
         clock: Clock,
         events: EventSink,
-        on_replica: OnReplica,
+        on_replica: Publish,
         on_change: Callable[[], None],
-        library: Library | None = None,
+        ledger: Ledger | None = None,
+        elsewhere: Mapping[Backend, Elsewhere] | None = None,
+        hits: Hits = lambda _: (),
+        patience: float = PATIENCE_S,
         command: Sequence[str] | None = None,
     ) -> None:
-        self.library = library or Library(home)
-        self._home = home
-        self._settings = settings
-        self._clock = clock
-        self._events = events
-        self._on_replica = on_replica
+        self.adapters = adapters
+        self.ledger = ledger or Ledger()
+        self.loads = LoadBook(shelf)
+        self.sizes = Sizes()
+        self._book = book
+        self._elsewhere = elsewhere or {}
         self._on_change = on_change
-        self._command = command
-        self._processes: dict[str, ModelProcess] = {}
-        self._published: dict[str, ReplicaState] = {}
-        self._states: dict[str, ProcessState] = {}
+        self._on_replica = on_replica
+        self._clock = clock
+        self._crashes = CrashBook(shelf)
+        self._telling = Telling(events)
+        self._served: dict[str, Served] = {}
+        self._loading: dict[str, asyncio.Task[None]] = {}
+        self._background: set[asyncio.Task[None]] = set()
+        self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
+        self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure)
+        self._house = House(
+            home=home,
+            defaults=settings,
+            clock=clock,
+            adapters=adapters,
+            sizes=self.sizes,
+            publish=on_replica,
+            admit=self.room.admit,
+            told=self._told,
+            died=self._died,
+            noted=self._telling.adapter,
+            released=self.ledger.gone,
+            load_ms=self.loads.load_ms,
+            command=command,
+        )
+        adapters.on_change(self._adapters_changed)
 
-    def handle(self, model: str) -> LocalHandle:
-        """A handle costs nothing; the model is looked for when text is asked of it."""
-        return LocalHandle(self, model)
+    # -- models by name ------------------------------------------------------------------------------------------------------
+
+    def handle(self, model: str) -> Handle:
+        return Handle(self, model)
 
     def check(self, model: str) -> None:
         """Raises model_not_found if there is no such model. Starts nothing."""
-        self.library.model(model)
+        self._find(model)
 
-    def publish(self, model: str) -> None:
-        """Tell `on_replica` about a model that someone is going to use. Call it for every model that a pool names."""
-        self._publish(model, again=True)
-
-    async def load(self, model: str) -> protocol.LoadResult:
-        """Bring a model up before it is needed. Raises AiwmError."""
-        return await self.process(model).ready()
-
-    def process(self, model: str) -> ModelProcess:
-        """The process of a model, not yet started if it is new. Raises model_not_found."""
-        known = self._processes.get(model)
+    def served(self, model: str) -> Served:
+        """What serves a model; nothing is started yet if it is new. Raises model_not_found, backend_unavailable."""
+        known = self._served.get(model)
         if known is None:
-            directory = self.library.model(model)
-            process_id = f"{directory.name}.0"
-            if any(process.id == process_id for process in self._processes.values()):
-                process_id = f"{directory.name}-{len(self._processes)}.0"
-            known = self._processes[model] = ModelProcess(
-                process_id,
-                directory,
-                self._settings,
-                clock=self._clock,
-                log=log_path(self._home, process_id),
-                changed=lambda _: self._process_changed(model),
-                command=self._command,
-            )
+            known = self._served[model] = self._make(self._find(model))
+            if isinstance(known, Managed):
+                self.keeping.restore(known)
         return known
 
+    def local(self, model: str) -> Managed:
+        """A model that runs in processes of ours. Raises bad_request for one that does not."""
+        served = self.served(model)
+        if not isinstance(served, Managed):
+            raise AiwmError(
+                Code.bad_request,
+                f"{model} does not run on this machine: there is nothing to load or unload",
+                field="name",
+                fix="aiwm model list",
+            )
+        return served
+
     def context(self, model: str) -> int | None:
-        """How many tokens a slot of a loaded model holds; None while it is not loaded."""
-        process = self._processes.get(model)
-        return None if process is None or process.loaded is None else process.loaded.context
+        """How many tokens a conversation may have; None while that is not known."""
+        known = self._served.get(model)
+        return None if known is None else known.context
+
+    def managed(self) -> list[Managed]:
+        return [it for it in self._served.values() if isinstance(it, Managed)]
+
+    def definition_changed(self, model: str) -> None:
+        """The book has another definition of a model, or none any more: processes that run go on as they are until they end."""
+        known = self._served.get(model)
+        if known is None:
+            return
+        try:
+            definition = self._find(model)
+        except AiwmError:
+            definition = None
+        if definition is not None and isinstance(known, LocalModel) and in_process(definition):
+            known.changed(definition)
+            known.publish()
+        else:
+            del self._served[model]
+            self._in_background(known.close(grace=60.0))
+            if definition is not None:
+                self.served(model).announce()
+        self._on_change()
+
+    # -- what control asks for -------------------------------------------------------------------------------------------------
+
+    def publish(self, model: str) -> None:
+        """Tell the scheduler about a model that someone is going to use. Call it for every model that a pool names."""
+        try:
+            self.served(model).announce()
+        except AiwmError:
+            pass  # who uses it is told then
+
+    def ensure(self, model: str) -> None:
+        """Bring a model up in the background, unless that is under way. A failure is told as an event and a state."""
+        if model in self._loading:
+            return
+        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(self.load(model))
+        self._loading[model] = task
+        task.add_done_callback(lambda done: self._loaded(model, done))
+
+    async def load(self, model: str) -> None:
+        """Bring a model up before it is needed. Raises AiwmError."""
+        served = self.served(model)
+        if isinstance(served, Managed):
+            await served.ready()
+
+    def grow(self, model: str) -> None:
+        """All slots of a model are taken and work waits: start one more process, if it may have one and there is room beside the others."""
+        known = self._served.get(model)
+        if isinstance(known, LocalModel) and self.room.fits(known):
+            process = known.grow()
+            if process is not None:
+                self._in_background(self.room.admit(known, process))
+
+    def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
+        """Bring adapters into a replica's cache in the background; `first`: the next task in line needs them. What fails is the request's
+        to tell."""
+        known = self._served.get(model)
+        if isinstance(known, LocalModel):
+            process = next((it for it in known.replicas if it.id == replica and it.up), None)
+            if process is not None:
+                self._in_background(self._prefetched(known, process, adapters, first))
+
+    # -- adapters ----------------------------------------------------------------------------------------------------------------
+
+    def pinned(self, adapter: str) -> str:
+        """The exact name of the version that an adapter's name means now."""
+        return self.adapters.pinned(adapter)
+
+    def caches(self) -> dict[str, tuple[str, protocol.CacheNote]]:
+        """The adapter cache of every process that is up: by its id, the model and what it says."""
+        return {
+            it.id: (model.definition.name, it.status.cache)
+            for model in self.managed()
+            if isinstance(model, LocalModel)
+            for it in model.replicas
+            if it.up and it.status is not None
+        }
+
+    async def keep_adapters(self, model: str, names: tuple[str, ...], *, keep: bool) -> tuple[str, ...]:
+        """Bring adapters into every process of a model that is up; the digests that are ready somewhere. Raises AiwmError."""
+        ready: set[str] = set()
+        known = self._served.get(model)
+        if isinstance(known, LocalModel):
+            files = tuple([await known.adapter_file(name) for name in names])
+            for process in known.replicas:
+                found = await process.prefetch(files, keep=keep)
+                ready |= set(found.ready if found is not None else ())
+        return tuple(sorted(ready))
+
+    async def evict(self, digests: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Let adapters go from every process: (evicted, in use and so still there)."""
+        evicted: set[str] = set()
+        in_use: set[str] = set()
+        for model in self.managed():
+            for process in model.replicas if isinstance(model, LocalModel) else ():
+                found = await process.evict(digests)
+                if found is not None:
+                    evicted |= set(found.evicted)
+                    in_use |= set(found.in_use)
+        return tuple(sorted(evicted)), tuple(sorted(in_use))
+
+    # -- views ---------------------------------------------------------------------------------------------------------------------
 
     def rows(self) -> list[ModelRow]:
-        """One row a process, for the models view."""
-        return [_row(model, process) for model, process in self._processes.items()]
+        """One row a process, or a model that runs elsewhere."""
+        return [row for served in self._served.values() for row in served.rows()]
+
+    def all_rows(self) -> list[ModelRow]:
+        """Processes, and the models that are known and not loaded."""
+        rows = self.rows()
+        there = {row.model for row in rows}
+        return rows + [_absent(it) for it in self._book.all() if it.name not in there]
+
+    def devices(self) -> list[DeviceRow]:
+        return self.ledger.rows(self.room.uses())
+
+    def figures(self) -> dict[str, tuple[int, float]]:
+        """(requests served, mean time of the last ones in ms) of each process."""
+        return {
+            it.id: (it.figures.served, it.figures.request_ms)
+            for model in self.managed()
+            if isinstance(model, LocalModel)
+            for it in model.replicas
+        }
+
+    def start_again(self, model: Managed, processes: Sequence[Process]) -> None:
+        """Start these processes again in the background, once they are gone."""
+        self._in_background(self._started_again(model, processes))
 
     def tokens_per_second(self) -> float:
         """All models together, over the last 10 s."""
-        return sum(process.tokens_per_second() for process in self._processes.values())
+        return sum(it.tokens_per_second() for it in self._served.values())
+
+    def crashes(self, model: str, limit: int) -> list[Crash]:
+        return self._crashes.of(model, limit)
 
     async def close(self, grace: float = 0.0) -> None:
-        """Stop every process; those with requests get `grace` seconds to finish them."""
-        processes = list(self._processes.values())
+        """Stop everything; processes with requests get `grace` seconds to finish them."""
+        self.keeping.close()
+        for task in [*self._loading.values(), *self._background]:
+            task.cancel()
+        served = list(self._served.values())
         if grace > 0:
-            for process in processes:
-                process.drain()
             try:
                 async with asyncio.timeout(grace):
-                    await asyncio.gather(*(process.stopped() for process in processes))
+                    await asyncio.gather(*(it.close(grace) for it in served))
             except TimeoutError:
                 pass  # they had their time
+        await asyncio.gather(*(it.close() for it in served))
+
+    # -- inside --------------------------------------------------------------------------------------------------------------------
+
+    def _find(self, model: str) -> ModelDefinition:
+        return implied(model) or self._book.find(model)
+
+    def _make(self, definition: ModelDefinition) -> Served:
+        if in_process(definition):
+            return LocalModel(definition, self._stem(definition.name), self._house)
+        make = self._elsewhere.get(definition.backend)
+        if make is None:
+            raise AiwmError(
+                Code.backend_unavailable, f"nothing here serves models of backend {definition.backend}", field="backend"
+            )
+        return make(definition, self._on_replica, self._on_change)
+
+    def _stem(self, name: str) -> str:
+        """What the model's processes and their logs are called: never a path, and no other model's."""
+        stem = Path(name).name or "model"
+        taken = {process.id.rpartition(".")[0] for model in self.managed() for process in model.processes}
+        number = 2
+        while stem in taken:
+            stem = f"{Path(name).name}-{number}"
+            number += 1
+        return stem
+
+    async def _prefetched(self, model: LocalModel, process: ModelProcess, names: tuple[str, ...], first: bool) -> None:
+        try:
+            files = tuple([await model.adapter_file(name) for name in names])
+            await process.prefetch(files, next=first)
+        except AiwmError as error:
+            _log.info("adapters %s were not brought to %s: %s", ", ".join(names), process.id, error)
+
+    async def _started_again(self, model: Managed, processes: Sequence[Process]) -> None:
         for process in processes:
-            process.stop()
-        await asyncio.gather(*(process.stopped() for process in processes))
+            await process.stopped()
+            await self.room.admit(model, process)
 
-    # -- what processes tell -----------------------------------------------------------------------------------------------
-
-    def _process_changed(self, model: str) -> None:
-        self._publish(model)
-        self._tell(model)
+    def _told(self, model: LocalModel, process: ModelProcess) -> None:
+        """A process changed."""
+        if self._telling.state(process) and process.state in (ProcessState.stopped, ProcessState.ready):
+            if process.state is ProcessState.ready and process.loaded is not None:
+                self._note_load(model, process.loaded)
+            self.keeping.stopped(model)
+        if process.state in (ProcessState.ready, ProcessState.stopped, ProcessState.failed):
+            self.keeping.look()
+            self.room.changed()
+        if process.status is not None and process.up:
+            self._note_size(model, process)
         self._on_change()
 
-    def _publish(self, model: str, *, again: bool = False) -> None:
-        process = self._processes.get(model)
-        if process is not None and process.state in (ProcessState.ready, ProcessState.busy):
-            total = process.slots
-        elif process is not None and process.state in (ProcessState.backoff, ProcessState.draining):
-            total = 0
-        else:
-            total = self._settings.slots
-        state = ReplicaState(
-            model=model, replica=f"{Path(model).name}.0" if process is None else process.id, total=total
+    def _note_load(self, model: LocalModel, loaded: protocol.LoadResult) -> None:
+        name = model.definition.name
+        before = self.loads.of(name)
+        self.loads.note(
+            name,
+            LoadRecord(
+                backend=loaded.backend,
+                slots=loaded.slots,
+                context=loaded.context,
+                load_ms=max(1, int(loaded.load_ms)),
+                estimate=next((it.estimate.total for it in model.uses()), 0),
+                measured=before.measured
+                if before is not None and (before.slots, before.context) == (loaded.slots, loaded.context)
+                else 0,
+            ),
         )
-        before = self._published.get(model)
-        if before is not None and before.replica != state.replica:
-            self._on_replica(msgspec.structs.replace(before, gone=True))
-        if again or before != state:
-            self._published[model] = state
-            self._on_replica(state)
 
-    def _tell(self, model: str) -> None:
-        """Events for what an operator would want to have been told."""
-        process = self._processes[model]
-        before, state = self._states.get(model, ProcessState.stopped), process.state
-        self._states[model] = state
-        if state is before:
-            return
-        error = process.last_error
-        if state is ProcessState.ready and before is ProcessState.starting and process.loaded is not None:
-            text = f"{process.id} is ready: {process.loaded.slots} slots, loaded in {process.loaded.load_ms:.0f} ms"
-            self._events.emit("info", "model.ready", process.id, text)
-        elif state is ProcessState.backoff and error is not None:
-            self._events.emit(
-                "error",
-                "model.crashed",
-                process.id,
-                error.message,
-                stderr=list(error.stderr),
-                restart_s=process.life.rest,
+    def _note_size(self, model: LocalModel, process: ModelProcess) -> None:
+        use = next((it for it in model.uses() if it.process == process.id), None)
+        if use is not None:
+            self.loads.measured(model.definition.name, self.ledger.measured(use))
+
+    def _died(self, model: LocalModel, process: ModelProcess, death: Death) -> None:
+        error = death.error
+        self._crashes.note(
+            Crash(
+                process=process.id,
+                model=model.definition.name,
+                started_ms=death.started_ms,
+                ended_ms=self._clock.wall_ms(),
+                code=death.code,
+                signal=death.signal,
+                verdict=death.verdict,
+                requests=death.requests,
+                error=error.message,
+                stderr=error.stderr,
             )
-        elif state is ProcessState.failed and error is not None:
-            self._events.emit("error", "model.failed", process.id, error.message, code=error.code, fix=error.fix)
-        elif state is ProcessState.stopped:
-            self._events.emit("info", "model.stopped", process.id, f"{process.id} stopped")
+        )
+
+    def _adapters_changed(self) -> None:
+        for model in self.managed():
+            model.publish()
+
+    def _loaded(self, model: str, task: asyncio.Task[None]) -> None:
+        del self._loading[model]
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("model %s was not loaded: %s", model, task.exception())
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.warning("%s", task.exception())
 
 
-def _row(model: str, process: ModelProcess) -> ModelRow:
-    status, loaded = process.status, process.loaded
-    up = process.slots > 0
-    requests = process.requests
-    running = min(status.active if status else requests, requests)
-    troubled = process.state in (ProcessState.backoff, ProcessState.failed, ProcessState.starting)
-    note = process.last_error.message if process.last_error and troubled else ""
+def _absent(definition: ModelDefinition) -> ModelRow:
+    """A model that is known and not loaded."""
     return ModelRow(
-        id=process.id,
-        model=model,
-        state=process.state,
-        backend=loaded.backend if loaded else "",
-        where="CPU",
-        running=running if up else 0,
-        waiting=max(0, requests - running),
-        slots=loaded.slots if up and loaded else 0,
-        tokens_per_s=process.tokens_per_second(),
-        steps_per_s=process.steps_per_second(),
-        weights_bytes=loaded.weights_bytes if up and loaded else 0,
-        kv_bytes=loaded.kv_bytes if up and loaded else 0,
-        kv_used_bytes=status.kv_used_bytes if up and status else 0,
-        rss_bytes=status.rss_bytes if up and status else 0,
-        adapters=len(status.adapters) if up and status else 0,
-        restarts=process.life.restarts,
-        since_ms=process.since_ms,
-        pid=process.pid,
-        note=note,
+        id=definition.name,
+        model=definition.name,
+        state="absent",
+        backend=definition.backend,
+        where="",
+        running=0,
+        waiting=0,
+        slots=0,
+        tokens_per_s=0.0,
+        steps_per_s=0.0,
+        weights_bytes=0,
+        kv_bytes=0,
+        kv_used_bytes=0,
+        rss_bytes=0,
+        adapters=0,
+        restarts=0,
+        since_ms=0,
+        pid=None,
+        note="",
+        path=definition.path,
+        url=definition.url,
     )

@@ -6,8 +6,8 @@ requests in it with `model_crashed` and touches nothing else."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,28 +16,34 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.inference import protocol
-from engine.inference.child import Child, default_command, exit_text
-from engine.inference.meter import Meter
+from engine.inference.child import Child, default_command
+from engine.inference.crashes import exit_text, oom_kills, verdict
+from engine.inference.figures import Figures
+from engine.inference.line import Line, Moved
 from engine.inference.process_log import tail
-from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
+from engine.inference.settings import ProcessSettings
+from engine.inference.supervision import EventName, Life, ProcessState, advance
 from engine.wire import rpc
 from engine.wire.peer import Peer
 
 FAILED_FOR = 15.0  # seconds for which a failed model is not tried again: its callers get the recorded error at once
+_OVER_LIMIT = 1.25  # of its memory limit: a process that passes it this far is killed
 
 
 @dataclass(frozen=True, slots=True)
-class ProcessSettings:
-    """How model processes are run. Times in seconds, sizes in bytes, `memory_limit` of the address space."""
+class Death:
+    """The end of a life that nobody asked for; `code` is negative for a signal."""
 
-    slots: int = 8
-    context: int | None = None
-    adapter_slots: int = 20
-    adapter_bytes: int = 500_000_000
-    start_timeout: float = 60.0
-    hang_timeout: float = 30.0
-    memory_limit: int | None = None
-    policy: Policy = field(default_factory=Policy)
+    code: int
+    verdict: str
+    error: ErrorInfo
+    requests: int
+    started_ms: int
+
+    @property
+    def signal(self) -> str:
+        """The signal's name, empty when it ended by itself."""
+        return exit_text(self.code).removeprefix("killed by ") if self.code < 0 else ""
 
 
 class Sink(Protocol):
@@ -49,37 +55,51 @@ class Sink(Protocol):
 
 
 class ModelProcess:
-    """`changed` is called after every change of state, slots or load. All methods belong to the loop's thread."""
+    """`changed` is called after every change of state, slots or load; `died` after a crash; `released` is awaited when a process has ended,
+    until its memory is really free. `load` and `settings` may be replaced: the next start takes them. All methods belong to the loop's
+    thread."""
 
     def __init__(
         self,
         process_id: str,
-        directory: Path,
+        load: protocol.Load,
         settings: ProcessSettings,
         *,
         clock: Clock,
         log: Path,
         changed: Callable[[ModelProcess], None],
+        died: Callable[[ModelProcess, Death], None] = lambda *_: None,
+        noted: Callable[[ModelProcess, protocol.AdapterNote], None] = lambda *_: None,
+        released: Callable[[int], Awaitable[None]] | None = None,
         command: Sequence[str] | None = None,
     ) -> None:
         self.id = process_id
-        self.directory = directory
+        self.load = load
         self.settings = settings
         self.life = Life()
         self.since_ms = clock.wall_ms()
         self.loaded: protocol.LoadResult | None = None
         self.status: protocol.StatusNote | None = None
+        self.progress: protocol.ProgressNote | None = None
         self.last_error: ErrorInfo | None = None
+        self.line = Line(settings.slots + settings.depth)
+        self.log = log
         self._clock = clock
-        self._log = log
         self._changed = changed
+        self._died = died
+        self._noted = noted
+        self._released = released
         self._command = list(command or default_command())
         self._child: Child | None = None
         self._sinks: dict[str, Sink] = {}
         self._turn = asyncio.Event()  # set and replaced at every change of state: everyone who waits looks again
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_at = 0.0
-        self._tokens, self._steps = Meter(), Meter()
+        self._idle_since = 0.0
+        self._heard_at = self._spawned_at = 0.0
+        self._oom_kills = 0
+        self._over_limit = False
+        self.figures = Figures()
 
     # -- what others see -------------------------------------------------------------------------------------------------
 
@@ -97,39 +117,79 @@ class ModelProcess:
         return len(self._sinks)
 
     @property
+    def up(self) -> bool:
+        """Whether it takes requests."""
+        return self.state in (ProcessState.ready, ProcessState.busy) and self.loaded is not None
+
+    @property
     def slots(self) -> int:
         """How many requests it runs at once; 0 while it cannot take any."""
-        up = self.state in (ProcessState.ready, ProcessState.busy)
-        return self.loaded.slots if up and self.loaded else 0
+        return self.loaded.slots if self.up and self.loaded else 0
+
+    @property
+    def startable(self) -> bool:
+        """Whether there is no process and none is about to come: `start` would make one."""
+        return not self.life.alive and self.state in (ProcessState.stopped, ProcessState.failed)
+
+    @property
+    def idle_s(self) -> float | None:
+        """For how long it has had nothing to do; None while it works, starts or is gone."""
+        return _now() - self._idle_since if self.state is ProcessState.ready and not self.line.waiting else None
+
+    @property
+    def loading_s(self) -> float:
+        """For how long it has been loading."""
+        return _now() - self._spawned_at if self.state is ProcessState.starting else 0.0
 
     def tokens_per_second(self) -> float:
-        return self._tokens.per_second(_now())
+        return self.figures.tokens_per_second(_now())
 
     def steps_per_second(self) -> float:
-        return self._steps.per_second(_now())
+        return self.figures.steps_per_second(_now())
 
     # -- what others ask for -----------------------------------------------------------------------------------------------
 
-    async def ready(self) -> protocol.LoadResult:
-        """Wait until it can take requests, starting it if need be. Raises the error of a model that cannot be loaded."""
+    def go_to(self, devices: tuple[int, ...]) -> None:
+        """The GPUs that the next start takes."""
+        self.load = msgspec.structs.replace(self.load, devices=devices)
+
+    def forgive(self) -> None:
+        """Try it again at once, whatever it failed of."""
+        self._failed_at = float("-inf")
+
+    def start(self) -> None:
+        """Start it if there is no process; whoever calls has seen to it that there is room for one."""
+        self._feed("wanted")
+
+    async def settled(self) -> protocol.LoadResult | None:
+        """Wait until it takes requests, or until it will not by itself (None). Raises the error of one that failed lately."""
         while True:
-            if self.state in (ProcessState.ready, ProcessState.busy) and self.loaded is not None:
+            if self.up:
                 return self.loaded
             if self.state is ProcessState.failed and self._recently_failed():
                 raise self._failure()
-            before = self.life
-            self._feed("wanted")
-            if self.life == before:
-                await self._turn.wait()
+            if self.startable:
+                return None
+            await self._turn.wait()
 
-    async def generate(self, request: protocol.Generate, sink: Sink) -> protocol.GenerateResult:
-        """Hand a request over. From the moment this returns, the sink hears of it. Raises AiwmError (bad_request,
-        prompt_too_long, adapter_…, model_crashed)."""
+    async def generate(self, asking: Callable[[], protocol.Generate], sink: Sink) -> protocol.GenerateResult:
+        """Hand a request over, made when there is a place for it in the line. From the moment this returns, the sink hears of it. Raises
+        `Moved` when it takes no requests, and AiwmError (bad_request, prompt_too_long, adapter_…, model_crashed)."""
+        if not self.up:
+            raise Moved(self.id, self.state)
+        line = self.line
+        await line.enter()
         child = self._child
-        if child is None or self.state not in (ProcessState.ready, ProcessState.busy):
-            raise AiwmError(Code.model_unavailable, f"{self.id} is {self.state}", retryable=True)
+        if child is None or not self.up:
+            line.leave()
+            raise Moved(self.id, self.state)
         if not self._sinks:
             child.progress = _now()
+        try:
+            request = asking()
+        except AiwmError:
+            line.leave()
+            raise
         self._sinks[request.id] = sink
         self._feed("busy")
         try:
@@ -144,6 +204,21 @@ class ModelProcess:
         except asyncio.CancelledError:
             self.forget(request.id)
             raise
+
+    async def prefetch(
+        self, adapters: tuple[protocol.AdapterFile, ...], *, next: bool = False, keep: bool = False
+    ) -> protocol.PrefetchResult | None:
+        """Make adapters ready before somebody needs them; None when it is not up."""
+        if self._child is None or not self.up:
+            return None
+        answer = await self._child.call(protocol.Prefetch(adapters=adapters, next=next, keep=keep))
+        return msgspec.json.decode(answer, type=protocol.PrefetchResult)
+
+    async def evict(self, digests: tuple[str, ...]) -> protocol.EvictResult | None:
+        """Let adapters go that no request uses; None when it is not up."""
+        if self._child is None or not self.up:
+            return None
+        return msgspec.json.decode(await self._child.call(protocol.Evict(digests=digests)), type=protocol.EvictResult)
 
     async def cancel(self, request_id: str) -> bool:
         """Stop a request; its sink then hears `done` with reason cancelled. False if it has ended already."""
@@ -169,6 +244,7 @@ class ModelProcess:
     def drain(self) -> None:
         """Take no more requests; stop when the last has ended."""
         self._feed("drain")
+        self.line.break_up(self.id, self.state)
 
     def stop(self) -> None:
         """Stop now. Requests in it end with model_crashed."""
@@ -200,6 +276,8 @@ class ModelProcess:
         if changed:
             if self.life.state is ProcessState.failed:
                 self._failed_at = _now()
+            if self.life.state is ProcessState.ready:
+                self._idle_since = _now()
             turn, self._turn = self._turn, asyncio.Event()
             turn.set()
             self._changed(self)
@@ -215,8 +293,13 @@ class ModelProcess:
 
     async def _live(self) -> None:
         """One process from its start to its end."""
+        started_ms = self._clock.wall_ms()
+        self._oom_kills, self._over_limit = oom_kills(), False
+        self._heard_at = self._spawned_at = _now()
+        self.progress = None
+        self.line = Line(self.settings.slots + self.settings.depth)
         try:
-            child = await Child.spawn(self._command, self._log, self.settings.memory_limit, self._heard)
+            child = await Child.spawn(self._command, self.log, self.settings.address_space, self._heard)
         except OSError as error:
             self.last_error = ErrorInfo(code=Code.model_crashed, message=f"{self.id} cannot be started: {error}")
             self._feed("exited")
@@ -231,49 +314,52 @@ class ModelProcess:
         finally:
             for helper in helpers:
                 helper.cancel()
-        self._buried(code)
+        if self._released is not None:
+            await self._released(child.pid)
+        self._buried(code, started_ms)
 
     def _end_child(self, *, abort: bool) -> None:
         if self._child is not None:
             self._spawn_task(self._child.end(abort=abort))
 
-    def _buried(self, code: int) -> None:
+    def _buried(self, code: int, started_ms: int) -> None:
         """The process has ended: record how, end its requests, decide what comes next."""
         self._child = None
         if not self.life.leaving:
             known = self.last_error if self.last_error is not None and self.last_error.code == Code.timeout else None
             why = known.message if known else f"the process of {self.id} ended"
-            message = f"{why}: {exit_text(code)}"
-            self.last_error = ErrorInfo(
-                code=Code.model_crashed, message=message, retryable=True, stderr=tail(self._log)
-            )
+            meaning = verdict(code, oom_kills() > self._oom_kills, known is not None, self._over_limit)
+            message = f"{why}: {exit_text(code)} ({meaning})"
+            self.last_error = ErrorInfo(code=Code.model_crashed, message=message, retryable=True, stderr=tail(self.log))
+            self._died(self, Death(code, meaning, self.last_error, len(self._sinks), started_ms))
         error = self._crash()
         sinks, self._sinks = list(self._sinks.values()), {}
         self._feed("exited")
+        self.line.break_up(self.id, self.state)
         for sink in sinks:
             sink.failed(error)
 
     async def _load(self, child: Child) -> None:
-        settings = self.settings
-        load = protocol.Load(
-            model=str(self.directory),
-            slots=settings.slots,
-            context=settings.context,
-            adapter_slots=settings.adapter_slots,
-            adapter_bytes=settings.adapter_bytes,
-        )
+        calling = asyncio.ensure_future(child.call(self.load))
+        calling.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
-            async with asyncio.timeout(settings.start_timeout):
-                answer = await child.call(load)
-        except TimeoutError:
-            self._hangs(f"{self.id} was not loaded after {settings.start_timeout:g} s")
+            while not calling.done():
+                # A build or a load may take minutes: it is given up when nothing was heard of it for so long.
+                left = self._heard_at + self.settings.start_timeout - _now()
+                if left <= 0:
+                    self._hangs(f"{self.id} was not loaded after {self.settings.start_timeout:g} s")
+                    return
+                await asyncio.wait((calling,), timeout=left)
+            loaded = msgspec.json.decode(calling.result(), type=protocol.LoadResult)
         except AiwmError as error:
             if error.code != Code.connection_lost:
                 self.last_error = error.info
                 self._feed("refused")
         else:
-            self.loaded = msgspec.json.decode(answer, type=protocol.LoadResult)
+            self.loaded = loaded
             self._feed("loaded")
+        finally:
+            calling.cancel()
 
     # -- watching ----------------------------------------------------------------------------------------------------------
 
@@ -305,22 +391,33 @@ class ModelProcess:
                 case protocol.DeltaNote.method:
                     self._delta(msgspec.json.decode(message.params, type=protocol.DeltaNote))
                 case protocol.DoneNote.method:
-                    done = msgspec.json.decode(message.params, type=protocol.DoneNote)
-                    self._ended(done.id, lambda sink: sink.done(done))
-                    self._feed("served")
+                    self._done(msgspec.json.decode(message.params, type=protocol.DoneNote))
                 case protocol.FailedNote.method:
                     failed = msgspec.json.decode(message.params, type=protocol.FailedNote)
                     self._ended(failed.id, lambda sink: sink.failed(AiwmError.of(failed.error)))
                 case protocol.StatusNote.method:
                     self._status(msgspec.json.decode(message.params, type=protocol.StatusNote))
+                case protocol.ProgressNote.method:
+                    self.progress, self._heard_at = (
+                        msgspec.json.decode(message.params, type=protocol.ProgressNote),
+                        _now(),
+                    )
+                    self._changed(self)
+                case protocol.AdapterNote.method:
+                    self._noted(self, msgspec.json.decode(message.params, type=protocol.AdapterNote))
         except msgspec.ValidationError as error:
             self.last_error = ErrorInfo(code=Code.bad_line, message=f"{self.id} sent a malformed notification: {error}")
 
     def _delta(self, note: protocol.DeltaNote) -> None:
-        self._tokens.count(self._progress(), note.tokens)
+        self.figures.tokens(self._progress(), note.tokens)
         sink = self._sinks.get(note.id)
         if sink is not None:
             sink.delta(note)
+
+    def _done(self, note: protocol.DoneNote) -> None:
+        self.figures.request(note.first_token_ms if note.tokens_out else None, note.total_ms)
+        self._ended(note.id, lambda sink: sink.done(note))
+        self._feed("served")
 
     def _ended(self, request_id: str, tell: Callable[[Sink], None]) -> None:
         self._progress()
@@ -331,9 +428,13 @@ class ModelProcess:
     def _status(self, status: protocol.StatusNote) -> None:
         child = self._child
         if child is not None and status.step > child.step:
-            self._steps.count(self._progress(), status.step - child.step)
+            self.figures.steps(self._progress(), status.step - child.step)
             child.step = status.step
         self.status = status
+        limit = self.settings.memory_limit
+        if limit is not None and status.rss_bytes > limit * _OVER_LIMIT and not self._over_limit:
+            self._over_limit = True
+            self._feed("hung")
         self._changed(self)
 
     def _progress(self) -> float:
@@ -344,8 +445,10 @@ class ModelProcess:
 
     def _forget(self, request_id: str) -> Sink | None:
         sink = self._sinks.pop(request_id, None)
-        if sink is not None and not self._sinks:
-            self._feed("idle")
+        if sink is not None:
+            self.line.leave()
+            if not self._sinks:
+                self._feed("idle")
         return sink
 
     # -- errors --------------------------------------------------------------------------------------------------------------

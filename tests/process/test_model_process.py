@@ -9,98 +9,32 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
 
-from engine.clock import SystemClock
-from engine.contract.definitions import AdapterUse, Sampling
+from engine.contract.definitions import AdapterUse
 from engine.contract.errors import AiwmError
-from engine.inference.names import Library
-from engine.inference.service import InferenceService
-from engine.inference.supervision import Policy, ProcessState
-from engine.inference.supervisor import ProcessSettings
-from engine.ports import GenerateRequest, Generation, Message, Reservation
+from engine.inference.supervision import ProcessState
+from tests.support.models import ModelHouse, read
 from tests.support.tiny_model import write_adapter, write_model
 from tests.support.waiting import until
 
-POLICY = Policy(first_rest=0.05, longest_rest=0.2, max_crashes=3)
-
-
-class Events:
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, str, dict[str, Any]]] = []
-
-    def emit(
-        self,
-        level: str,
-        type: str,
-        about: str,
-        text: str,
-        *,
-        who: str = "engine",
-        task_seq: int | None = None,
-        **details: Any,
-    ) -> None:
-        self.seen.append((type, text, details))
-
-    @property
-    def types(self) -> list[str]:
-        return [type for type, _, _ in self.seen]
-
-
-class House:
-    """A service on a home with a tiny model and an adapter, and what it told."""
-
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.events = Events()
-        self.slots: list[tuple[str, int | None]] = []
-        self.service: InferenceService
-
-    def open(self, command: list[str] | None = None, **settings: Any) -> InferenceService:
-        self.service = InferenceService(
-            self.home,
-            ProcessSettings(slots=3, policy=POLICY, **settings),
-            clock=SystemClock(),
-            events=self.events,
-            on_replica=lambda state: self.slots.append((state.model, state.total)),
-            on_change=lambda: None,
-            library=Library(self.home, self.home / "shipped"),
-            command=command,
-        )
-        return self.service
-
-    async def ask(self, text: str = "hi", *, max_tokens: int = 8, model: str = "tiny", **request: Any) -> Generation:
-        sampling = Sampling(temperature=0.7, seed=1, max_tokens=max_tokens)
-        asked = GenerateRequest(messages=(Message(role="user", content=text),), sampling=sampling, **request)
-        reservation = Reservation(task="t-1", attempt=1, definition="d", model=model)
-        return await self.service.handle(model).generate(asked, reservation)
-
-    @property
-    def process(self) -> Any:
-        return self.service.process("tiny")
-
 
 @pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
+async def house(tmp_path: Path) -> AsyncIterator[ModelHouse]:
     # Other tests in this process may have left children of their own.
     before = set(psutil.Process().children())
     write_model(tmp_path / "models" / "tiny")
     write_adapter(tmp_path / "adapters" / "style")
-    house = House(tmp_path)
+    house = ModelHouse(tmp_path)
     house.open()
     yield house
     await house.service.close()
     assert set(psutil.Process().children()) <= before
 
 
-async def read(generation: Generation) -> list[str]:
-    return [delta.text async for delta in generation]
-
-
-async def test_text_streams_and_the_outcome_adds_up(house: House) -> None:
+async def test_text_streams_and_the_outcome_adds_up(house: ModelHouse) -> None:
     house.service.publish("tiny")
     assert house.slots == [("tiny", 3)]  # before the first need: what it will have
     generation = await house.ask(max_tokens=100)
@@ -125,7 +59,7 @@ async def test_text_streams_and_the_outcome_adds_up(house: House) -> None:
     assert house.events.types == ["model.ready"]
 
 
-async def test_the_same_seed_gives_the_same_text_in_company(house: House) -> None:
+async def test_the_same_seed_gives_the_same_text_in_company(house: ModelHouse) -> None:
     alone = await house.ask("same")
     await read(alone)
     together = [await house.ask(text) for text in ("same", "other", "third", "same", "waits for a slot")]
@@ -133,7 +67,7 @@ async def test_the_same_seed_gives_the_same_text_in_company(house: House) -> Non
     assert together[0].outcome.text == together[3].outcome.text == alone.outcome.text
 
 
-async def test_adapters_are_applied_and_named(house: House) -> None:
+async def test_adapters_are_applied_and_named(house: ModelHouse) -> None:
     plain, styled = await house.ask(), await house.ask(adapters=(AdapterUse(name="style", weight=0.8),))
     await read(plain)
     await read(styled)
@@ -146,12 +80,12 @@ async def test_adapters_are_applied_and_named(house: House) -> None:
     assert (caught.value.code, "style" in str(caught.value.info.fix)) == ("adapter_not_found", True)
     (house.home / "adapters" / "style" / "adapter_model.safetensors").write_bytes(b"damaged")
     with pytest.raises(AiwmError) as caught:
-        await house.ask(adapters=(AdapterUse(name="style"),))
+        await read(await house.ask(adapters=(AdapterUse(name="style"),)))
     assert caught.value.code == "adapter_invalid"
     await read(await house.ask())  # nobody else is harmed
 
 
-async def test_cancel_ends_a_generation_and_frees_its_slot(house: House) -> None:
+async def test_cancel_ends_a_generation_and_frees_its_slot(house: ModelHouse) -> None:
     long = [await house.ask(max_tokens=100_000) for _ in range(4)]  # one of them waits for a slot
     iterators = [generation.__aiter__() for generation in long[:3]]
     for iterator in iterators:
@@ -168,7 +102,7 @@ async def test_cancel_ends_a_generation_and_frees_its_slot(house: House) -> None
     await until(lambda: house.process.requests == 0)
 
 
-async def test_a_reader_that_is_cancelled_cancels_its_generation(house: House, tmp_path: Path) -> None:
+async def test_a_reader_that_is_cancelled_cancels_its_generation(house: ModelHouse, tmp_path: Path) -> None:
     write_model(tmp_path / "models" / "tiny", max_position_embeddings=100_000)
     generation = await house.ask(max_tokens=90_000)
     reading = asyncio.ensure_future(read(generation))
@@ -180,7 +114,7 @@ async def test_a_reader_that_is_cancelled_cancels_its_generation(house: House, t
     await until(lambda: house.process.status is not None and house.process.status.active == 0)
 
 
-async def test_a_deadline_ends_a_generation(house: House, tmp_path: Path) -> None:
+async def test_a_deadline_ends_a_generation(house: ModelHouse, tmp_path: Path) -> None:
     write_model(tmp_path / "models" / "tiny", max_position_embeddings=100_000)
     await read(await house.ask())
     generation = await house.ask(max_tokens=90_000, deadline_ms=150)
@@ -189,7 +123,7 @@ async def test_a_deadline_ends_a_generation(house: House, tmp_path: Path) -> Non
     assert generation.outcome.total_ms >= 140
 
 
-async def test_bad_requests_are_answered_and_harm_nobody(house: House) -> None:
+async def test_bad_requests_are_answered_and_harm_nobody(house: ModelHouse) -> None:
     other = await house.ask(max_tokens=60)
     with pytest.raises(AiwmError) as caught:
         await house.ask("x" * 500)
@@ -197,12 +131,12 @@ async def test_bad_requests_are_answered_and_harm_nobody(house: House) -> None:
     assert (await read(other), other.outcome.reason)[1] == "length"
 
 
-async def kill(house: House) -> None:
+async def kill(house: ModelHouse) -> None:
     os.kill(house.process.pid, signal.SIGKILL)
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-async def test_a_killed_process_is_restarted(house: House, tmp_path: Path, streamed: bool) -> None:
+async def test_a_killed_process_is_restarted(house: ModelHouse, tmp_path: Path, streamed: bool) -> None:
     """What has shown text fails as retryable; what has shown none is made again by itself and nobody notices."""
     write_model(tmp_path / "models" / "tiny", max_position_embeddings=100_000)
     await house.service.load("tiny")
@@ -234,7 +168,7 @@ async def test_a_killed_process_is_restarted(house: House, tmp_path: Path, strea
     await read(await house.ask())
 
 
-async def test_a_request_that_kills_every_process_fails_in_the_end(house: House) -> None:
+async def test_a_request_that_kills_every_process_fails_in_the_end(house: ModelHouse) -> None:
     house.open([sys.executable, "-c", "import sys; print('no such module: nano', file=sys.stderr); sys.exit(3)"])
     with pytest.raises(AiwmError) as caught:
         await house.ask()
@@ -246,7 +180,7 @@ async def test_a_request_that_kills_every_process_fails_in_the_end(house: House)
     assert house.events.types[-1] == "model.failed"
 
 
-async def test_a_process_that_never_loads_is_given_up(house: House) -> None:
+async def test_a_process_that_never_loads_is_given_up(house: ModelHouse) -> None:
     house.open([sys.executable, "-c", "import time; time.sleep(60)"], start_timeout=0.3)
     with pytest.raises(AiwmError) as caught:
         await house.ask()
@@ -255,7 +189,7 @@ async def test_a_process_that_never_loads_is_given_up(house: House) -> None:
 
 
 @pytest.fixture
-async def broken(house: House) -> Callable[[str, str], Awaitable[AiwmError]]:
+async def broken(house: ModelHouse) -> Callable[[str, str], Awaitable[AiwmError]]:
     async def ask(model: str, code: str) -> AiwmError:
         with pytest.raises(AiwmError) as caught:
             await house.ask(model=model)
@@ -266,7 +200,7 @@ async def broken(house: House) -> Callable[[str, str], Awaitable[AiwmError]]:
 
 
 async def test_models_that_cannot_be_loaded_say_why(
-    house: House, tmp_path: Path, broken: Callable[[str, str], Awaitable[AiwmError]]
+    house: ModelHouse, tmp_path: Path, broken: Callable[[str, str], Awaitable[AiwmError]]
 ) -> None:
     assert "nowhere" in str(await broken("nowhere", "model_not_found"))
     assert "/no/where" in str(await broken("/no/where", "model_not_found"))
@@ -280,7 +214,7 @@ async def test_models_that_cannot_be_loaded_say_why(
     await read(await house.ask())
 
 
-async def test_a_hung_process_is_killed_and_its_request_made_again(house: House) -> None:
+async def test_a_hung_process_is_killed_and_its_request_made_again(house: ModelHouse) -> None:
     house.open(hang_timeout=0.6)
     await read(await house.ask())
     os.kill(house.process.pid, signal.SIGSTOP)  # it neither steps nor answers nor dies by SIGABRT
@@ -306,7 +240,7 @@ process.main()
 """
 
 
-async def test_stray_prints_go_to_the_log_and_not_into_the_protocol(house: House) -> None:
+async def test_stray_prints_go_to_the_log_and_not_into_the_protocol(house: ModelHouse) -> None:
     house.open([sys.executable, "-c", NOISY])
     generation = await house.ask(max_tokens=3)
     await read(generation)
@@ -326,7 +260,7 @@ process.main()
 """
 
 
-async def test_a_bug_in_a_step_ends_the_process_with_its_traceback(house: House) -> None:
+async def test_a_bug_in_a_step_ends_the_process_with_its_traceback(house: ModelHouse) -> None:
     house.open([sys.executable, "-c", BROKEN_STEP])
     generation = await house.ask()
     with pytest.raises(AiwmError) as caught:
@@ -335,7 +269,7 @@ async def test_a_bug_in_a_step_ends_the_process_with_its_traceback(house: House)
     assert any("a bug in the step" in line for line in caught.value.info.stderr)
 
 
-async def test_a_memory_limit_is_an_answer(house: House, tmp_path: Path) -> None:
+async def test_a_memory_limit_is_an_answer(house: ModelHouse, tmp_path: Path) -> None:
     write_model(tmp_path / "models" / "tiny", max_position_embeddings=2_000_000)
     house.open(memory_limit=900_000_000)
     with pytest.raises(AiwmError) as caught:
@@ -343,7 +277,7 @@ async def test_a_memory_limit_is_an_answer(house: House, tmp_path: Path) -> None
     assert caught.value.code == "model_too_big"
 
 
-async def test_drain_and_stop(house: House) -> None:
+async def test_drain_and_stop(house: ModelHouse) -> None:
     running = await house.ask(max_tokens=100)
     house.process.drain()
     with pytest.raises(AiwmError) as caught:
@@ -355,24 +289,19 @@ async def test_drain_and_stop(house: House) -> None:
     await read(await house.ask())  # and it comes back when it is needed
     house.process.stop()
     await house.process.stopped()
-    assert house.service.rows()[0].pid is None
+    assert house.service.rows() == []
+    assert house.process.pid is None
 
 
 ENGINE = """
 import asyncio, sys
 from pathlib import Path
-from engine.clock import SystemClock
-from engine.inference.service import InferenceService
-from engine.inference.supervisor import ProcessSettings
-
-class Events:
-    def emit(self, *words, **more): pass
+from tests.support.models import ModelHouse
 
 async def main():
-    service = InferenceService(Path(sys.argv[1]), ProcessSettings(slots=1), clock=SystemClock(), events=Events(),
-                               on_replica=lambda *_: None, on_change=lambda: None)
-    await service.load("tiny")
-    print(service.process("tiny").pid, flush=True)
+    house = ModelHouse(Path(sys.argv[1]))
+    await house.open(slots=1).load("tiny")
+    print(house.process.pid, flush=True)
     await asyncio.sleep(3600)
 
 asyncio.run(main())

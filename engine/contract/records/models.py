@@ -9,7 +9,7 @@ class ModelRow(Record, frozen=True, kw_only=True):
     """One model process (a replica), or a model that is known and not loaded (`state` absent or refused). Sizes in bytes; rates
     over the last 10 s; `latency_ms` is the p95 of the time to the first token. `estimate_bytes` is what was planned before
     the load. Adapter counters count since the process started. `idle_ms` is how long it may be idle (-1: for ever),
-    `keep_until_ms` until when somebody keeps it."""
+    `keep_until_ms` until when somebody keeps it (-1: for ever)."""
 
     model: str
     state: str
