@@ -8,7 +8,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -320,12 +320,22 @@ class ConsoleApp(App[None]):
 
 
 def run_console(
-    home: Path, *, location: str | None = None, read_only: bool = False, theme: str = "dark", spawn: bool = True
+    home: Path,
+    *,
+    location: str | None = None,
+    read_only: bool = False,
+    theme: str = "dark",
+    spawn: bool = True,
+    through: Sequence[str] | None = None,
 ) -> int:
     """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
-    runs, and again when it is gone; without, the console waits for one."""
+    runs, and again when it is gone; without, the console waits for one. `through` is a command that carries the protocol instead."""
 
     async def connect() -> Any:
+        if through is not None:
+            from engine.client import connect_through
+
+            return await connect_through(through, work=True, read_only=read_only, name="console")
         from engine.client import connect as dial
 
         return await dial(home, spawn=spawn, work=True, read_only=read_only, name="console")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -175,6 +175,52 @@ async def _start(home: Path, read_only: bool) -> Client:
     assert process.stdout is not None
     peer = await over_pipes(process.stdout, process.stdin, heard=_listener(heard))  # type: ignore[arg-type]
     return Client(peer, heard, process, log_start)
+
+
+async def connect_through(
+    command: Sequence[str], *, work: bool = True, read_only: bool = False, name: str = "client"
+) -> Client:
+    """Talk to an engine through a program that carries the protocol over its stdin and stdout, such as
+    `ssh HOST aiwm engine attach --stdio`. Raises `engine_unreachable` with the program's last words."""
+    import asyncio
+    import subprocess
+    import tempfile
+
+    from engine.wire.transports import over_pipes
+
+    heard: dict[str, list[Callable[[Any], None]]] = {}
+    with tempfile.TemporaryFile() as words:
+        try:
+            # A session of its own: Ctrl-C is the console's, and nothing may ask questions on its terminal.
+            process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=words,
+                start_new_session=True,
+                bufsize=0,
+            )
+        except OSError as error:
+            text = f"{command[0]} cannot be started: {error.strerror}"
+            raise AiwmError(Code.engine_unreachable, text, fix=f"install {command[0]}") from None
+        assert process.stdin is not None
+        assert process.stdout is not None
+        peer = await over_pipes(process.stdout, process.stdin, heard=_listener(heard))  # type: ignore[arg-type]
+        client = Client(peer, heard, process)
+        try:
+            client.welcome = await client.call(_hello(name, work, read_only), timeout_s=START_TIMEOUT_S)
+        except AiwmError as error:
+            await client.close()
+            if error.code not in (Code.connection_lost, Code.timeout):
+                raise
+            process.kill()
+            await asyncio.to_thread(process.wait)
+            words.seek(0)
+            tail = tuple(line.decode(errors="replace") for line in words.read(65_536).splitlines()[-8:])
+            said = tail[-1] if tail else f"it ended with {process.returncode}"
+            text = f"{command[0]} reaches no engine: {said}"
+            raise AiwmError(Code.engine_unreachable, text, retryable=True, stderr=tail) from None
+    return client
 
 
 def _listener(heard: dict[str, list[Callable[[Any], None]]]) -> Any:

@@ -37,6 +37,7 @@ WORDS = {
     "approval": "approval",
     "bundle": "bundle",
     "model": "model",
+    "adapter": "adapter",
     "try": "trying",
     "view": "look",
     "why": "look",

@@ -67,6 +67,20 @@ def open_console(cli: Cli) -> int:
     return console_on(cli.home, read_only=cli.read_only)
 
 
+def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
+    """The console here on an engine of another machine, which is started there if none runs. `home` is a directory of that machine."""
+    from aiwm_tui.app import run_console
+    from aiwm_tui.cli.remote import ssh_command
+    from engine.config import load_config
+
+    command = ssh_command(host, ["engine", "attach", "--stdio"], home)
+    if not on_terminal(cli):
+        fix = f"aiwm --ssh {host} task list"
+        raise AiwmError(Code.bad_request, "the console needs a terminal", field="--ssh", fix=fix)
+    theme = load_config().config.console.theme
+    return run_console(cli.home, read_only=cli.read_only, theme=theme, through=command)
+
+
 def attach_console(cli: Cli) -> int:
     """The console on an engine that runs already; none is started, also not when that one goes."""
     if not on_terminal(cli):
