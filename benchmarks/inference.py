@@ -24,6 +24,13 @@ from engine.inference.names import SHIPPED
 MODEL = SHIPPED / "aiwm-nano"
 NEW_TOKENS = 64
 BATCHES = (1, 8)
+# Answers by it never end within so many tokens, whatever the model would rather write.
+NOTE = {
+    "type": "object",
+    "properties": {"place": {"type": "string"}, "n": {"type": "integer"}},
+    "required": ["place", "n"],
+}
+NOTES = {"type": "array", "minItems": NEW_TOKENS, "items": {**NOTE, "additionalProperties": False}}
 PASSES = 12  # per process and batch; the best counts: the least disturbed one
 ENGINES = ("aiwm", "transformers", "llama.cpp-f16", "llama.cpp-f32")
 PROMPTS = (
@@ -78,7 +85,7 @@ def run_aiwm(model: Path) -> dict[str, float]:
         backend.attach(backend.upload(backend.stage(ref)))
         adapters.append(ref)
 
-    def work(batch: int, used: int = 0) -> None:
+    def work(batch: int, used: int = 0, schema: dict[str, Any] | None = None) -> None:
         for index in range(batch):
             chosen = (adapters[index % used],) if used else ()
             request = Request(
@@ -86,6 +93,7 @@ def run_aiwm(model: Path) -> dict[str, float]:
                 messages=(Message("user", PROMPTS[index]),),
                 adapters=chosen,
                 sampling=Sampling(max_tokens=NEW_TOKENS),
+                schema=schema,
             )
             assert backend.admit(backend.prepare(request))
         tokens = 0
@@ -94,6 +102,8 @@ def run_aiwm(model: Path) -> dict[str, float]:
         assert tokens == batch * NEW_TOKENS
 
     result = {f"batch {batch}": best(work, batch) for batch in BATCHES}
+    for batch in BATCHES:
+        result[f"batch {batch}, by a schema"] = best(lambda batch: work(batch, schema=NOTES), batch)
     result["batch 8, one adapter"] = best(lambda batch: work(batch, 1), 8)
     result["batch 8, eight adapters"] = best(lambda batch: work(batch, 8), 8)
     return result

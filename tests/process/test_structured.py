@@ -62,6 +62,10 @@ def ran(client: BlockingClient, queue: str, **payload: Any) -> Any:
     return client.call(TaskRun(queue=queue, payload=payload, timeout_ms=60_000))
 
 
+def ended(client: BlockingClient, asked: TaskSubmit) -> Any:
+    return client.call(TaskWait(ids=(client.call(asked).id,), timeout_ms=60_000))[0]
+
+
 def test_the_command_line_asks_for_an_answer_by_a_schema(
     running: Engine, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,14 +90,13 @@ def test_a_definition_and_a_template_ask_for_their_own(client: BlockingClient) -
         "additionalProperties": False,
     }
     client.call(TemplateCreate(definition=TaskTemplate(name="city", queue="extractor", answer_schema=city)))
-    task = client.call(TaskSubmit(template="city", payload={"prompt": TEXT})).id
-    (outcome,) = client.call(TaskWait(ids=[task], timeout_ms=60_000))
+    outcome = ended(client, TaskSubmit(template="city", payload={"prompt": TEXT}))
     assert outcome.result["data"]["city"] in ("Paris", "Rome")
 
 
 def test_an_answer_that_breaks_off_fails_with_its_cause(client: BlockingClient) -> None:
     asked = TaskSubmit(queue="extractor", payload={"prompt": TEXT, "max_tokens": 6}, max_attempts=1)
-    (outcome,) = client.call(TaskWait(ids=[client.call(asked).id], timeout_ms=60_000))
+    outcome = ended(client, asked)
     assert outcome.error.code == Code.output_not_json
     assert "broke off at 6 tokens" in outcome.error.message
     assert outcome.error.retryable

@@ -106,13 +106,13 @@ def test_a_model_of_noise_answers_by_the_schema_too(noise: ReferenceBackend) -> 
 
 
 def test_bound_and_free_texts_share_a_batch_and_none_changes_another(nano: ReferenceBackend) -> None:
-    free = [ask(f"free{n}", f"{TEXT} {n}", sampling={"seed": n, "max_tokens": 40}) for n in range(3)]
-    lazy = [ask(f"lazy{n}", f"What is {n} + 4?", sampling={"seed": n, "max_tokens": 40}, tools=TOOLS) for n in range(2)]
-    bound = [ask(f"bound{n}", f"{TEXT} {n}", sampling={"seed": n}, schema=PERSON) for n in range(3)]
-    alone = {}
+    free = [ask(f"free{n}", f"{TEXT} {n}", sampling={"seed": n, "max_tokens": 20}) for n in range(2)]
+    lazy = [ask("lazy", "What is 3 + 4?", sampling={"max_tokens": 20}, tools=TOOLS)]
+    bound = [ask(f"bound{n}", f"{TEXT} {n}", sampling={"seed": n}, schema=PERSON) for n in range(2)]
+    alone: dict[str, tuple[str, Finished | Failed]] = {}
     for request in (*free, *lazy, *bound):
         alone |= run(nano, request)
-    mixed = run(nano, free[0], bound[0], lazy[0], free[1], bound[1], free[2], lazy[1], bound[2])
+    mixed = run(nano, free[0], bound[0], lazy[0], free[1], bound[1])
     for identifier, (text, end) in mixed.items():
         assert (text, end) == alone[identifier]
         if identifier.startswith("bound"):
@@ -120,7 +120,7 @@ def test_bound_and_free_texts_share_a_batch_and_none_changes_another(nano: Refer
 
 
 def test_a_free_text_is_the_same_whether_its_neighbours_are_bound(nano: ReferenceBackend) -> None:
-    free = ask("free", TEXT, sampling={"max_tokens": 60})
+    free = ask("free", TEXT, sampling={"max_tokens": 24})
     with_free = run(nano, free, ask("other", TEXT, sampling={"seed": 1}))["free"]
     with_bound = run(nano, free, ask("other", TEXT, sampling={"seed": 1}, schema=PERSON))["free"]
     assert with_free == with_bound

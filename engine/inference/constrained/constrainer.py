@@ -155,9 +155,9 @@ class Constrainer:
             from llguidance import LLTokenizer
 
             try:
-                self._tokenizer = LLTokenizer(
-                    self._source.read_text("utf-8"), n_vocab=self._vocabulary, eos_token=self._ends
-                )
+                text = self._source.read_text("utf-8")
+                # A model without end tokens ends by the token that its tokenizer takes for one.
+                self._tokenizer = LLTokenizer(text, n_vocab=self._vocabulary, eos_token=self._ends or None)
             except Exception as error:
                 raise AiwmError(
                     Code.schema_unsupported,
