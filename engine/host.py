@@ -34,11 +34,14 @@ from engine.doors.socket import open_socket
 from engine.events import JournalEvents
 from engine.home import database_path, default_home, lock_path, make_home, socket_path
 from engine.inference.adapters.book import AdapterBook
+from engine.inference.commands.server import ServerSettings
 from engine.inference.log_operations import LogOperations
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.ledger import Ledger
 from engine.inference.models.book import ModelBook
 from engine.inference.operations import ModelOperations
+from engine.inference.remote.factory import elsewhere
+from engine.inference.remote.settings import RemoteSettings
 from engine.inference.service import InferenceService
 from engine.inference.settings import ProcessSettings
 from engine.inference.shelf import StoredShelf
@@ -91,6 +94,15 @@ def _process_settings(models: ModelsConfig) -> ProcessSettings:
     )
 
 
+def _server_settings(models: ModelsConfig) -> ServerSettings:
+    return ServerSettings(
+        slots=models.slots,
+        start_timeout=models.server_timeout_ms / 1000,
+        hang_timeout=models.hang_timeout_ms / 1000,
+        policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
+    )
+
+
 def _ways(notify: NotifyConfig) -> list[Tell]:
     """The ways to notify that are configured. Raises `config_invalid` for an address that is none."""
     ways: list[Tell] = []
@@ -117,6 +129,7 @@ class Host:
         shelf = StoredShelf(store.journal, store.readers, clock)
         self._book = ModelBook(options.home, store.journal, store.readers, clock, self._events)
         self._adapters = AdapterBook(options.home, store.journal, store.readers, clock, self._model_of)
+        self._keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
         self._models = InferenceService(
             options.home,
             _process_settings(config.models),
@@ -128,11 +141,19 @@ class Host:
             on_replica=lambda state: self._manager.slots.changed(state),
             on_change=self._models_changed,
             ledger=Ledger(int(config.models.memory_gb * 2**30)),
+            elsewhere=elsewhere(
+                RemoteSettings.of(config.remote),
+                keys=self._keys,
+                clock=clock,
+                events=self._events,
+                member=lambda name: self._models.served(name),
+                held=lambda model, adapters: self._manager.slots.held(model, adapters),
+            ),
+            servers=_server_settings(config.models),
             hits=lambda model: waits_for(model, self._manager.catalogue, self._manager.tally),
         )
         self._book.on_change(self._models.definition_changed)
         self._book.on_change(lambda _: self._adapters.models_changed())
-        self._keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
         self._manager = Manager(
             options.home,
             config,
