@@ -19,7 +19,6 @@ from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
 from aiwm_tui.states import ASCII
-from engine.config import user_config_path
 from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
 from engine.resources import themes
@@ -81,6 +80,8 @@ def ascii_only() -> bool:
 
 def user_themes() -> Path:
     """Where an operator's own themes lie: `themes/` beside the configuration file. It need not exist."""
+    from engine.config import user_config_path
+
     return user_config_path().parent / "themes"
 
 
