@@ -21,6 +21,8 @@ REFERENCE_PARAMETERS = 1_500_000_000
 _CONTEXTS = (8192, 4096, 2048)
 """Tokens of context that are tried for a model when nobody says."""
 
+_NO_ROOM = 2
+
 _EXLLAMAV2_KINDS = (ModelKind.plain, ModelKind.exl2, ModelKind.gptq)
 _INSTALL = "pip install 'aiwm-console[gpu]'"
 _SERVERS = {
@@ -33,13 +35,13 @@ _SERVERS = {
 def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, known_as: str = "") -> Verdict:
     """What can be said of a model. `slots` and `context` 0: as much of both as there is room for now, within reason. The chat template is
     checked elsewhere."""
-    for sizing in _sizings(seen, machine, slots, context):
-        ways, estimates = _ways(seen, machine, sizing)
-        chosen = next((way for way in ways if way.usable and way.fits), None)
-        if chosen is not None:
-            break
-    else:
-        chosen = next((way for way in ways if way.usable), None)
+    tried = [(sizing, *_ways(seen, machine, sizing)) for sizing in _sizings(seen, machine, slots, context)]
+    sizing, ways, estimates = min(tried, key=lambda it: _discomfort(it[1]))
+    if _discomfort(ways) == _NO_ROOM:
+        sizing, ways, estimates = tried[-1]  # what it takes at the very least
+    chosen = next((way for way in ways if way.usable and way.fits), None) or next(
+        (it for it in ways if it.usable), None
+    )
     counted = estimates.get((chosen or ways[0]).runs_with, Estimate()) if ways else Estimate()
     state, why, fix = _state(seen, ways, chosen)
     return Verdict(
@@ -75,6 +77,12 @@ def _sizings(seen: Seen, machine: Machine, slots: int, context: int) -> list[Siz
     contexts = [min(context, longest)] if context else sorted({min(it, longest) for it in _CONTEXTS}, reverse=True)
     counts = [slots] if slots else sorted({min(it, machine.slots) for it in (machine.slots, 4, 2, 1)}, reverse=True)
     return [Sizing(slots=count, context=length) for length in contexts for count in counts]
+
+
+def _discomfort(ways: list[Way]) -> int:
+    """0: it fits on one device; 1: spread over several; 2: not."""
+    fitting = next((way.fits for way in ways if way.usable and way.fits), None)
+    return _NO_ROOM if fitting is None else 1 if "+" in fitting[0] else 0
 
 
 def _state(seen: Seen, ways: list[Way], chosen: Way | None) -> tuple[str, str, str | None]:
