@@ -93,6 +93,14 @@ async def test_a_failed_task_says_what_went_wrong(engine: ConsoleEngine, console
         await shows(app, "R back in the queue t-10008", "◌ pending")
 
 
+async def test_an_answer_by_a_schema_is_a_fact(engine: ConsoleEngine, console: Any) -> None:
+    schema = {"type": "object", "properties": {"supplier": {}, "[b]net[/b]": {}}}
+    engine.details["t-10001"] = {"payload": {"prompt": "?", "schema": schema}}
+    app = console(location=":tasks/t-10001")
+    async with app.run_test(size=(120, 40)):
+        await shows(app, "answer in", "JSON: supplier, [b]net[/b]")
+
+
 async def test_a_task_that_does_not_exist_is_said_to(console: Any) -> None:
     app = console(location=":tasks/t-zzzzz")
     async with app.run_test(size=(120, 36)):

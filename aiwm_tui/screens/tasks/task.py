@@ -251,6 +251,9 @@ class TaskPage(Page):
             facts.append(("deadline", (form.moment(detail.deadline_ms, now), "text")))
         if detail is not None and detail.capabilities:
             facts.append(("needs", (clean(" ".join(detail.capabilities)), "text")))
+        schema = detail.payload.get("schema") if detail is not None and isinstance(detail.payload, dict) else None
+        if isinstance(schema, dict):
+            facts.append(("answer in", (_schema_words(schema), "text")))
         adapters = detail.result.get("adapters") if detail is not None and isinstance(detail.result, dict) else None
         for use in adapters if isinstance(adapters, list) else ():
             facts.append(("adapter", (_adapter(use), "text")))
@@ -336,6 +339,15 @@ def _learned(notes: TaskNotes) -> list[tuple[Any, ...]]:
         rating = "no rating" if said.rating is None else f"{said.rating:.0%}"
         facts.append(("feedback", (rating, "text"), (f"  {clean(said.by, 24)}: {clean(said.comments, 80)}", "dim")))
     return facts
+
+
+def _schema_words(schema: dict[str, Any]) -> str:
+    """A schema in a few words: its title, else the properties of what it describes."""
+    title, properties = schema.get("title"), schema.get("properties")
+    if isinstance(title, str) and title:
+        return f"schema {clean(title, 60)}"
+    named = ", ".join(clean(name, 20) for name in list(properties)[:6]) if isinstance(properties, dict) else ""
+    return f"JSON: {named}" if named else "JSON by a schema"
 
 
 def _adapter(use: Any) -> str:
