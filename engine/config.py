@@ -51,6 +51,7 @@ class ModelsConfig(_Section, frozen=True, kw_only=True):
     idle_ms: int
     memory_gb: float
     start_timeout_ms: int
+    server_timeout_ms: int
     hang_timeout_ms: int
     backoff_ms: int
     max_backoff_ms: int

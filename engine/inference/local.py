@@ -17,12 +17,13 @@ from engine.home import log_path
 from engine.inference import protocol
 from engine.inference.adapter_files import file_marks
 from engine.inference.adapters.book import Resolved
+from engine.inference.commands.server import CommandServer
 from engine.inference.generation import LocalGeneration
 from engine.inference.launch import Sizes, load_of, settings_of
 from engine.inference.memory.host import CPU
 from engine.inference.memory.ledger import Use
 from engine.inference.process_rows import row_of
-from engine.inference.served import Process, Publish
+from engine.inference.served import Managed, Process, Publish
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import ProcessState
 from engine.inference.supervisor import Death, ModelProcess
@@ -49,9 +50,11 @@ class House:
     adapters: Adapters
     sizes: Sizes
     publish: Publish
-    admit: Callable[[LocalModel, ModelProcess], Awaitable[None]]
+    admit: Callable[[Managed, Process], Awaitable[None]]
     told: Callable[[LocalModel, ModelProcess], None]
-    died: Callable[[LocalModel, ModelProcess, Death], None]
+    server_told: Callable[[Managed, CommandServer], None]
+    rested: Callable[[], None]
+    died: Callable[[str, str, Death], None]
     noted: Callable[[LocalModel, ModelProcess, protocol.AdapterNote], None]
     released: Callable[[int], Awaitable[None]]
     load_ms: Callable[[str], int]
@@ -235,7 +238,7 @@ class LocalModel:
             clock=house.clock,
             log=log_path(house.home, identifier),
             changed=self._process_changed,
-            died=lambda process, death: house.died(self, process, death),
+            died=lambda process, death: house.died(self.definition.name, process.id, death),
             noted=lambda process, note: house.noted(self, process, note),
             released=house.released,
             command=house.command,

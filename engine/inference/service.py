@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,7 +18,9 @@ from engine.contract.models import implied
 from engine.contract.records import DeviceRow, ModelRow
 from engine.contract.requests.memory import Crash
 from engine.inference import protocol
-from engine.inference.crashes import CrashBook
+from engine.inference.commanded import CommandModel
+from engine.inference.commands.server import CommandServer, ServerSettings
+from engine.inference.crashes import CrashBook, verdict
 from engine.inference.keeping import Keeping
 from engine.inference.launch import Sizes, in_process
 from engine.inference.loads import LoadBook, LoadRecord
@@ -30,12 +33,15 @@ from engine.inference.shelf import Shelf
 from engine.inference.supervision import ProcessState
 from engine.inference.supervisor import Death, ModelProcess
 from engine.inference.telling import Telling
-from engine.ports import EventSink, GenerateRequest, Generation, Reservation
+from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
 
 _log = logging.getLogger(__name__)
 
-Elsewhere = Callable[[ModelDefinition, Publish, Callable[[], None]], Served]
-"""Makes what serves a model that no process of ours runs: (definition, publish, rows changed)."""
+
+class Elsewhere(Protocol):
+    """Makes what serves a model that no process of ours runs; `changed` is called when its rows are different."""
+
+    def __call__(self, definition: ModelDefinition, *, publish: Publish, changed: Callable[[], None]) -> Served: ...
 
 
 class Models(Protocol):
@@ -85,6 +91,7 @@ class InferenceService:
         ledger: Ledger | None = None,
         elsewhere: Mapping[Backend, Elsewhere] | None = None,
         hits: Hits = lambda _: (),
+        servers: ServerSettings | None = None,
         patience: float = PATIENCE_S,
         command: Sequence[str] | None = None,
     ) -> None:
@@ -94,6 +101,7 @@ class InferenceService:
         self.sizes = Sizes()
         self._book = book
         self._elsewhere = elsewhere or {}
+        self._servers = servers or ServerSettings()
         self._on_change = on_change
         self._on_replica = on_replica
         self._clock = clock
@@ -113,6 +121,8 @@ class InferenceService:
             publish=on_replica,
             admit=self.room.admit,
             told=self._told,
+            server_told=self._server_told,
+            rested=self.keeping.look,
             died=self._died,
             noted=self._telling.adapter,
             released=self.ledger.gone,
@@ -315,11 +325,16 @@ class InferenceService:
         if in_process(definition):
             return LocalModel(definition, self._stem(definition.name), self._house)
         make = self._elsewhere.get(definition.backend)
+        text = self._elsewhere.get(Backend.openai)
+        if definition.backend is Backend.command and text is not None:
+            # What asks the server is no model of its own: the scheduler and the views know the server.
+            ask = partial(text, publish=_nobody, changed=self._on_change)
+            return CommandModel(definition, self._stem(definition.name), self._house, self._servers, ask)
         if make is None:
             raise AiwmError(
                 Code.backend_unavailable, f"nothing here serves models of backend {definition.backend}", field="backend"
             )
-        return make(definition, self._on_replica, self._on_change)
+        return make(definition, publish=self._on_replica, changed=self._on_change)
 
     def _stem(self, name: str) -> str:
         """What the model's processes and their logs are called: never a path, and no other model's."""
@@ -378,12 +393,29 @@ class InferenceService:
         if use is not None:
             self.loads.measured(model.definition.name, self.ledger.measured(use))
 
-    def _died(self, model: LocalModel, process: ModelProcess, death: Death) -> None:
+    def _server_told(self, model: Managed, server: CommandServer) -> None:
+        """A server program changed."""
+        new = self._telling.server(server)
+        if new and server.state in (ProcessState.backoff, ProcessState.failed) and server.last_error is not None:
+            code = server.last_exit or 0
+            if server.starts:
+                meaning = verdict(code, False, False, False)
+                self._died(
+                    model.definition.name, server.id, Death(code, meaning, server.last_error, server.requests, 0)
+                )
+        if new and server.state is ProcessState.stopped:
+            self.keeping.stopped(model)
+        if new:
+            self.keeping.look()
+            self.room.changed()
+        self._on_change()
+
+    def _died(self, model: str, process: str, death: Death) -> None:
         error = death.error
         self._crashes.note(
             Crash(
-                process=process.id,
-                model=model.definition.name,
+                process=process,
+                model=model,
                 started_ms=death.started_ms,
                 ended_ms=self._clock.wall_ms(),
                 code=death.code,
@@ -413,6 +445,10 @@ class InferenceService:
         self._background.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.warning("%s", task.exception())
+
+
+def _nobody(_: ReplicaState) -> None:
+    """Whom the state of something inside something else is told."""
 
 
 def _absent(definition: ModelDefinition) -> ModelRow:

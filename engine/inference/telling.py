@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from engine.contract.errors import ErrorInfo
 from engine.inference import protocol
+from engine.inference.commands.server import CommandServer
 from engine.inference.supervision import ProcessState
 from engine.inference.supervisor import ModelProcess
 from engine.ports import EventSink
@@ -17,27 +19,27 @@ class Telling:
 
     def state(self, process: ModelProcess) -> bool:
         """Tell of a process's new state; False when it is not new."""
-        before, state = self._states.get(process.id, ProcessState.stopped), process.state
-        self._states[process.id] = state
+        loaded = process.loaded
+        how = f": {loaded.slots} slots, loaded in {loaded.load_ms:.0f} ms" if loaded is not None else ""
+        return self._tell(process.id, process.state, process.last_error, process.life.rest, how)
+
+    def server(self, server: CommandServer) -> bool:
+        """Tell of a server program's new state; False when it is not new."""
+        return self._tell(server.id, server.state, server.last_error, server.life.rest, f" at {server.url}")
+
+    def _tell(self, name: str, state: ProcessState, error: ErrorInfo | None, rest: float, how: str) -> bool:
+        before = self._states.get(name, ProcessState.stopped)
+        self._states[name] = state
         if state is before:
             return False
-        error = process.last_error
-        if state is ProcessState.ready and before is ProcessState.starting and process.loaded is not None:
-            text = f"{process.id} is ready: {process.loaded.slots} slots, loaded in {process.loaded.load_ms:.0f} ms"
-            self._events.emit("info", "model.ready", process.id, text)
+        if state is ProcessState.ready and before is ProcessState.starting:
+            self._events.emit("info", "model.ready", name, f"{name} is ready{how}")
         elif state is ProcessState.backoff and error is not None:
-            self._events.emit(
-                "error",
-                "model.crashed",
-                process.id,
-                error.message,
-                stderr=list(error.stderr),
-                restart_s=process.life.rest,
-            )
+            self._events.emit("error", "model.crashed", name, error.message, stderr=list(error.stderr), restart_s=rest)
         elif state is ProcessState.failed and error is not None:
-            self._events.emit("error", "model.failed", process.id, error.message, code=error.code, fix=error.fix)
+            self._events.emit("error", "model.failed", name, error.message, code=error.code, fix=error.fix)
         elif state is ProcessState.stopped:
-            self._events.emit("info", "model.stopped", process.id, f"{process.id} stopped")
+            self._events.emit("info", "model.stopped", name, f"{name} stopped")
         return True
 
     def adapter(self, _: object, process: ModelProcess, note: protocol.AdapterNote) -> None:
