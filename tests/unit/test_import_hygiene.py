@@ -132,12 +132,19 @@ def test_a_home_with_a_long_name_is_found(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def test_grammars_are_loaded_by_a_bound_request_and_by_nothing_else() -> None:
-    script = (
-        "import sys; import engine.host, engine.workers.kinds.goat; from engine.inference.backends.reference.backend import ReferenceBackend;"
-        " from engine.inference.backends.base import LoadSpec, Request; from engine.inference.names import SHIPPED;"
-        " backend = ReferenceBackend(); backend.load(LoadSpec(SHIPPED / 'aiwm-nano', 1)); backend.prepare(Request('a', prompt='x'));"
-        " assert not {'llguidance', 'jsonschema_rs'} & set(sys.modules); backend.prepare(Request('b', prompt='x', schema={}));"
-        " assert 'llguidance' in sys.modules and 'jsonschema_rs' not in sys.modules"
+    script = "; ".join(
+        (
+            "import sys, engine.host, engine.workers.kinds.goat",
+            "from engine.inference.backends.reference.backend import ReferenceBackend",
+            "from engine.inference.backends.base import LoadSpec, Request",
+            "from engine.inference.names import SHIPPED",
+            "backend = ReferenceBackend()",
+            "backend.load(LoadSpec(SHIPPED / 'aiwm-nano', 1))",
+            "backend.prepare(Request('a', prompt='x'))",
+            "assert not {'llguidance', 'jsonschema_rs'} & set(sys.modules)",
+            "backend.prepare(Request('b', prompt='x', schema={}))",
+            "assert 'llguidance' in sys.modules and 'jsonschema_rs' not in sys.modules",
+        )
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
     assert ran.returncode == 0, ran.stderr
