@@ -1,0 +1,554 @@
+"""Calls of remote models against a server that speaks the protocols: what is sent, what comes of answers, and every fault."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from engine.contract.definitions import AdapterUse, Backend, Sampling
+from engine.contract.errors import AiwmError
+from engine.ports import AdapterUsed, Message, ToolCall, ToolDeclaration
+from tests.support.loopback import Loopback, Play, loopback
+from tests.support.remote import KEY, Far
+from tests.support.waiting import until
+
+BOTH = pytest.mark.parametrize("backend", [Backend.openai, Backend.anthropic])
+CALLS = (("c1", "add", '{"a": 2, "b": 2}'), ("c2", "now", ""))
+ADD = ToolDeclaration(name="add", description="adds", parameters={"type": "object", "properties": {"a": {}, "b": {}}})
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string"}, "age": {"type": "integer"}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    with loopback() as running:
+        yield running
+
+
+# -- what is asked and answered ------------------------------------------------------------------------------------------------
+
+
+@BOTH
+@pytest.mark.parametrize("piece", [0, 1, 7])
+async def test_an_answer_is_streamed_and_counted(server: Loopback, backend: Backend, piece: int) -> None:
+    server.usual = Play(say="es ist größer als 4 €", usage=(20, 9, 8), piece=piece)
+    far = Far(server, backend=backend)
+    text, outcome = await far.ask()
+    assert text == outcome.text == "es ist größer als 4 €"
+    assert (outcome.reason, outcome.tokens_in, outcome.tokens_out, outcome.cached) == ("stop", 20, 9, 8)
+    assert 0 < outcome.first_token_ms <= outcome.total_ms
+    assert outcome.process == "far"
+    await far.model.close()
+
+
+async def test_openais_body(server: Loopback) -> None:
+    server.usual = Play(say='{"name": "Ann", "age": 4}')
+    far = Far(server, key="mine")
+    sampling = Sampling(temperature=0.5, top_p=0.9, max_tokens=77, seed=5, stop=("END",))
+    await far.ask(
+        Message(role="system", content="be brief"),
+        "hello",
+        sampling=sampling,
+        tools=(ADD,),
+        schema=PERSON,
+    )
+    (asked,) = server.asked
+    assert asked.path == "/v1/chat/completions"
+    assert asked.headers["authorization"] == f"Bearer {KEY}"
+    assert asked.headers["accept-encoding"] == "identity"
+    assert asked.body == {
+        "model": "far-1",
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hello"}],
+        "stream": True,
+        "stream_options": {"include_usage": True},
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "max_tokens": 77,
+        "seed": 5,
+        "stop": ["END"],
+        "tools": [
+            {"type": "function", "function": {"name": "add", "description": "adds", "parameters": ADD.parameters}}
+        ],
+        "tool_choice": "auto",
+        "response_format": {"type": "json_schema", "json_schema": {"name": "answer", "schema": PERSON, "strict": True}},
+    }
+    assert far.ring.asked == [("mine", server.host)]
+
+
+async def test_anthropics_body(server: Loopback) -> None:
+    far = Far(server, backend=Backend.anthropic, key="mine")
+    sampling = Sampling(temperature=0.5, max_tokens=77, seed=5, stop=("END",))
+    conversation = (
+        Message(role="system", content="be brief"),
+        Message(role="user", content="what is 2+2?"),
+        Message(role="assistant", content="", tool_calls=(ToolCall(name="add", arguments={"a": 2, "b": 2}, id="c1"),)),
+        Message(role="tool", content="4", tool_call_id="c1"),
+        Message(role="user", content="say it"),
+    )
+    await far.ask(*conversation, sampling=sampling, tools=(ADD,), call_tools="required")
+    (asked,) = server.asked
+    assert asked.path == "/v1/messages"
+    assert (asked.headers["x-api-key"], asked.headers["anthropic-version"]) == (KEY, "2023-06-01")
+    assert "authorization" not in asked.headers
+    assert asked.body == {
+        "model": "far-1",
+        "max_tokens": 77,
+        "system": "be brief",
+        "stream": True,
+        "temperature": 0.5,
+        "stop_sequences": ["END"],
+        "messages": [
+            {"role": "user", "content": [{"type": "text", "text": "what is 2+2?"}]},
+            {
+                "role": "assistant",
+                "content": [{"type": "tool_use", "id": "c1", "name": "add", "input": {"a": 2, "b": 2}}],
+            },
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c1", "content": "4"},
+                    {"type": "text", "text": "say it"},
+                ],
+            },
+        ],
+        "tools": [{"name": "add", "description": "adds", "input_schema": ADD.parameters}],
+        "tool_choice": {"type": "any"},
+    }
+
+
+async def test_openais_tool_turns(server: Loopback) -> None:
+    far = Far(server)
+    call = ToolCall(name="add", arguments={"a": 2}, id="c1")
+    await far.ask(
+        "q",
+        Message(role="assistant", content="", tool_calls=(call,)),
+        Message(role="tool", content="4", tool_call_id="c1"),
+        Message(role="tool", content="from a call in the text"),
+    )
+    assert server.asked[0].body["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":2}'}}],
+        },
+        {"role": "tool", "tool_call_id": "c1", "content": "4"},
+        {"role": "user", "content": "from a call in the text"},
+    ]
+
+
+@BOTH
+async def test_tool_calls_come_whole(server: Loopback, backend: Backend) -> None:
+    server.usual = Play(say="let me see", calls=(*CALLS, ("c3", "bad", '{"a": ')), piece=5)
+    text, outcome = await Far(server, backend=backend).ask(tools=(ADD,))
+    assert (text, outcome.reason) == ("let me see", "tool_calls")
+    add, now, bad = outcome.tool_calls
+    assert (add.id, add.name, add.arguments, add.wrong) == ("c1", "add", {"a": 2, "b": 2}, "")
+    assert (now.name, now.arguments) == ("now", {})
+    assert (bad.name, bad.arguments) == ("bad", {})
+    assert "no JSON" in bad.wrong
+
+
+@BOTH
+@pytest.mark.parametrize(("word", "reason"), [("length", "length"), ("max_tokens", "length")])
+async def test_a_bound_answer_says_so(server: Loopback, backend: Backend, word: str, reason: str) -> None:
+    server.usual = Play(reason=word)
+    far = Far(server, backend=backend)
+    if (word == "length") == (backend is Backend.openai):
+        assert (await far.ask())[1].reason == reason
+    else:  # the other protocol's word is none of this one's
+        assert "withheld" in (await far.trouble()).info.message
+
+
+async def test_a_server_that_does_not_count_is_estimated(server: Loopback) -> None:
+    server.usual = Play(say="twelve chars", usage=None)
+    _, outcome = await Far(server).ask("x" * 40)
+    assert (outcome.tokens_in, outcome.tokens_out) == (14, 3)
+
+
+async def test_an_end_without_done_is_an_end(server: Loopback) -> None:
+    server.usual = Play(done=False)
+    assert (await Far(server).ask())[0] == "it is four"
+
+
+@BOTH
+async def test_connections_are_used_again(server: Loopback, backend: Backend) -> None:
+    far = Far(server, backend=backend)
+    for _ in range(3):
+        generation = await far.start()
+        async for _ in generation:
+            pass
+        await generation.over()  # type: ignore[attr-defined]
+    assert (len(server.asked), server.connections) == (3, 1)
+
+
+# -- schemas -------------------------------------------------------------------------------------------------------------------
+
+
+async def test_an_answer_after_a_schema(server: Loopback) -> None:
+    server.usual = Play(say='{"name": "Ann", "age": 4}')
+    text, outcome = await Far(server).ask(schema=PERSON)
+    assert json.loads(text) == {"name": "Ann", "age": 4}
+    assert outcome.reason == "stop"
+
+
+async def test_anthropic_is_made_to_call_the_schema(server: Loopback) -> None:
+    server.usual = Play(say="", calls=(("c1", "final_answer", '{"name": "Ann", "age": 4}'),))
+    far = Far(server, backend=Backend.anthropic)
+    text, outcome = await far.ask(schema=PERSON)
+    assert json.loads(text) == json.loads(outcome.text) == {"name": "Ann", "age": 4}
+    assert (outcome.reason, outcome.tool_calls) == ("stop", ())
+    assert server.asked[0].body["tool_choice"] == {"type": "tool", "name": "final_answer"}
+    await far.ask(schema=PERSON, tools=(ADD,))
+    assert server.asked[1].body["tool_choice"] == {"type": "any"}
+    # What is no object is wrapped in one, and comes out of it.
+    server.usual = Play(say="", calls=(("c1", "final_answer", '{"value": [1, 2]}'),))
+    schema = {"type": "array", "items": {"$ref": "#/$defs/n"}, "$defs": {"n": {"type": "integer"}}}
+    text, _ = await far.ask(schema=schema)
+    assert json.loads(text) == [1, 2]
+    assert server.asked[2].body["tools"][0]["input_schema"]["$defs"] == {"n": {"type": "integer"}}
+
+
+@pytest.mark.parametrize(
+    ("said", "words"), [('{"name": "Ann", "age": "four"}', "age"), ("Ann, four", "something else")]
+)
+async def test_a_server_that_does_not_keep_to_the_schema(server: Loopback, said: str, words: str) -> None:
+    server.usual = Play(say=said)
+    error = await Far(server).trouble(schema=PERSON)
+    assert (error.code, error.info.retryable) == ("remote_failed", True)
+    assert words in error.info.message
+
+
+async def test_a_loose_schema_is_not_called_strict(server: Loopback) -> None:
+    server.usual = Play(say='{"name": "Ann"}')
+    loose = {"type": "object", "properties": {"name": {"type": "string"}}}
+    await Far(server).ask(schema=loose)
+    assert server.asked[0].body["response_format"]["json_schema"]["strict"] is False
+
+
+# -- adapters and options --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mapped", "uses", "words"),
+    [
+        (None, [("de", 1.0)], "no adapters of ours"),
+        ("model", [("de", 0.5)], "weight 0.5"),
+        ("model", [("de", 1.0), ("fr", 1.0)], '"fr": its server takes one'),
+        ({"fr": "x"}, [("de", 1.0)], "does not name it"),
+    ],
+)
+async def test_an_adapter_is_never_left_out(
+    server: Loopback, mapped: Any, uses: list[tuple[str, float]], words: str
+) -> None:
+    far = Far(server, metadata={"remote": {"adapters": mapped}} if mapped else {})
+    error = await far.trouble(adapters=tuple(AdapterUse(name=name, weight=weight) for name, weight in uses))
+    assert (error.code, error.info.field) == ("adapter_unsupported", "adapters")
+    assert words in error.info.message
+    assert server.asked == []
+
+
+@pytest.mark.parametrize(("mapped", "called"), [("model", "de"), ({"de": "lora-7"}, "lora-7")])
+async def test_an_adapter_is_the_servers_model(server: Loopback, mapped: Any, called: str) -> None:
+    _, outcome = await Far(server).ask(adapters=(AdapterUse(name="de"),), options={"adapters": mapped, "num_ctx": 4})
+    assert server.asked[0].body["model"] == called
+    assert outcome.adapters == (AdapterUsed(name="de", digest="", weight=1.0),)
+
+
+async def test_a_definition_adds_and_leaves_out(server: Loopback) -> None:
+    far = Far(
+        server, metadata={"remote": {"body": {"reasoning_effort": "low", "stream": False}, "omit": ["temperature"]}}
+    )
+    await far.ask(options={"omit": ["temperature", "max_tokens"]})
+    body = server.asked[0].body
+    assert (body["reasoning_effort"], body["stream"]) == ("low", True)
+    assert not {"temperature", "max_tokens"} & body.keys()
+    error = await far.trouble(options={"omit": "temperature"})
+    assert (error.code, error.info.field) == ("definition_invalid", "options")
+
+
+# -- refusals ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "body", "code", "retryable", "wait_ms"),
+    [
+        (
+            429,
+            {"retry-after": "7"},
+            {"type": "rate_limit_error", "message": "slow down"},
+            "remote_overloaded",
+            True,
+            7000,
+        ),
+        (429, {"retry-after-ms": "250"}, {"message": "slow down"}, "remote_overloaded", True, 250),
+        (429, {"retry-after": "99999"}, {"message": "slow down"}, "remote_overloaded", True, 60_000),
+        (429, {"retry-after": "soon"}, {"message": "slow down"}, "remote_overloaded", True, None),
+        (429, {}, {"code": "insufficient_quota", "message": "pay"}, "remote_failed", False, None),
+        (529, {}, {"type": "overloaded_error", "message": "Overloaded"}, "remote_overloaded", True, None),
+        (503, {"retry-after": "1"}, {"message": "no slot"}, "remote_overloaded", True, 1000),
+        (500, {}, {"message": "oh"}, "remote_failed", True, None),
+        (401, {}, {"message": "who are you?"}, "remote_failed", False, None),
+        (404, {}, {"message": "no such model"}, "remote_failed", False, None),
+        (400, {}, {"message": "temperature?"}, "remote_failed", False, None),
+        (400, {}, {"code": "context_length_exceeded", "message": "too much"}, "prompt_too_long", False, None),
+        (
+            400,
+            {},
+            {"type": "invalid_request_error", "message": "prompt is too long: 9 > 8"},
+            "prompt_too_long",
+            False,
+            None,
+        ),
+        (413, {}, {"type": "request_too_large", "message": "x"}, "prompt_too_long", False, None),
+    ],
+)
+async def test_a_refusal_is_understood(
+    server: Loopback,
+    status: int,
+    headers: dict[str, str],
+    body: dict[str, str],
+    code: str,
+    retryable: bool,
+    wait_ms: int | None,
+) -> None:
+    server.plays.append(Play(status=status, headers=headers, body=json.dumps({"error": body}).encode()))
+    error = await Far(server, key="mine").trouble()
+    assert (error.code, error.info.retryable, error.info.retry_after_ms) == (code, retryable, wait_ms)
+    assert body["message"] in error.info.message
+    assert str(status) in error.info.message
+    assert error.spent == (0, 0)
+
+
+async def test_what_a_server_says_is_data(server: Loopback) -> None:
+    """Its words are cut and cleaned, and a key that it sends back is not shown."""
+    words = f"\x1b[31mred\x00\n{KEY} [b]bold[/b] " + "long " * 400
+    for body in (json.dumps({"error": {"message": words}}).encode(), words.encode(), f'"{KEY}"'.encode() * 900):
+        server.plays.append(Play(status=400, body=body))
+        message = (await Far(server, key="mine").trouble()).info.message
+        assert len(message) < 400
+        assert message.isprintable()
+        assert KEY not in message
+        assert KEY[:12] not in message
+
+
+async def test_redirects_are_not_followed(server: Loopback) -> None:
+    server.plays.append(Play(status=307, headers={"location": "http://127.0.0.1:1/elsewhere"}))
+    error = await Far(server, key="mine").trouble()
+    assert error.code == "remote_failed"
+    assert "127.0.0.1:1/elsewhere" in error.info.message
+    assert "not followed" in error.info.message
+    assert len(server.asked) == 1
+
+
+@BOTH
+@pytest.mark.parametrize("cut", [0, 2])
+async def test_a_cut_stream_is_worth_another_attempt(server: Loopback, backend: Backend, cut: int) -> None:
+    server.plays.append(Play(cut=cut))
+    far = Far(server, backend=backend)
+    error = await far.trouble("x" * 40)
+    assert (error.code, error.info.retryable) == ("remote_failed", True)
+    assert error.spent is not None
+    assert error.spent[0] > 0
+    assert (await far.ask())[0] == "it is four"
+
+
+@BOTH
+async def test_a_stream_that_ends_too_early(server: Loopback, backend: Backend) -> None:
+    server.plays.append(
+        Play(spoil=b"data: {}\n\n" if backend is Backend.openai else b"event: ping\ndata: {}\n\n", reason="-")
+    )
+    server.plays[0] = Play(body=b"data: {}\n\n")
+    error = await Far(server, backend=backend).trouble()
+    assert "ended before the answer did" in error.info.message
+
+
+@BOTH
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (b"data: {not json}\n\n", "no JSON"),
+        (b"data: [1]\n\n", "no JSON object"),
+        (b"data: " + b"[" * 100_000 + b"\n\n", "no JSON"),
+        (b"data: \xff\xfe\n\n", "no JSON"),
+    ],
+)
+async def test_malformed_events_are_named(server: Loopback, backend: Backend, spoil: bytes, words: str) -> None:
+    server.plays.append(Play(spoil=spoil))
+    error = await Far(server, backend=backend).trouble()
+    assert (error.code, error.info.retryable) == ("remote_failed", True)
+    assert words in error.info.message
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (b'data: {"choices": 7}\n\n', "choices"),
+        (b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', "content"),
+        (b'data: {"choices": [{"delta": {"tool_calls": ["x"]}}]}\n\n', "tool call"),
+        (b'data: {"error": {"message": "it broke", "type": "server_error"}}\n\n', "it broke"),
+    ],
+)
+async def test_wrong_shapes_are_named(server: Loopback, spoil: bytes, words: str) -> None:
+    server.plays.append(Play(spoil=spoil))
+    error = await Far(server).trouble()
+    assert error.code == "remote_failed"
+    assert words in error.info.message
+
+
+async def test_an_overload_in_the_midst_is_one(server: Loopback) -> None:
+    spoil = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}\n\n'
+    server.plays.append(Play(spoil=spoil))
+    error = await Far(server, backend=Backend.anthropic).trouble()
+    assert (error.code, error.info.retryable) == ("remote_overloaded", True)
+
+
+async def test_an_answer_of_another_kind(server: Loopback) -> None:
+    server.plays.append(Play(kind="text/html", body=b"<html>log in</html>"))
+    error = await Far(server).trouble()
+    assert "text/html" in error.info.message
+    server.plays.append(Play(headers={"content-encoding": "gzip"}))
+    assert "compresses" in (await Far(server).trouble()).info.message
+
+
+# -- time and giving up ----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_slow_first_byte(server: Loopback) -> None:
+    server.plays.append(Play(hold=0))
+    error = await Far(server, first_byte=0.1).trouble()
+    assert (error.code, error.info.retryable) == ("remote_failed", True)
+    assert "said nothing for 0.1 s" in error.info.message
+    await until(lambda: server.left == 1)
+
+
+async def test_a_pause_in_the_midst(server: Loopback) -> None:
+    server.plays.append(Play(hold=3))
+    error = await Far(server, idle=0.1).trouble()
+    assert "said nothing for 0.1 s" in error.info.message
+    await until(lambda: server.left == 1)
+
+
+async def test_a_deadline_ends_a_call(server: Loopback) -> None:
+    server.plays.append(Play(hold=3))
+    text, outcome = await Far(server).ask(deadline_ms=150)
+    assert (text, outcome.reason) == ("it is ", "deadline")
+    await until(lambda: server.left == 1)
+
+
+@BOTH
+@pytest.mark.parametrize("hold", [0, 4])
+async def test_cancel_closes_the_connection(server: Loopback, backend: Backend, hold: int) -> None:
+    server.plays.append(Play(hold=hold))
+    far = Far(server, backend=backend)
+    generation = await far.start()
+    await until(lambda: server.running == 1)
+    if hold:
+        async for _ in generation:
+            break
+    await generation.cancel()
+    assert [delta async for delta in generation] == []
+    assert generation.outcome.reason == "cancelled"
+    assert (generation.outcome.tokens_in > 0) == bool(hold)
+    await until(lambda: server.left == 1)
+    assert far.model.rows()[0].running == 0
+
+
+async def test_nobody_listens(server: Loopback) -> None:
+    far = Far(server, url="http://127.0.0.1:1/v1")
+    error = await far.trouble()
+    assert (error.code, error.info.retryable) == ("model_unavailable", True)
+    assert "127.0.0.1:1" in error.info.message
+    assert far.model.rows()[0].state == "unreachable"
+
+
+# -- keys ------------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_key_goes_to_its_host_only(server: Loopback) -> None:
+    far = Far(server, key="mine", url=server.url.replace("127.0.0.1", "localhost"))
+    with pytest.raises(AiwmError, match="may not be sent") as raised:
+        await far.start()
+    assert raised.value.code == "key_refused"
+    assert server.connections == 0
+
+
+# -- health ----------------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_limited_server_rests_then_one_tries(server: Loopback) -> None:
+    far = Far(server, slots=4)
+    far.model.announce()
+    server.plays.append(Play(status=429, headers={"retry-after-ms": "120"}))
+    await far.trouble()
+    (row,) = far.model.rows()
+    assert row.state == "limited"
+    assert row.note.startswith("again in 0 s: far: 127.0.0.1")
+    assert far.events.types == ["model.limited"]
+    server.usual = Play(hold=0)
+    calls = [asyncio.ensure_future(far.ask()) for _ in range(3)]
+    await until(lambda: server.running == 1)
+    assert [state.total for state in far.told] == [4, 0, 1]
+    server.usual = Play()
+    server.release()
+    assert {text for text, _ in await asyncio.gather(*calls)} == {"it is four"}
+    assert server.most == 1 or far.told[-1].total == 4
+    assert [state.total for state in far.told] == [4, 0, 1, 4]
+    assert far.events.types == ["model.limited", "model.ready"]
+    assert far.model.rows()[0].state == "ready"
+
+
+async def test_a_long_rest_is_not_waited_for(server: Loopback) -> None:
+    far = Far(server)
+    server.plays.append(Play(status=503, headers={"retry-after": "9999"}))
+    far.model._turns.health._max_ms = 10**9
+    first = await far.trouble()
+    assert first.info.retry_after_ms == 60_000
+    far.model._turns.health.until += 60_000
+    error = await far.trouble()
+    assert (error.code, error.info.retryable) == ("remote_overloaded", True)
+    assert error.info.retry_after_ms is not None
+    assert 60_000 < error.info.retry_after_ms <= 120_000
+    assert len(server.asked) == 1
+    await far.model.close()
+
+
+async def test_one_broken_answer_is_bad_luck_three_are_trouble(server: Loopback) -> None:
+    far = Far(server)
+    for number in range(3):
+        assert far.model.rows()[0].state == "ready", number
+        server.plays.append(Play(cut=1))
+        await far.trouble()
+    assert far.model.rows()[0].state == "backoff"
+    assert (await far.ask())[0] == "it is four"
+    assert far.model.rows()[0].state == "ready"
+
+
+async def test_its_row(server: Loopback) -> None:
+    far = Far(server, backend=Backend.anthropic, slots=4, context=8000)
+    server.plays.append(Play(hold=4))
+    call = asyncio.ensure_future(far.ask())
+    await until(lambda: far.model.rows()[0].tokens_per_s > 0)
+    (row,) = far.model.rows()
+    assert (row.id, row.state, row.backend, row.where, row.running, row.slots) == (
+        "far",
+        "busy",
+        "anthropic",
+        "net",
+        1,
+        4,
+    )
+    assert (row.url, row.context, row.latency_ms) == (server.url, 8000, 0.0)
+    server.release()
+    await call
+    (row,) = far.model.rows()
+    assert (row.state, row.running) == ("ready", 0)
+    assert row.latency_ms > 0
+    assert far.model.context == 8000
