@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -179,7 +179,7 @@ class House:
     def write_workers(self, *workers: WorkerDefinition) -> None:
         (self.home / "ai_worker_definitions.json").write_bytes(msgspec.json.encode(workers))
 
-    async def __aenter__(self) -> House:
+    async def __aenter__(self) -> Self:
         await self.manager.start(dispatch=True)
         return self
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -88,7 +89,7 @@ class BookOperations:
         return await self._added(definition, verdict, caller, bare=request.bare, dry_run=request.dry_run)
 
     async def take_over(self, request: requests.ModelImport, caller: Caller) -> requests.ImportedModels:
-        found = read_llama_swap(request.text)
+        found = await asyncio.to_thread(read_llama_swap, request.text)
         added: list[requests.Added] = []
         refused = [requests.NotImported(name=name, why=why) for name, why in found.refused]
         for definition in found.definitions:

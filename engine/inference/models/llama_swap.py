@@ -16,7 +16,8 @@ from engine.contract.errors import AiwmError, Code
 
 _MACRO = re.compile(r"\$\{([A-Za-z0-9_.-]+)\}")
 _DEPTH = 10
-_MOST_CHARS = 1_000_000
+_DEEPEST = 20
+_MOST_CHARS = 200_000
 
 
 class Imported(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +52,21 @@ def read_llama_swap(text: str) -> Imported:
 
 
 def _loader() -> Any:
-    """YAML without aliases: a few of them can stand for gigabytes."""
+    """YAML without aliases, a few of which can stand for gigabytes, and not nested deeply."""
     import yaml
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
+        depth = 0
+
         def compose_node(self, parent: Any, index: Any) -> Any:
             if self.check_event(yaml.events.AliasEvent):
                 raise yaml.YAMLError("it uses aliases (*name), which are not read")
-            return super().compose_node(parent, index)
+            self.depth += 1
+            if self.depth > _DEEPEST:
+                raise yaml.YAMLError("it is nested too deeply")
+            node = super().compose_node(parent, index)
+            self.depth -= 1
+            return node
 
     return Loader
 
