@@ -17,8 +17,10 @@ from engine.contract import records
 from engine.contract.records import definitions as rows
 from engine.contract.records.approvals import ApprovalRow
 from engine.contract.requests import (
+    adapters,
     batches,
     bundles,
+    comparisons,
     context,
     definitions,
     failures,
@@ -49,6 +51,7 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     limits.LimitRow: ("limit", "limits", "no definition has limits (limits in ai_worker_definitions.json)"),
     records.ModelRow: ("model", "models", "no model processes: they start with the first task that needs one"),
     records.DeviceRow: ("device", "devices", "no devices"),
+    records.AdapterRow: ("adapter", "adapters", "no adapters (aiwm adapter add PATH, or put it into the home's adapters/)"),
     records.WorkerRow: ("worker", "workers", "no worker definitions (ai_worker_definitions.json in the home)"),
     rows.TemplateRow: ("template", "templates", "no task templates (aiwm template create NAME)"),
     rows.SourceRow: ("source", "sources", "no data sources (aiwm source create NAME PATH)"),
@@ -89,6 +92,12 @@ _ONES: dict[Any, str] = {
     batches.BatchAdded: "batch",
     batches.BatchPage: "results",
     keys.KeyRow: "key",
+    adapters.AdapterDetail: "adapter",
+    adapters.AdapterUsed: "used",
+    adapters.AdapterPinned: "pinned",
+    adapters.AdapterRemoved: "removed",
+    comparisons.Comparison: "comparison",
+    comparisons.PromptText: "prompt",
     ApprovalRow: "approval",
     tools.ToolResult: "tool",
     context.EffectiveContext: "context",

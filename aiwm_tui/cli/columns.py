@@ -76,6 +76,15 @@ def _share(value: float | None) -> str:
     return written.NONE if value is None else f"{value * 100:.0f}%"
 
 
+def _hit_rate(row: Mapping[str, Any]) -> str:
+    """Of the last hour's uses, the share that did not wait."""
+    return _share(row.get("hits", 0) / row["uses"]) if row.get("uses") else written.NONE
+
+
+def _milliseconds(value: float | None) -> str:
+    return written.NONE if value is None else f"{value:.0f}ms"
+
+
 def _dollars(value: float | None) -> str:
     return written.NONE if value is None else f"{value:.4f}"
 
@@ -234,6 +243,64 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _number("RESTARTS", "restarts"),
         _as("PID", "pid", lambda pid: written.NONE if pid is None else str(pid)),
         _text("NOTE", "note"),
+    ),
+    "adapters": (
+        _text("NAME", "id"),
+        _state("adapters"),
+        Column("CUR", lambda row: "cur" if row.get("current") else ""),
+        _text("BASE", "base"),
+        _number("RANK", "rank"),
+        _as("SIZE", "size_bytes", written.size),
+        _number("IN USE", "in_use"),
+        _number("USED 1h", "uses"),
+        Column("HIT 1h", lambda row: _hit_rate(row), True),
+        _number("EVICT", "evictions"),
+        _as("LOAD", "load_ms", _milliseconds),
+        _number("TASKS 24h", "tasks"),
+        _as("OK 24h", "ok", _share),
+        _text("DIGEST", "digest")._replace(cell=lambda row: str(row.get("digest") or "")[:6] or written.NONE),
+        _text("USED BY", "used_by"),
+        _text("NOTE", "note"),
+    ),
+    "versions": (
+        Column("VER", lambda row: f"v{row.get('version')}"),
+        _state("adapters"),
+        Column("CUR", lambda row: "cur" if row.get("current") else ""),
+        _as("MADE", "made_ms", lambda ms: written.moment(ms, time.time_ns() // 1_000_000)),
+        _text("BY", "by"),
+        _text("PARENT", "parent"),
+        _number("TASKS", "tasks"),
+        _as("OK", "ok", _share),
+        _as("TOK OUT p50", "tokens_out_p50", lambda value: written.count(None if value is None else int(value))),
+        _text("DIGEST", "digest")._replace(cell=lambda row: str(row.get("digest") or "")[:6] or written.NONE),
+        _text("RUNNING", "running"),
+        _text("PINNED BY", "pinned"),
+        _text("NOTE", "note"),
+    ),
+    "prefetched": (
+        _text("NAME", "name"),
+        _text("MODEL", "model"),
+        Column("READY", lambda row: "yes" if row.get("ready") else "no room"),
+    ),
+    "evicted": (
+        _text("NAME", "name"),
+        Column("EVICTED", lambda row: "yes" if row.get("evicted") else "in use" if row.get("in_use") else "was not there"),
+    ),
+    "caches": (
+        _text("PROCESS", "id"),
+        Column("SLOTS", lambda row: f"{row.get('entries')}/{row.get('max_entries')}", True),
+        Column("SIZE", lambda row: f"{written.size(row.get('bytes'))}/{written.size(row.get('max_bytes'))}", True),
+        _as("STAGED", "staged_bytes", written.size),
+        _number("HITS", "hits"),
+        _number("MISSES", "misses"),
+        _as("HIT", "hit_rate", _share),
+        _as("PREFETCH", "prefetch_rate", _share),
+        _number("WASTED", "wasted"),
+        _number("EVICTED", "evictions"),
+        _number("1h", "evictions_1h"),
+        _number("REFUSED", "refusals"),
+        _as("LOAD", "load_ms_mean", _milliseconds),
+        _as("p95", "load_ms_p95", _milliseconds),
     ),
     "devices": (
         _text("ID", "id"),

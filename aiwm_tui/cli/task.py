@@ -10,6 +10,7 @@ import typer
 
 from aiwm_tui.cli import bulk
 from aiwm_tui.cli.command import Cli, command, group
+from aiwm_tui.cli.comparing import compare_task, show_prompt
 from aiwm_tui.cli.context import Context, context_text, explain
 from aiwm_tui.cli.defining import text_of
 from aiwm_tui.cli.exit_codes import ExitCode
@@ -19,6 +20,7 @@ from aiwm_tui.cli.values import json_object
 from aiwm_tui.cli.waiting import Follower, deadline, outcome_code, wait
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import tasks
+from engine.contract.requests.comparisons import TaskCompare
 from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.session import EngineStatus
 
@@ -31,6 +33,7 @@ def add(app: typer.Typer) -> None:
     command(noun, "list", tasks.TaskList, omit=("where",))(_list)
     command(noun, "export")(_export)
     command(noun, "show", tasks.TaskShow)(_show)
+    command(noun, "compare", TaskCompare, omit=("adapters", "weights", "seed"))(compare_task)
     command(noun, "wait")(_wait)
     bulk.add(noun)
     command(noun, "explain", tasks.TaskExplain)(explain)
@@ -237,10 +240,23 @@ def _export(
     return export(cli, bulk.filter_text(where or ""), form, out)
 
 
-def _show(cli: Cli, request: tasks.TaskShow, *, effective: Context = False) -> None:
-    """A task whole: what was asked, what came out, what happened. With --context what it may use too; JSON then has two objects a line."""
-    detail = cli.call(request)
-    cli.output.one("task", detail, lambda: detail_text(detail))
+def _show(
+    cli: Cli,
+    request: tasks.TaskShow,
+    *,
+    effective: Context = False,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="the prompt as its model read it, instead of the rest", show_default=False)
+    ] = False,
+) -> None:
+    """A task whole: what was asked, what came out, what happened. With --context what it may use too; JSON then has two objects a line.
+
+    With --prompt what its model read in the last call, as it was read. It is kept as long as the task (see models.keep_prompt_chars)."""
+    if prompt:
+        show_prompt(cli, request.id)
+    else:
+        detail = cli.call(request)
+        cli.output.one("task", detail, lambda: detail_text(detail))
     if effective:
         found = cli.call(TaskContextShow(id=request.id))
         cli.output.one("context", found, lambda: context_text(found))

@@ -84,7 +84,7 @@ class TaskCompare(Request[Comparison], frozen=True, kw_only=True):
     effect: ClassVar[Effect] = Effect.write
 
     id: str
-    adapters: tuple[str, ...]
+    adapters: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
     seed: int | None = None
     max_tokens: int | None = None
@@ -102,7 +102,7 @@ class AdapterCompare(Request[Comparison], frozen=True, kw_only=True):
     unlogged: ClassVar[tuple[str, ...]] = ("prompt",)
 
     names: tuple[str, ...]
-    prompt: str
+    prompt: str = ""
     definition: str = ""
     weights: tuple[float, ...] = ()
     seed: int | None = None
