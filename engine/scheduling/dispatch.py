@@ -83,7 +83,7 @@ class Dispatch:
                 return
             backlog.deadlines.remove(ref.deadline_ms, ref.seq)
         if replica is not None and len(replica.model.replicas) > 1:
-            task.route = [(one.name, its) for one, its in ranked(replica.model, pool.adapters_of(ref))]
+            task.route = tuple((one.name, its) for one, its in ranked(replica.model, pool.adapters_of(ref)))
         instance = self.fleet.take(pool, task, replica, now)
         task.state = RUNNING
         task.attempt += 1

@@ -49,9 +49,8 @@ class Task:
         self.instance: Instance | None = None
         self.replica: Replica | None = None  # whose slot it holds
         self.definition: Definition | None = None  # in whose windows its calls are expected
-        self.route: list[
-            tuple[str, Score]
-        ] = []  # what the replicas had to say for themselves then, if there were several
+        # What the replicas had to say for themselves when it started, if there were several.
+        self.route: tuple[tuple[str, Score], ...] = ()
         self.began_ns = 0  # when it took that slot
         self.passed_ns: int | None = None  # when another task first went before it because its adapters were at hand
         self.cancelling = False
