@@ -80,11 +80,13 @@ def _sources(draw: Any) -> dict[str, DataSource]:
 
 def _worker(draw: Any, name: str, workers: set[str], sources: set[str]) -> WorkerDefinition:
     kind = draw(st.sampled_from(["goat", "template"]))
+    provider = draw(st.sampled_from(Provider))
+    address = {"base_url": "http://10.0.0.7:8000/v1"} if provider is Provider.custom else {}
     return WorkerDefinition(
         name=name,
         kind=kind,
         description=draw(TEXT),
-        provider=draw(st.sampled_from(Provider)),
+        provider=provider,
         model="aiwm-nano" if kind == "goat" else "",
         system=draw(TEXT),
         adapters=draw(st.sampled_from([(), (AdapterUse(name="x"), AdapterUse(name="y", weight=0.5))])),
@@ -95,7 +97,7 @@ def _worker(draw: Any, name: str, workers: set[str], sources: set[str]) -> Worke
             seed=draw(st.none() | COUNT),
         ),
         context_tokens=draw(COUNT),
-        options=draw(FREE),
+        options={**draw(FREE), **address},
         key=draw(st.sampled_from(["", "openai", "other"])),
         interaction=draw(st.sampled_from(Interaction)),
         capabilities=draw(st.sampled_from([(), ("json", "text")])),
