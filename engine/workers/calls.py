@@ -8,9 +8,8 @@ from typing import Any
 import msgspec
 
 MOST_AT_ONCE = 8
-_TAGGED = re.compile(r"<tool_call>(.*?)</tool_call>", re.DOTALL)
+_TAG, _END_TAG = "<tool_call>", "</tool_call>"
 _LISTED = "[TOOL_CALLS]"
-_OPENINGS = ("{", "[", "<tool_call>", _LISTED)
 
 
 class Call(msgspec.Struct, frozen=True):
@@ -34,7 +33,7 @@ def calls_in(text: str) -> tuple[Call, ...] | Malformed:
     Known forms: one JSON object, or a list of them, that is the whole answer and says exactly `tool` and `args`, or `name` and
     `arguments` (or `parameters`); the same in <tool_call> tags at the end of an answer; the same behind [TOOL_CALLS]."""
     plain = text.strip()
-    if "<tool_call>" in plain:
+    if _TAG in plain:
         return _tagged(plain)
     if plain.startswith(_LISTED):
         return _whole(plain.removeprefix(_LISTED).strip(), meant=True)
@@ -43,23 +42,45 @@ def calls_in(text: str) -> tuple[Call, ...] | Malformed:
     return ()
 
 
-def may_be_call(text: str) -> bool:
-    """Whether a text that is still coming could turn out to be a call: it is not shown before that is known."""
-    plain = text.lstrip()
-    return (
-        any(plain.startswith(opening) or opening.startswith(plain) for opening in _OPENINGS) or "<tool_call>" in plain
-    )
+class Withheld:
+    """A text that is still coming, of which nothing is shown that may turn out to be a call: an answer that begins as one, whatever
+    follows a tag, and an end that may become a tag."""
+
+    def __init__(self) -> None:
+        self.rest = ""
+        self._whole: bool | None = (
+            None  # whether the answer as a whole may be a call; None: it has only white space so far
+        )
+
+    def push(self, piece: str) -> str:
+        """What may be shown now. `rest` is what may not: it is shown at the end, if no call came of it."""
+        text = self.rest + piece
+        if self._whole is None and (begun := text.lstrip()):
+            self._whole = begun[0] in "{["
+        if self._whole is not False:
+            shown = 0
+        elif (at := text.find(_TAG)) >= 0:
+            shown, self._whole = at, True
+        else:
+            shown = len(text) - next((n for n in range(len(_TAG) - 1, 0, -1) if text.endswith(_TAG[:n])), 0)
+        self.rest = text[shown:]
+        return text[:shown]
 
 
 def _tagged(text: str) -> tuple[Call, ...] | Malformed:
-    if _TAGGED.sub("", text[text.index("<tool_call>") :]).strip():
-        return Malformed("text follows a tool call, or a <tool_call> is not closed")
     found: list[Call] = []
-    for body in _TAGGED.findall(text):
+    rest = text[text.index(_TAG) :]
+    while rest:
+        body, closed, after = rest.removeprefix(_TAG).partition(_END_TAG)
+        if not rest.startswith(_TAG) or not closed:
+            return Malformed("text follows a tool call, or a <tool_call> is not closed")
         read = _whole(body.strip(), meant=True)
         if isinstance(read, Malformed):
             return read
         found += read
+        if len(found) > MOST_AT_ONCE:
+            break
+        rest = after.lstrip()
     return _bounded(found)
 
 

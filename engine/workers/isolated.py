@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import signal
 import subprocess
@@ -14,13 +15,19 @@ from typing import Any, ClassVar
 import msgspec
 
 from engine.contract.definitions import WorkerDefinition
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.inference.process_log import bound, open_log, tail
 from engine.ports import Generation
 from engine.wire.peer import Peer, notification
 from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
 from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
+
+_log = logging.getLogger(__name__)
+
+_EXIT_S = 1.0
+"""Seconds that a process whose pipe is closed has to end."""
 
 
 class IsolatedWorker(WorkerTemplate):
@@ -47,12 +54,13 @@ class IsolatedWorker(WorkerTemplate):
         self._context = context
         try:
             peer = await self._connected()
+            bound(self._log)
             tools = context.tools.declared if context.tools is not None else None
             work = ProcessTask(definition=self.definition, task=task, tools=tools)
             answer = await peer.call(ProcessTask.method, encode(work))
         except AiwmError as error:
             if error.code == Code.connection_lost:
-                raise self._crashed() from None
+                raise await self._crashed() from None
             raise
         except asyncio.CancelledError:
             # A task that is told to stop may be deaf; its process is not asked but ended.
@@ -75,7 +83,7 @@ class IsolatedWorker(WorkerTemplate):
     async def _connected(self) -> Peer:
         if self._peer is None or self._peer.closed.done():
             self._kill()
-            with self._log.open("ab") as log:
+            with open_log(self._log) as log:
                 self._process = subprocess.Popen(  # noqa: ASYNC220 (returns at once)
                     [sys.executable, "-P", "-m", "engine.workers.process", self._kind_name, str(os.getpid())],
                     stdin=subprocess.PIPE,
@@ -124,20 +132,22 @@ class IsolatedWorker(WorkerTemplate):
             said = params_of(message, NoteInsight)
             self._context.insight(said.level, said.message, said.details)
 
-    def _crashed(self) -> AiwmError:
-        process = self._process
-        try:
-            code = process.wait(1) if process is not None else None
-        except subprocess.TimeoutExpired:
-            code = None
+    async def _crashed(self) -> AiwmError:
+        code = await self._exit_code()
         how = f"by {_signal_name(-code)}" if code is not None and code < 0 else f"with code {code}"
-        tail = tuple(line.decode(errors="replace") for line in _tail(self._log))
         return AiwmError(
             Code.worker_crashed,
             f'the process of worker kind "{self._kind_name}" ended {how}',
             retryable=True,
-            stderr=tail,
+            stderr=tail(self._log),
         )
+
+    async def _exit_code(self) -> int | None:
+        """How the process ended; None for one that closed its pipe and has not ended a second later."""
+        try:
+            return None if self._process is None else await asyncio.to_thread(self._process.wait, _EXIT_S)
+        except subprocess.TimeoutExpired:
+            return None
 
     def _kill(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -154,6 +164,11 @@ async def _pump(peer: Peer, number: int, generation: Generation) -> None:
             notification(peer, ModelSaid(generation=number, text=delta.text, tokens=delta.tokens))
     except AiwmError as error:
         notification(peer, ModelSaid(generation=number, error=error.info))
+    except Exception as error:
+        # Whatever went wrong here, the worker waits for an end.
+        _log.exception("a generation of a kind process failed")
+        why = ErrorInfo(code=Code.internal, message=f"the generation failed: {type(error).__name__}", retryable=True)
+        notification(peer, ModelSaid(generation=number, error=why))
     else:
         notification(peer, ModelSaid(generation=number, outcome=generation.outcome))
 
@@ -163,13 +178,6 @@ def _signal_name(number: int) -> str:
         return f"signal {signal.Signals(number).name}"
     except ValueError:  # a real-time signal has no name
         return f"signal {number}"
-
-
-def _tail(log: Path, lines: int = 20) -> list[bytes]:
-    try:
-        return log.read_bytes()[-8192:].splitlines()[-lines:]
-    except OSError:
-        return []
 
 
 def worker_for(registry: Any, definition: WorkerDefinition, log: Path) -> WorkerTemplate:

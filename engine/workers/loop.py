@@ -9,9 +9,10 @@ import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.ports import GenerateRequest, Message, Outcome, ToolAnswer, ToolBox
-from engine.workers.calls import MOST_AT_ONCE, Call, Malformed, calls_in, may_be_call
+from engine.workers.calls import MOST_AT_ONCE, Call, Malformed, Withheld, calls_in
 from engine.workers.template import WorkerContext
 
+_OPENING = '<data from="'
 _KEPT_CHARS = 500
 _SHRINKS = 12
 _LEAST_CHARS = 40
@@ -41,12 +42,12 @@ async def talk(
     for step in range(1, max_steps + 1):
         must = request.call_tools if step == 1 else "auto"
         asked = msgspec.structs.replace(request, tools=tools.declared, deadline_ms=time_left(), call_tools=must)
-        outcome = await _answer(asked, messages, context)
+        outcome, unshown = await _answer(asked, messages, context)
         outcomes.append(outcome)
         calls = _calls_of(outcome, must)
         if not calls:
-            if may_be_call(outcome.text):
-                context.write(outcome.text)
+            if unshown:
+                context.write(unshown)
             return Talked(outcome, tuple(outcomes), tuple(made))
         messages.append(
             Message(role="assistant", content=outcome.text.strip(), tool_calls=outcome.tool_calls[:MOST_AT_ONCE])
@@ -82,32 +83,32 @@ def _calls_of(outcome: Outcome, must: str) -> tuple[Call, ...] | Malformed:
     return calls
 
 
-async def _answer(request: GenerateRequest, messages: list[Message], context: WorkerContext) -> Outcome:
-    """One model call. Where the prompt is too long for the model, the longest tool result is cut, again and again: a model with a small
-    context sees the beginning of a file rather than nothing."""
+async def _answer(request: GenerateRequest, messages: list[Message], context: WorkerContext) -> tuple[Outcome, str]:
+    """One model call, and what of its text was not shown because it may be a call. Where the prompt is too long for the model, the longest
+    tool result is cut, again and again: a model with a small context sees the beginning of a file rather than nothing."""
     for attempt in range(_SHRINKS + 1):
         try:
             asked = msgspec.structs.replace(request, messages=tuple(messages))
             generation = await context.generate(asked)
-            shown = held = ""
+            withheld = Withheld()
             async for delta in generation:
-                held += delta.text
-                if not may_be_call(shown + held):
-                    context.write(held)
-                    shown, held = shown + held, ""
+                if piece := withheld.push(delta.text):
+                    context.write(piece)
         except AiwmError as error:
             if error.code != Code.prompt_too_long or attempt == _SHRINKS or not _shrink(messages):
                 raise
             continue
-        if shown and held:
-            context.write(held)
-        return generation.outcome
+        return generation.outcome, withheld.rest
     raise AssertionError("unreachable")
 
 
 def _shrink(messages: list[Message]) -> bool:
     """Halve the longest tool result; False when none is left to cut."""
-    found = [(len(message.content), index) for index, message in enumerate(messages) if message.role == "tool"]
+    found = [
+        (len(turn.content), index)
+        for index, turn in enumerate(messages)
+        if turn.role == "tool" and turn.content.startswith(_OPENING)
+    ]
     if not found or max(found)[0] < _LEAST_CHARS * 2:
         return False
     length, index = max(found)
@@ -120,7 +121,7 @@ def _shrink(messages: list[Message]) -> bool:
 def _data(tool: str, text: str, call: str = "") -> Message:
     """A result, the answer to this call, between marks that it cannot close itself: data, whatever it says."""
     inert = text.replace("</data", "<\\/data").replace("<data", "<\\data")
-    return Message(role="tool", content=f'<data from="{tool[:64]}">\n{inert}\n</data>', tool_call_id=call)
+    return Message(role="tool", content=f'{_OPENING}{tool[:64]}">\n{inert}\n</data>', tool_call_id=call)
 
 
 def _kept(step: int, call: Call, answer: ToolAnswer) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 
+from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.ports import Delta, GenerateRequest, Outcome, ToolAnswer, ToolDeclaration
 from engine.wire.peer import Peer, notification
@@ -23,6 +24,7 @@ from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
 from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
 from engine.workers.registry import KindRegistry
+from engine.workers.template import TaskOutput, WorkerTemplate
 
 
 class RemoteGeneration:
@@ -101,6 +103,7 @@ class KindProcess:
     def __init__(self, kind: str) -> None:
         self._kind = kind
         self._registry = KindRegistry()
+        self._worker: WorkerTemplate | None = None
         self._generations: dict[int, RemoteGeneration] = {}
 
     async def serve(self, peer: Peer, message: Incoming) -> bytes:
@@ -108,15 +111,21 @@ class KindProcess:
             raise AiwmError(Code.unknown_method, f'a kind process does not answer "{message.method}"')
         work = params_of(message, ProcessTask)
         try:
-            worker = self._registry.load(self._kind)(work.definition)
+            worker = self._worker_of(work.definition)
             worker.check(work.task.payload)
-            return encode(await worker.process(work.task, RemoteContext(peer, self._generations, work.tools)))
+            return _encoded(await worker.process(work.task, RemoteContext(peer, self._generations, work.tools)))
         except AiwmError:
             raise
         except Exception as error:
             raise AiwmError(Code.task_failed, f"{type(error).__name__}: {error}"[:500], retryable=True) from error
         finally:
             self._generations.clear()
+
+    def _worker_of(self, definition: WorkerDefinition) -> WorkerTemplate:
+        """One object for all tasks of the instance, as in the engine."""
+        if self._worker is None or self._worker.definition != definition:
+            self._worker = self._registry.load(self._kind)(definition)
+        return self._worker
 
     def heard(self, peer: Peer, message: Incoming) -> None:
         if message.method == ModelSaid.method:
@@ -127,6 +136,15 @@ class KindProcess:
     async def run(self, reading: BinaryIO, writing: BinaryIO) -> None:
         peer = await over_pipes(reading, writing, self.serve, self.heard)
         await peer.closed
+
+
+def _encoded(output: Any) -> bytes:
+    if not isinstance(output, TaskOutput):
+        raise AiwmError(Code.task_failed, f"the worker returned a {type(output).__name__}, not a TaskOutput")
+    try:
+        return encode(output)
+    except (TypeError, ValueError) as error:
+        raise AiwmError(Code.task_failed, f"the worker's result is not JSON: {error}") from None
 
 
 if __name__ == "__main__":

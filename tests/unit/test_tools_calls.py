@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.ports import Delta, GenerateRequest, Outcome, ToolAnswer, ToolDeclaration
-from engine.workers.calls import Call, Malformed, calls_in, may_be_call
+from engine.workers.calls import Call, Malformed, Withheld, calls_in
 from engine.workers.kinds.goat import GoatWorker
 from engine.workers.template import TaskInput
 
@@ -75,8 +75,38 @@ def test_a_broken_call_is_known_as_one(text: str) -> None:
 def test_no_text_breaks_the_reader(text: str) -> None:
     found = calls_in(text)
     assert isinstance(found, (tuple, Malformed))
-    if found:
-        assert may_be_call(text)
+    withheld, shown = Withheld(), ""
+    for character in text:
+        shown += withheld.push(character)
+    assert shown + withheld.rest == text
+    if isinstance(found, tuple) and found:
+        assert calls_in(withheld.rest) == found, "nothing of a call was shown"
+    assert Withheld().push(text).startswith(shown), "larger pieces show no less"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("The answer is 12.", "The answer is 12."),
+        ("I look.\n<tool_call>{}", "I look.\n"),
+        ("a <tool_cal", "a "),
+        ("a <tool_calm> b", "a <tool_calm> b"),
+        ('{"tool": "x"', ""),
+        ("  [TOOL_CALLS] [", ""),
+        ("1 < 2 {3}", "1 < 2 {3}"),
+    ],
+)
+def test_only_what_can_be_no_call_is_shown_while_it_comes(text: str, shown: str) -> None:
+    withheld = Withheld()
+    assert "".join(map(withheld.push, text)) == shown
+    assert withheld.rest == text[len(shown) :]
+
+
+def test_a_thousand_tags_are_read_in_no_time() -> None:
+    text = "<tool_call>" * 100_000
+    assert isinstance(calls_in(text), Malformed)
+    closed = '<tool_call>{"tool": "a", "args": {}}</tool_call>' * 20_000
+    assert isinstance(calls_in(closed), Malformed)
 
 
 class Script:
@@ -200,6 +230,14 @@ async def test_a_prompt_that_is_too_long_by_itself_fails() -> None:
     with pytest.raises(AiwmError) as refused:
         await _work(Script("never", room=3))
     assert refused.value.code == Code.prompt_too_long
+
+
+async def test_a_call_after_some_words_is_made_and_not_shown() -> None:
+    script = Script(f"I look into it.\n<tool_call>{CALL}</tool_call>", "It is 12.")
+    output = await _work(script)
+    assert script.called == [("read_file", {"path": "a.txt"})]
+    assert output.result["text"] == "It is 12."
+    assert script.shown == "I look into it.\nIt is 12."
 
 
 async def test_json_that_is_no_call_is_shown_once_it_is_known() -> None:
