@@ -83,6 +83,7 @@ class Said:
                 first_token_ms=1.0,
                 total_ms=2.0,
                 adapters=self._adapters,
+                prompt=self._model.prompt,
             )
         finally:
             self._model.running -= 1
@@ -109,13 +110,15 @@ class Model:
         self.reservations: list[Reservation] = []
         self.prefetched: list[tuple[str, str, tuple[str, ...], bool]] = []
         self.grown: list[str] = []
+        self.exact: dict[str, str] = {}
+        self.prompt = ""
 
     def handle(self, model: str) -> Model:
         assert model == "m"
         return self
 
     def pinned(self, adapter: str) -> str:
-        return adapter
+        return self.exact.get(adapter, adapter)
 
     def check(self, model: str) -> None:
         pass
