@@ -21,7 +21,7 @@ Made = TypeVar("Made", bound=Request[Any])
 
 _POINTS_IN_TIME = frozenset({"due_ms", "deadline_ms"})
 
-_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", list[str]: "TEXT"}
+_METAVARS: dict[Any, str] = {str: "TEXT", int: "N", float: "X", list[str]: "TEXT", list[int]: "N"}
 
 _HELP = {
     "adapter": "the adapter to use instead, such as invoice-de@v4; base: none",
@@ -86,8 +86,10 @@ _HELP = {
     "paused": "start nothing from it yet",
     "payload": "what the worker gets, a JSON object",
     "payload-schema": "a JSON Schema that payloads must satisfy",
+    "answer-schema": "a JSON Schema that answers are held to",
     "policy": "what becomes of a bundle with mistakes: fail-fast (nothing) or load-valid (what is right)",
     "pools": "pool that serves it; may be given several times, in order of preference",
+    "ports": "another port to look at; may be given several times",
     "priority": "higher goes first",
     "queue": "the queue",
     "rating": "from 0 (useless) to 1 (as good as it can be)",
@@ -178,6 +180,8 @@ def _kind(field: str, hint: Any, option: str) -> tuple[Any, Callable[[Any], Any]
         return str, lambda text: values.duration_ms(text, option), "TIME"
     if hint == tuple[str, ...]:
         return list[str], tuple, None
+    if hint == tuple[int, ...]:
+        return list[int], tuple, None
     if get_origin(hint) is Literal or hint in (str, int, float, bool):
         return hint, None, None
     if isinstance(hint, type) and issubclass(hint, Enum):
