@@ -1,6 +1,6 @@
-"""Just enough of the GGUF format to hand a Llama directory to llama.cpp, for side-by-side measurements only.
+"""Just enough of the GGUF format to hand a Llama directory to llama.cpp, for side-by-side measurements and tests only.
 
-Prompts are given as token ids, so the tokenizer in the file only has to have the right number of tokens."""
+The tokenizer is right for those that look words up whole (`ignore_merges`) and split text as Llama 3 does, as the shipped model's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from engine.inference.backends.reference.weights import interleave
 _UINT32, _FLOAT32, _BOOL, _STRING, _ARRAY, _INT32 = 4, 6, 7, 8, 9, 5
 _TYPES = {"F32": (0, "<f4"), "F16": (1, "<f2")}
 _ALIGNMENT = 32
+_NORMAL, _CONTROL = 1, 3  # token types of llama.cpp
 
 _NAMES = {
     "input_layernorm": "attn_norm", "post_attention_layernorm": "ffn_norm", "self_attn.q_proj": "attn_q",
@@ -48,10 +49,12 @@ def _value(value: Any) -> bytes:
 
 
 def _metadata(directory: Path, config: ModelConfig) -> dict[str, Any]:
-    vocabulary = json.loads((directory / "tokenizer.json").read_text())["model"]["vocab"]
-    tokens = [f"<unused{index}>" for index in range(config.vocabulary)]
-    for token, index in vocabulary.items():
+    tokenizer = json.loads((directory / "tokenizer.json").read_text())
+    tokens, kinds = [f"<unused{index}>" for index in range(config.vocabulary)], [_NORMAL] * config.vocabulary
+    for token, index in tokenizer["model"]["vocab"].items():
         tokens[index] = token
+    for added in tokenizer["added_tokens"]:
+        tokens[added["id"]], kinds[added["id"]] = added["content"], _CONTROL
     end = min(config.end_tokens, default=0)
     return {
         "general.architecture": "llama",
@@ -69,12 +72,14 @@ def _metadata(directory: Path, config: ModelConfig) -> dict[str, Any]:
         "llama.rope.freq_base": config.rope_theta,
         "llama.vocab_size": config.vocabulary,
         "tokenizer.ggml.model": "gpt2",
-        "tokenizer.ggml.pre": "gpt-2",
+        "tokenizer.ggml.pre": "llama-bpe",
         "tokenizer.ggml.tokens": tokens,
-        "tokenizer.ggml.token_type": [1] * config.vocabulary,
-        "tokenizer.ggml.merges": ["t h"],  # never used: prompts come as ids
+        "tokenizer.ggml.token_type": kinds,
+        "tokenizer.ggml.merges": ["ÿ ÿ"],  # there must be one
         "tokenizer.ggml.bos_token_id": 1,
         "tokenizer.ggml.eos_token_id": end,
+        "tokenizer.ggml.add_bos_token": False,
+        "tokenizer.chat_template": (directory / "chat_template.jinja").read_text(),
     }
 
 

@@ -22,7 +22,7 @@ from engine.control.tally import Tally
 from engine.inference.memory.gpus import Gpus
 from engine.inference.models import adding
 from engine.inference.models.book import ModelBook
-from engine.inference.models.detect import base_url, detect
+from engine.inference.models.detect import base_url, detect, place
 from engine.inference.models.llama_swap import read_llama_swap
 from engine.inference.models.machine import Machine, look_around
 from engine.requests.caller import Caller
@@ -75,8 +75,8 @@ class BookOperations:
         known: dict[str, tuple[str, ...]] = {}
         for definition in self._book.added.values():
             if definition.url:
-                url = definition.url.replace("//localhost:", "//127.0.0.1:")
-                known[url] = (*known.get(url, ()), definition.name)
+                where = place(definition.url)
+                known[where] = (*known.get(where, ()), definition.name)
         return await detect(request.ports, known)
 
     async def show(self, request: requests.ModelShow, _: Caller) -> requests.ModelDetail:
@@ -242,7 +242,7 @@ class BookOperations:
             return self._book.find(name), []
         if is_url:
             for known in self._book.added.values():
-                if known.url == base_url(said) and request.remote in ("", known.remote):
+                if place(known.url) == place(base_url(said)) and request.remote in ("", known.remote):
                     return known, []
         asked = (
             requests.ModelAdd(url=said, remote=request.remote, key=request.key)

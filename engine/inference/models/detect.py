@@ -58,13 +58,13 @@ class _Models(msgspec.Struct):
 
 
 async def detect(ports: Iterable[int] = (), known: Mapping[str, tuple[str, ...]] = {}) -> Detected:
-    """Look around. `known` are the names of models of ours by the address that they go to."""
+    """Look around. `known` are the names of models of ours by the place of the address that they go to."""
     asked = [f"http://127.0.0.1:{port}/v1" for port in dict.fromkeys((*PORTS, *ports))]
     answers, directories = await asyncio.gather(
         asyncio.gather(*(_there(url) for url in asked)), asyncio.to_thread(_directories)
     )
     servers = tuple(
-        msgspec.structs.replace(server, known_as=known.get(server.url, ())) for server in answers if server is not None
+        msgspec.structs.replace(server, known_as=known.get(place(server.url), ())) for server in answers if server is not None
     )
     programs = tuple(f"{name} {path}" for name in PROGRAMS if (path := shutil.which(name)))
     return Detected(servers=servers, directories=directories, programs=programs)
@@ -77,6 +77,11 @@ def base_url(url: str) -> str:
         raise AiwmError(Code.bad_request, f"url: {wrong}", field="url", fix="http://127.0.0.1:8080")
     bare = url.rstrip("/")
     return bare if bare.endswith("/v1") or bare.count("/") > 2 else f"{bare}/v1"
+
+
+def place(url: str) -> str:
+    """An address under which two are equal that mean the same server."""
+    return url.replace("://localhost", "://127.0.0.1", 1).rstrip("/")
 
 
 def is_loopback(url: str) -> bool:
