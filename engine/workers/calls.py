@@ -14,11 +14,12 @@ _LISTED = "[TOOL_CALLS]"
 
 class Call(msgspec.Struct, frozen=True):
     """A call as it was written: a name and arguments, neither of them checked by anyone yet. `id` pairs it with its answer, where the
-    model's protocol has ids."""
+    model's protocol has ids; `wrong` says what is wrong with arguments that are no JSON object."""
 
     tool: str
     arguments: dict[str, Any]
     id: str = ""
+    wrong: str = ""
 
 
 class Malformed(msgspec.Struct, frozen=True):

@@ -57,7 +57,7 @@ async def talk(
             made.append({"step": step, "tool": "", "verdict": "malformed", "ok": False, "text": calls.why})
             continue
         for call in calls:
-            answer = await tools.call(call.tool, call.arguments)
+            answer = _misread(call) if call.wrong else await tools.call(call.tool, call.arguments)
             messages.append(_data(answer.tool, answer.text, call.id))
             made.append(_kept(step, call, answer))
     raise AiwmError(
@@ -71,7 +71,7 @@ async def talk(
 def _calls_of(outcome: Outcome, must: str) -> tuple[Call, ...] | Malformed:
     """The calls that an answer is: those that a model with native tool calling made, or those that its text is."""
     if outcome.tool_calls:
-        return tuple(Call(call.name, call.arguments, call.id) for call in outcome.tool_calls[:MOST_AT_ONCE])
+        return tuple(Call(call.name, call.arguments, call.id, call.wrong) for call in outcome.tool_calls[:MOST_AT_ONCE])
     calls = calls_in(outcome.text)
     if outcome.reason == "length" and (must == "required" or isinstance(calls, Malformed)):
         message = f"a tool call broke off at {outcome.tokens_out:,} tokens"
@@ -122,6 +122,12 @@ def _data(tool: str, text: str, call: str = "") -> Message:
     """A result, the answer to this call, between marks that it cannot close itself: data, whatever it says."""
     inert = text.replace("</data", "<\\/data").replace("<data", "<\\data")
     return Message(role="tool", content=f'{_OPENING}{tool[:64]}">\n{inert}\n</data>', tool_call_id=call)
+
+
+def _misread(call: Call) -> ToolAnswer:
+    """The answer to a call that could not be read: nobody was asked to make it."""
+    text = f"not understood: {call.wrong}"
+    return ToolAnswer(tool=call.tool[:64], verdict="malformed", gate="arguments", ok=False, text=text)
 
 
 def _kept(step: int, call: Call, answer: ToolAnswer) -> dict[str, Any]:

@@ -222,6 +222,17 @@ async def test_native_calls_are_answered_by_their_ids() -> None:
     assert [made["step"] for made in result["tool_calls"]] == [1, 1]
 
 
+async def test_a_native_call_that_is_no_json_is_not_made_but_told() -> None:
+    broken = ToolCall(name="read_file", arguments={}, id="c1", wrong="the arguments are no JSON: at byte 3")
+    model = Model(broken, "done", tools=True)
+    result = await work(model, {}, tools_allow=("*",))
+    assert model.called == []
+    answer = model.asked[1].messages[-1]
+    assert "not understood: the arguments are no JSON" in answer.content
+    assert answer.tool_call_id == "c1"
+    assert [(made["verdict"], made["ok"]) for made in result["tool_calls"]] == [("malformed", False)]
+
+
 async def test_more_native_calls_than_are_made_at_once_are_not_answered_either() -> None:
     calls = tuple(ToolCall(name="read_file", arguments={}, id=f"c{n}") for n in range(11))
     model = Model(calls, "done", tools=True)

@@ -87,6 +87,8 @@ def _output(talked: Talked, task: TaskInput, schema: dict[str, Any] | None, *, t
     }
     if schema is not None:
         result["data"] = data_in(outcome, schema)
+    if outcome.route:
+        result |= {"route": list(outcome.route), "process": outcome.process}
     if tools:
         result |= {"steps": len(outcomes), "tool_calls": list(talked.tool_calls)}
     if task.lessons:
@@ -149,6 +151,7 @@ def request_for(payload: GoatPayload, definition: WorkerDefinition, deadline_ms:
         deadline_ms=_left(deadline_ms),
         schema=schema,
         call_tools=payload.call_tools,
+        options=definition.options,
     )
 
 
