@@ -29,6 +29,7 @@ from engine.scheduling.simulation import control
 from engine.scheduling.simulation.disk import Disk
 from engine.scheduling.simulation.run import Report
 from engine.scheduling.simulation.run import simulate as run_seed
+from engine.scheduling.task import Task
 from engine.scheduling.window import Window
 
 FIRST_SEED = 100_000
@@ -198,9 +199,9 @@ def no_slots(patch: pytest.MonkeyPatch) -> None:
 
 
 def busy_instances_stay_idle(patch: pytest.MonkeyPatch) -> None:
-    def take(self: fleet.Fleet, pool: Pool, task: object, now: object) -> Instance:
+    def take(self: fleet.Fleet, pool: Pool, task: Task, replica: Replica | None, now: Now) -> Instance:
         instance = next(iter(pool.idle.values()))
-        real(self, pool, task, now)  # type: ignore[arg-type]
+        real(self, pool, task, replica, now)
         pool.idle[instance.id] = instance
         return instance
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,7 +17,7 @@ WAIT_MS = 2_000
 DE, FR, IT = ("de",), ("fr",), ("it",)
 
 
-def bench(*resident: str, slots: int = 1, **more: object) -> Bench:
+def bench(*resident: str, slots: int = 1, **more: Any) -> Bench:
     """A pool of many instances over one replica, all of whose slots are taken by somebody's chats."""
     made = Bench(affinity_wait_ms=WAIT_MS)
     made.do(taken(slots, *resident))

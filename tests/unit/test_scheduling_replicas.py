@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from engine.scheduling import gates
@@ -10,11 +12,11 @@ from engine.scheduling.inputs import DispatchEnabled, PoolChanged, QueueChanged,
 from tests.support.scheduling import Bench, pool
 
 
-def crew(count: int = 8, **more: object) -> PoolChanged:
+def crew(count: int = 8, **more: Any) -> PoolChanged:
     return pool(min_idle=count, max_total=count, model="nano", **more)
 
 
-def bench(*replicas: ReplicaChanged, **more: object) -> Bench:
+def bench(*replicas: ReplicaChanged, **more: Any) -> Bench:
     made = Bench()
     made.do(*replicas)
     made.serve(crew(**more))
