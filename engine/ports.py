@@ -115,8 +115,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """How a generation ended: `reason` is stop, length, cancelled, deadline or tool_calls. Times in ms from the request on.
 
     `tool_calls` are those of a model with native tool calling. `process` is where it ran, `cached` how many of the prompt's tokens were
-    there already, `route` the models that a hybrid one tried before, each with why it went on. `prompt` is the text that the model
-    read, "" where only its server knows it."""
+    there already, `route` the models that a hybrid one tried in their order, each with why it went on, the last of them `NAME: answered`.
+    `prompt` is the text that the model read, "" where only its server knows it."""
 
     reason: str
     text: str

@@ -162,7 +162,7 @@ class TaskContext:
             cost_usd=meter.cost_usd(definition.cost) if definition.cost != Cost() else None,
             adapter=",".join(meter.adapters)[:200] or None,
             prompt=meter.prompt,
-            model=self._model,
+            model=",".join(meter.models)[:200] or self._model,
             finish_reason=meter.finish_reason,
             calls=meter.calls,
             input_chars=meter.input_chars,

@@ -11,7 +11,8 @@ from engine.ports import Delta, GenerateRequest, Generation, Outcome
 
 class Meter:
     """The calls of one attempt or chat turn, summed. `context` is how many tokens the last conversation had, its answer included;
-    `adapters` are those really applied, `input_chars` what the first call was given, `prompt` what the model read last."""
+    `adapters` are those really applied, `input_chars` what the first call was given, `prompt` what the model read last, `models` those that answered for a
+    hybrid one."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -22,6 +23,7 @@ class Meter:
         self.finish_reason: str | None = None
         self.prompt: str | None = None
         self.adapters: dict[str, None] = {}
+        self.models: dict[str, None] = {}
 
     def asked(self, request: GenerateRequest) -> None:
         if not self.calls:
@@ -33,6 +35,8 @@ class Meter:
         self._count(outcome.tokens_in, outcome.tokens_out)
         self.finish_reason = outcome.reason
         self.prompt = outcome.prompt or None
+        if outcome.route:
+            self.models[outcome.route[-1].partition(": ")[0]] = None
         self.adapters.update(dict.fromkeys(adapter.name for adapter in outcome.adapters))
 
     def broke_off(self, tokens_in: int, tokens_out: int) -> None:

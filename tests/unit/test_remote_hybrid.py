@@ -120,7 +120,7 @@ class Route:
 
     async def start(self, **request: Any) -> Generation:
         asked = GenerateRequest(messages=(Message(role="user", content="hello"),), **request)
-        return await self.model().generate(asked, Reservation(task="t-1", attempt=1, definition="w", model="auto"))
+        return await self.model().generate(asked, Reservation(task="t-10001", attempt=1, definition="w", model="auto"))
 
     async def ask(self, **request: Any) -> Outcome:
         generation = await self.start(**request)
@@ -163,7 +163,7 @@ async def test_the_first_that_can_answers() -> None:
     outcome = await route.ask(adapters=(AdapterUse(name="de"),))
     assert (outcome.text, outcome.route, outcome.process) == ("ab", ("near: answered",), "near.0")
     ((_, reservation),) = near.asked
-    assert (reservation.model, reservation.replica, reservation.task) == ("near", "near.0", "t-1")
+    assert (reservation.model, reservation.replica, reservation.task) == ("near", "near.0", "t-10001")
     assert (route.held, route.holding) == ([("near", ("de",))], [])
     assert (far.asked, route.events.types) == ([], [])
 

@@ -18,6 +18,7 @@ from contextlib import AbstractContextManager
 from engine.clock import Clock
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
+from engine.contract.ids import task_seq
 from engine.contract.records.models import ModelRow
 from engine.contract.suggest import nearest
 from engine.inference.remote.detour import HybridGeneration, No, Stop
@@ -167,7 +168,9 @@ class HybridModel:
 
     def _told(self, reservation: Reservation, route: tuple[str, ...]) -> None:
         self._last = "; ".join(route)[:300]
-        self._events.emit("info", "model.rerouted", reservation.task, f"{self.definition.name}: {self._last}")
+        about, text = reservation.task, f"{self.definition.name}: {self._last}"
+        seq = task_seq(about) if about.startswith("t-") else None
+        self._events.emit("info", "model.rerouted", about, text, task_seq=seq)
 
     def _over(self, generation: HybridGeneration) -> None:
         self._running.discard(generation)
