@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import sys
@@ -13,6 +12,8 @@ from pathlib import Path
 from engine import __version__
 from engine.contract.records import ModelRow
 from engine.contract.requests.session import Finding
+from engine.inference.backends.exllamav2 import availability
+from engine.inference.memory.gpus import Gpus
 from engine.resources import inbox, themes
 
 _LOW_DISK = 1 * 2**30
@@ -40,8 +41,8 @@ def examine(
         *_models(models()),
         *(_key(*key) for key in keys),
         *(_source(*source) for source in sources),
-        _gpu(),
-        _package("exllamav2", "exllamav2 (models on a GPU)", "needs an NVIDIA GPU: pip install exllamav2 torch"),
+        *_gpus(),
+        *_exllamav2(),
         _package("peft", "training of adapters", "pip install torch transformers peft"),
     ]
 
@@ -103,15 +104,25 @@ def _source(name: str, problem: str) -> Finding:
     return Finding(what=f"source {name}", state="warn", seen=problem, fix=f"aiwm source show {name}")
 
 
-def _gpu() -> Finding:
-    if os.path.exists("/proc/driver/nvidia/version"):
-        return Finding(what="GPU", state="ok", seen="an NVIDIA driver is loaded")
-    return Finding(
-        what="GPU",
-        state="warn",
-        seen="no NVIDIA driver: models run on the CPU",
-        fix="install the driver if there is a card",
-    )
+def _gpus() -> list[Finding]:
+    gpus = Gpus()
+    found = gpus.look()
+    if not found:
+        seen = f"{gpus.note or 'no GPU'}: models run on the CPU"
+        return [Finding(what="GPU", state="warn", seen=seen, fix="install NVIDIA's driver if there is a card")]
+    return [
+        Finding(what=gpu.id, state="ok", seen=f"{gpu.name}, {gpu.free / 2**30:.1f} of {gpu.total / 2**30:.1f} GiB free")
+        for gpu in found
+    ]
+
+
+def _exllamav2() -> list[Finding]:
+    """Everything that it lacks, each with its fix."""
+    what = "exllamav2 (models on a GPU)"
+    missing = availability.problems()
+    if missing:
+        return [Finding(what=what, state="warn", seen=problem.reason, fix=problem.fix) for problem in missing]
+    return [Finding(what=what, state="ok", seen=availability.summary())]
 
 
 def _package(name: str, what: str, fix: str) -> Finding:

@@ -7,25 +7,23 @@ nothing, and the same tests run unfaked."""
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 
 from engine.inference.backends.exllamav2 import availability
 
+if TYPE_CHECKING:
+    from engine.inference.backends.base import Progress
+
 
 def real() -> bool:
     """Whether the real extension can be used here."""
     return torch.cuda.is_available() and not availability.problems()
-
-
-def installed() -> bool:
-    return importlib.util.find_spec("exllamav2") is not None
 
 
 # -- the extension ---------------------------------------------------------------------------------------------------------------
@@ -37,7 +35,14 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, out: torch.Tensor, epsilon: 
 
 
 def rope_(
-    x: torch.Tensor, sin: torch.Tensor, cos: torch.Tensor, past: int, heads: int, size: int, offsets: torch.Tensor, neox: bool
+    x: torch.Tensor,
+    sin: torch.Tensor,
+    cos: torch.Tensor,
+    past: int,
+    heads: int,
+    size: int,
+    offsets: torch.Tensor,
+    neox: bool,
 ) -> None:
     assert neox
     rows, count = x.shape[:2]
@@ -89,7 +94,7 @@ def _nothing() -> Callable[..., None]:
 
 def _extension() -> ModuleType:
     module = ModuleType(availability.EXTENSION)
-    for function in (rms_norm, rope_, stloader_read, count_match, sample_basic):
+    for function in (rms_norm, rope_, stloader_read, count_match, sample_basic, fp16_to_q_kv, q_to_fp16_kv):
         setattr(module, function.__name__, function)
     for name in ("apply_rep_penalty", "fast_fill_cpu_ones_bool", "logit_filter_exclusive", "fast_fadd_cpu"):
         setattr(module, name, _refuse)
@@ -100,6 +105,55 @@ def _refuse(*_: Any, **__: Any) -> None:
     raise AssertionError("aiwm does not use this")
 
 
+# -- the cache of fewer bits -----------------------------------------------------------------------------------------------------
+
+GROUP = 32  # numbers that share a scale
+
+
+def _spots(lengths: torch.Tensor, table: torch.Tensor, page: int, row: int, begin: int, end: int) -> torch.Tensor:
+    """Where tokens begin to end of a row are in the cache."""
+    position = torch.arange(begin, end)
+    return table[row].long()[position // page] * page + position % page
+
+
+def _squeeze(wide: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    groups = wide.float().unflatten(-1, (-1, GROUP))
+    top = 2 ** (bits - 1) - 1
+    scale = (groups.abs().amax(-1, keepdim=True) / top).half().float().clamp(min=1e-6)
+    numbers = ((groups / scale).round().clamp(-top, top) + top).to(torch.uint8).flatten(-2)
+    if bits == 4:
+        numbers = numbers[..., ::2] | (numbers[..., 1::2] << 4)
+    return numbers, scale.squeeze(-1).half()
+
+
+def _widen(numbers: torch.Tensor, scale: torch.Tensor, bits: int) -> torch.Tensor:
+    if bits == 4:
+        numbers = torch.stack((numbers & 15, numbers >> 4), -1).flatten(-2)
+    top = 2 ** (bits - 1) - 1
+    return ((numbers.float() - top).unflatten(-1, (-1, GROUP)) * scale.float()[..., None]).flatten(-2).half()
+
+
+def fp16_to_q_kv(*given: Any) -> None:
+    """Squeeze the tokens that a step added."""
+    keys, narrow_keys, key_scales, values, narrow_values, value_scales, rows, _, width, page, lengths, table, bits = (
+        given
+    )
+    for row in range(rows if page else 0):
+        begin = int(lengths[row])
+        where = _spots(lengths, table, page, row, begin, begin + width)
+        narrow_keys[0, where], key_scales[0, where] = _squeeze(keys[0, where], 4 if bits == 4 else 8)
+        narrow_values[0, where], value_scales[0, where] = _squeeze(values[0, where], 8 if bits == 8 else 4)
+
+
+def q_to_fp16_kv(*given: Any) -> None:
+    """Widen the tokens that a step reads."""
+    narrow_keys, keys, key_scales, narrow_values, values, value_scales, rows, _, _, page, lengths, table, bits = given
+    for row in range(rows if page else 0):
+        where = _spots(lengths, table, page, row, 0, int(lengths[row]))
+        keys[0, where] = _widen(narrow_keys[0, where], key_scales[0, where], 4 if bits == 4 else 8)
+        values[0, where] = _widen(narrow_values[0, where], value_scales[0, where], 8 if bits == 8 else 4)
+
+
 # -- the device ------------------------------------------------------------------------------------------------------------------
 
 
@@ -108,21 +162,42 @@ class _Stream:
         """torch.cuda.Stream without a GPU."""
 
 
-def install() -> None:
-    """Make the backend loadable in this process. Changes torch and exllamav2 for good: for processes of their own and slow tests."""
-    if real() or availability.EXTENSION in sys.modules:
-        return
-    sys.modules[availability.EXTENSION] = _extension()
-    cuda: Any = torch.cuda
-    for name in ("synchronize", "set_stream", "set_device", "empty_cache"):
-        setattr(cuda, name, _nothing())
-    cuda.device_count = lambda: 1
-    cuda.Stream = _Stream
-    cuda.device = lambda *_: contextlib.nullcontext()
-    cuda.get_device_properties = lambda *_: type("Properties", (), {"major": 9, "total_memory": 2**40})
-    here: Any = availability
-    here.problems = lambda: ()
-    _patch_library()
+def install() -> Callable[[], None]:
+    """Make the backend loadable in this process. Calling the result gives torch back as it was."""
+    if real():
+        return lambda: None
+    cuda, here = cast("Any", torch.cuda), cast("Any", availability)
+    put = {
+        **{(cuda, name): _nothing() for name in ("synchronize", "set_stream", "set_device", "empty_cache")},
+        (cuda, "device_count"): lambda: 1,
+        (cuda, "Stream"): _Stream,
+        (cuda, "device"): lambda *_: contextlib.nullcontext(),
+        (cuda, "get_device_properties"): lambda *_: type("Properties", (), {"major": 9, "total_memory": 2**40}),
+        (here, "problems"): lambda: (),
+    }
+    before = {key: getattr(*key) for key in put}
+    for (owner, name), value in put.items():
+        setattr(owner, name, value)
+    if availability.EXTENSION not in sys.modules:
+        sys.modules[availability.EXTENSION] = _extension()
+        _patch_library()
+
+    def undo() -> None:
+        for (owner, name), value in before.items():
+            setattr(owner, name, value)
+
+    return undo
+
+
+def install_at_load() -> None:
+    """The same when a model is loaded, for a model process: importing exllamav2 prints to what must be the log by then."""
+    from engine.inference.backends.exllamav2 import backend, library
+
+    def install_and_import(devices: tuple[int, ...], progress: Progress) -> None:
+        install()
+        library.import_library(devices, progress)
+
+    cast("Any", backend).import_library = install_and_import
 
 
 def _patch_library() -> None:
@@ -137,7 +212,7 @@ def _patch_library() -> None:
                 if hasattr(module, function):
                     setattr(module, function, replacement)
             if hasattr(module, "set_device_streams"):
-                module.set_device_streams = _nothing()
+                cast("Any", module).set_device_streams = _nothing()
     exllamav2.device.global_streams[0] = None
 
 

@@ -54,7 +54,9 @@ Way = Callable[[torch.Tensor, Pages, Shape], torch.Tensor]
 """Queries [rows, q, heads, size], aligned with the last q tokens of their rows → the same shape."""
 
 
-def _flash(query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, pages: Pages, shape: Shape, **more: Any) -> torch.Tensor:
+def _flash(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, pages: Pages, shape: Shape, **more: Any
+) -> torch.Tensor:
     rows, count, heads, size = query.shape
     longest = pages.table.shape[1] * pages.keys.shape[1]
     starts = torch.arange(rows + 1, dtype=torch.int32, device=query.device)

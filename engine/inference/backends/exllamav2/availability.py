@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -30,6 +31,13 @@ def problems() -> tuple[Problem, ...]:
     return tuple(problem for problem in (_package(), _torch(), _device(), _extension()) if problem is not None)
 
 
+def summary() -> str:
+    """What there is, where nothing is missing."""
+    built = find_spec(EXTENSION) is not None or toolkit.built_before()
+    extension = "its extension is built" if built else "its extension is built at the first load, in some minutes"
+    return f"exllamav2 {version('exllamav2')} with torch {torch_build()[0]}; {extension}"
+
+
 def _package() -> Problem | None:
     if find_spec("exllamav2") is None:
         return Problem("exllamav2 is not installed", INSTALL)
@@ -39,10 +47,10 @@ def _package() -> Problem | None:
 def _torch() -> Problem | None:
     if find_spec("torch") is None:
         return Problem("torch is not installed", INSTALL)
-    version, cuda = torch_build()
+    number, cuda = torch_build()
     if cuda is None:
         return Problem(
-            f"torch {version} was built without CUDA", "install torch's CUDA build: pip install --force-reinstall torch"
+            f"torch {number} was built without CUDA", "install torch's CUDA build: pip install --force-reinstall torch"
         )
     return None
 
@@ -56,9 +64,9 @@ def torch_build() -> tuple[str, str | None]:
         text = (Path(spec.origin).parent / "version.py").read_text(encoding="utf-8")
     except OSError:
         return "", None
-    version = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
+    number = re.search(r"^__version__ = '([^']+)'", text, re.MULTILINE)
     cuda = re.search(r"^cuda\b.*= '([0-9.]+)'", text, re.MULTILINE)
-    return version[1] if version else "", cuda[1] if cuda else None
+    return number[1] if number else "", cuda[1] if cuda else None
 
 
 def _device() -> Problem | None:

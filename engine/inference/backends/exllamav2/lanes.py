@@ -74,11 +74,11 @@ class Lane:
         self._generator.cancel(running.job)
         self.running.pop(running.id, None)
 
-    @torch.inference_mode()
     def step(self) -> list[Event]:
         """Read on in the prompts and write one token for every request whose prompt is read."""
-        self._read_prompts()
-        self._generator.iterate_gen([])
+        with torch.inference_mode():
+            self._read_prompts()
+            self._generator.iterate_gen([])
         events: list[Event] = []
         for running in list(self.running.values()):
             news = running.news()

@@ -49,7 +49,10 @@ def _choose_devices(devices: tuple[int, ...]) -> None:
     wanted = ",".join(map(str, devices))
     if "torch" in sys.modules and os.environ.get(VISIBLE) != wanted:
         raise AiwmError(
-            Code.conflict, "this process already uses other GPUs", field="devices", fix="restart the model: aiwm model restart"
+            Code.conflict,
+            "this process already uses other GPUs",
+            field="devices",
+            fix="restart the model: aiwm model restart",
         )
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # the driver's numbers, which NVML and nvidia-smi show
     os.environ[VISIBLE] = wanted

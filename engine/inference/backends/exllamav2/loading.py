@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from exllamav2 import ExLlamaV2, ExLlamaV2Config, ExLlamaV2Tokenizer
 from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.base import LoadSpec, Progress
 from engine.inference.backends.exllamav2.attention import choose
+from engine.inference.backends.exllamav2.failures import give_back
 from engine.inference.backends.exllamav2.files import ModelFacts, readable
 from engine.inference.backends.exllamav2.pages import CACHES, Store
 from engine.inference.backends.exllamav2.plan import LARGEST_CHUNK, PAGE, context_of, pages_of
@@ -139,9 +139,7 @@ def _bound(spec: LoadSpec) -> None:
 
 
 def _too_big(spec: LoadSpec, why: str) -> AiwmError:
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    give_back()
     return AiwmError(
         Code.model_too_big,
         f"{spec.model.name} does not fit on its GPUs: {why.splitlines()[0]}",

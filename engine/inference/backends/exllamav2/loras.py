@@ -42,7 +42,9 @@ class Loras:
     @property
     def size_bytes(self) -> int:
         """What all adapters take, those at other weights too."""
-        return sum(lora.size_bytes for lora, _ in self._attached.values()) + sum(lora.size_bytes for lora in self._scaled)
+        return sum(lora.size_bytes for lora, _ in self._attached.values()) + sum(
+            lora.size_bytes for lora in self._scaled
+        )
 
     def attach(self, digest: str, pieces: tuple[Piece, ...]) -> None:
         if digest in self._attached:

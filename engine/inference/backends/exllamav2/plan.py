@@ -14,7 +14,12 @@ PAGE = 256  # tokens of one page of the cache, exllamav2's own number
 LARGEST_CHUNK = 2048  # prompt tokens that one step reads at most
 CONTEXT_BYTES = 600 * 2**20  # CUDA's own: kernels and cuBLAS's workspace, outside every ledger
 # Bytes that the cache keeps for a number: the quantised ones come with a 16-bit scale for 32 of them.
-KV_BYTES = {KvPrecision.fp16: 2.0, KvPrecision.q8: 1 + 2 / 32, KvPrecision.q6: 0.75 + 2 / 32, KvPrecision.q4: 0.5 + 2 / 32}
+KV_BYTES = {
+    KvPrecision.fp16: 2.0,
+    KvPrecision.q8: 1 + 2 / 32,
+    KvPrecision.q6: 0.75 + 2 / 32,
+    KvPrecision.q4: 0.5 + 2 / 32,
+}
 _PLAIN = {"F16": 2, "BF16": 2, "F32": 2}  # all of them become 16 bits
 
 
@@ -47,7 +52,8 @@ def plan(spec: LoadSpec) -> MemoryPlan:
     facts = read_facts(spec.model)
     tensors = {info.name: info for info in TensorDirectory(spec.model).infos()}
     separate = any(name.split(".")[-2] == "lm_head" for name in tensors if "." in name)
-    head = 0 if separate else 2 * facts.vocabulary * facts.hidden  # the embeddings again, which stay in the host's memory
+    # Without a head of its own it is the embeddings again, which themselves stay in the host's memory.
+    head = 0 if separate else 2 * facts.vocabulary * facts.hidden
     weights = head + sum(_device_bytes(info) for name, info in tensors.items() if "embed_tokens" not in name)
     kv, scratch = kv_bytes(facts, spec), scratch_bytes(facts, spec)
     free = free_bytes(spec.devices)
@@ -57,8 +63,10 @@ def plan(spec: LoadSpec) -> MemoryPlan:
         reason, advice = "there is no NVIDIA GPU here", "use the reference backend or a server"
     elif total > free:
         reason = f"it needs {total / 2**30:.1f} GiB and {free / 2**30:.1f} GiB of the GPUs are free"
-        fits = total - kv + page_bytes(facts, spec.kv) < free
-        advice = "lower slots, context or the precision of kv" if fits else "free GPU memory, or use smaller weights (EXL2)"
+        fits = weights + page_bytes(facts, spec.kv) + CONTEXT_BYTES < free
+        advice = (
+            "lower slots, context or the precision of kv" if fits else "free GPU memory, or use smaller weights (EXL2)"
+        )
     parameters = sum(_parameters(name, tensors) for name in tensors)
     return MemoryPlan(parameters, weights, kv, scratch, free, reason is None, reason, advice)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
@@ -13,7 +11,7 @@ import torch
 from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.base import Event, Failed, LoadSpec, MemoryReport, Prepared, Progress
 from engine.inference.backends.exllamav2 import probes, staging
-from engine.inference.backends.exllamav2.failures import Failures, out_of_memory
+from engine.inference.backends.exllamav2.failures import Failures, give_back, out_of_memory
 from engine.inference.backends.exllamav2.lanes import Lane, Lanes, Parts
 from engine.inference.backends.exllamav2.loading import Model, load_model
 from engine.inference.backends.exllamav2.loras import Loras, Weights
@@ -21,6 +19,7 @@ from engine.inference.backends.exllamav2.plan import PAGE
 from engine.inference.backends.exllamav2.running import Running
 
 if TYPE_CHECKING:
+    from engine.inference.adapter_files import AdapterFiles
     from engine.inference.backends.base import AdapterRef
     from engine.inference.backends.exllamav2.files import ModelFacts
     from engine.inference.backends.exllamav2.staging import Linear, Piece
@@ -52,8 +51,9 @@ class Served:
         narrow = model.model.config.arch.lm.residual_stream_fp32
         linears = {} if narrow else staging.linears_of(model.model)
         loras = Loras(model.model, linears)
-        probe = probes.Probe(model.model, model.store.cache, min(facts.vocabulary, model.tokenizer.get_vocab_size()))
-        probes.check_attention(probe, model.store.count)
+        tokens = min(facts.vocabulary, model.tokenizer.get_vocab_size())
+        probe = probes.Probe(model.model, model.store.cache, model.store.count, spec.kv, tokens)
+        probes.check_attention(probe)
         if linears:
             probes.check_adapters(probe, linears, loras)
         parts = Parts(model.model, model.tokenizer, model.store, loras, spec.slots, model.chunk)
@@ -75,22 +75,22 @@ class Served:
         for lane in self.lanes.open:
             self.lanes.close(lane)
         self.model.model.unload()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        give_back()
 
     # -- adapters ------------------------------------------------------------------------------------------------------
 
-    def stage(self, directory: Path) -> tuple[Piece, ...]:
+    def stage(self, files: AdapterFiles) -> tuple[Piece, ...]:
         if not self.linears:
             raise staging.refuse_architecture(self.facts.architecture)
-        return staging.stage(directory, self.linears, "exllamav2")
+        return staging.stage(files, self.linears, "exllamav2")
 
     def upload(self, pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
         try:
             return staging.upload(pieces)
         except torch.OutOfMemoryError as error:
-            raise out_of_memory(error) from error
+            failure = out_of_memory(error)
+        give_back()
+        raise failure
 
     # -- requests ------------------------------------------------------------------------------------------------------
 
@@ -103,28 +103,32 @@ class Served:
 
     def step(self) -> list[Event]:
         events: list[Event] = []
+        before = self.failures.count
         for lane in self.lanes.open:
             if lane.running:
                 events += self._step(lane)
+        if self.failures.count == before:
+            self.failures.fine()
         return events
 
     def _step(self, lane: Lane) -> list[Event]:
         """A lane whose step fails is closed and its requests fail: what its generator holds is not known any more."""
         try:
-            events = lane.step()
+            return lane.step()
         except Exception as error:
             failure = self.failures.met(error)
-            failed: list[Event] = [Failed(request, failure) for request in lane.running]
-            self.lanes.close(lane)
-            return failed
-        self.failures.fine()
-        return events
+        failed: list[Event] = [Failed(request, failure) for request in lane.running]
+        self.lanes.close(lane)
+        give_back()
+        return failed
 
     def memory(self) -> MemoryReport:
         devices = [device for device in self.model.devices if device.startswith("cuda")]
         tokens = self.lanes.pages_used * PAGE
         contexts = [context for context in self.model.model.device_context if context is not None]
-        scratch = [tensor for it in contexts for tensor in (it.scratch, *(it.sin or ()), *(it.cos or ())) if tensor is not None]
+        scratch = [
+            tensor for it in contexts for tensor in (it.scratch, *(it.sin or ()), *(it.cos or ())) if tensor is not None
+        ]
         return MemoryReport(
             weights_bytes=self.model.weights_bytes,
             kv_bytes=self.kv_bytes,
