@@ -5,6 +5,10 @@ Cheap to import: the engine uses it without numpy."""
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract.errors import AiwmError, Code
@@ -14,16 +18,76 @@ WEIGHTS_FILE = "adapter_model.safetensors"
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
+_HASHED = 1 << 20  # bytes at a time
+
+
 def adapter_digest(directory: Path) -> str:
     """Hex SHA-256 of what an adapter does: its configuration and its weights. Raises adapter_not_found, adapter_invalid."""
     digest = hashlib.sha256()
     for name in (CONFIG_FILE, WEIGHTS_FILE):
         try:
-            content = (directory / name).read_bytes()
+            with (directory / name).open("rb", buffering=0) as file:
+                digest.update(os.fstat(file.fileno()).st_size.to_bytes(8, "little"))
+                while piece := file.read(_HASHED):
+                    digest.update(piece)
         except OSError as error:
             raise missing_part(directory, name) from error
-        digest.update(len(content).to_bytes(8, "little") + content)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """An adapter's files while it is loaded: the configuration's content, and the weights, `size` bytes of the open file `weights`."""
+
+    directory: Path
+    config: bytes
+    weights: int
+    size: int
+
+    def read(self, begin: int, end: int) -> bytes:
+        """These bytes of the weights. A copy, not a map: a file that is cut meanwhile must not end the process. Raises adapter_invalid."""
+        pieces: list[bytes] = []
+        while begin < end:
+            piece = os.pread(self.weights, end - begin, begin)
+            if not piece:
+                raise AiwmError(
+                    Code.adapter_invalid, f"{self.directory / WEIGHTS_FILE} was cut short", field="adapters"
+                )
+            pieces.append(piece)
+            begin += len(piece)
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+
+@contextmanager
+def verified_files(name: str, directory: Path, digest: str, marks: tuple[int, ...] = ()) -> Iterator[AdapterFiles]:
+    """The files of the adapter that has this digest, for reading within the context; leaving it raises if they changed meanwhile.
+
+    `marks` are those of the files that the digest was taken of: where they are still the same, it is not taken again. Raises
+    adapter_not_found, adapter_invalid."""
+
+    def changed() -> AiwmError:
+        return AiwmError(
+            Code.adapter_invalid,
+            f"adapter {name} at {directory} changed on disk while it was asked for",
+            field="adapters",
+            retryable=True,
+        )
+
+    before = file_marks(directory)
+    if before != marks and adapter_digest(directory) != digest:
+        raise changed()
+    try:
+        config = (directory / CONFIG_FILE).read_bytes()
+        weights = (directory / WEIGHTS_FILE).open("rb", buffering=0)
+    except OSError as error:
+        raise missing_part(directory, WEIGHTS_FILE) from error
+    with weights:
+        size = os.fstat(weights.fileno()).st_size
+        if hasattr(os, "posix_fadvise"):  # the disk reads ahead while what has come is being checked and laid out
+            os.posix_fadvise(weights.fileno(), 0, size, os.POSIX_FADV_WILLNEED)
+        yield AdapterFiles(directory, config, weights.fileno(), size)
+        if file_marks(directory) != before:
+            raise changed()
 
 
 def file_marks(directory: Path) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ import msgspec
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_cache import AdapterCache
 from engine.inference.adapter_loader import Loader
-from engine.inference.backends.base import AdapterRef, Backend, ResidentAdapter, StagedAdapter
+from engine.inference.backends.base import AdapterRef, Backend, Broken, ResidentAdapter, StagedAdapter
 from engine.inference.protocol import AdapterNote, EvictResult, PrefetchResult
 
 T = TypeVar("T")
@@ -202,6 +202,8 @@ class AdapterLoads:
             if isinstance(result, Exception):
                 raise result
             self.cache.check_size(ref.name, result.value.resident_bytes)
+        except Broken:
+            raise
         except Exception as error:
             self._refuse(ref, error)
         else:
@@ -225,6 +227,8 @@ class AdapterLoads:
     def _was_uploaded(self, ref: AdapterRef, ms: float, result: _Timed[ResidentAdapter] | Exception) -> None:
         if self._closed:
             return
+        if isinstance(result, Broken):
+            raise result
         if isinstance(result, Exception):
             self._refuse(ref, result)
         else:

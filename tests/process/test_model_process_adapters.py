@@ -11,7 +11,7 @@ import pytest
 
 from engine.inference.adapter_files import adapter_digest, file_marks
 from tests.support.model_pipe import Pipe
-from tests.support.tiny_model import write_adapter, write_model
+from tests.support.tiny_model import tiny_config, write_adapter, write_model
 
 NAMES = itertools.count()
 
@@ -124,7 +124,8 @@ def test_wrong_and_damaged_adapters_are_refused_by_name_and_never_answered_as_ba
     weights = Path(cut["path"], "adapter_model.safetensors")
     weights.write_bytes(weights.read_bytes()[:-100])
     write_adapter(Path(swapped["path"]), seed=77)  # other content than its digest says
-    other = {"name": "of-another-model", "path": str(write_adapter(tmp_path / "x", hidden(64))), "digest": "1" * 64}
+    wide = write_adapter(tmp_path / "of-another-model", tiny_config(hidden_size=64))
+    other = {"name": "of-another-model", "path": str(wide), "digest": adapter_digest(wide)}
     pipe.ask("load", model=model, slots=4)
     for file, code, word in (
         (missing, "adapter_not_found", "nowhere"),
@@ -141,12 +142,6 @@ def test_wrong_and_damaged_adapters_are_refused_by_name_and_never_answered_as_ba
         assert pipe.ask("prefetch", adapters=[file])["code"] == code
     assert not [note for note in pipe.told("delta") if note["id"] != "fine"]
     assert write(pipe, fine)
-
-
-def hidden(size: int) -> dict[str, Any]:
-    from tests.support.tiny_model import tiny_config
-
-    return tiny_config(hidden_size=size)
 
 
 GATED = """

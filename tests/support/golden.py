@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from engine.inference.adapter_files import adapter_digest
-from engine.inference.backends.reference.adapters import FusedLayers, fuse, read_adapter
+from engine.inference.adapter_files import adapter_digest, verified_files
+from engine.inference.backends.reference.adapters import FusedLayers, load_adapter
 from engine.inference.backends.reference.blend import AdapterWeights, Blender
 from engine.inference.backends.reference.cache import KVCache
 from engine.inference.backends.reference.config import read_config
@@ -92,9 +92,10 @@ def numpy_logits(model_path: Path, asked: list[Text], adapters: dict[str, Path],
     model = Model(config, read_weights(TensorDirectory(model_path), config), config.context)
     cache = KVCache(config, len(asked), config.context)
     digests = {name: adapter_digest(path) for name, path in adapters.items()}
-    fused: dict[str, FusedLayers] = {
-        digests[name]: fuse(read_adapter(path, config), config, model.weights.layers) for name, path in adapters.items()
-    }
+    fused: dict[str, FusedLayers] = {}
+    for name, path in adapters.items():
+        with verified_files(name, path, digests[name]) as files:
+            fused[digests[name]] = load_adapter(files, config, model.weights.layers)
     blender = Blender(fused)
     used: list[AdapterWeights] = [tuple((digests[name], weight) for name, weight in text.adapters) for text in asked]
     result: list[list[FloatArray]] = [[] for _ in asked]

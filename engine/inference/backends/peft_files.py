@@ -9,28 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.contract.errors import AiwmError, Code
-from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, missing_part
-from engine.inference.backends.reference.config import read_json
+from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, AdapterFiles
+from engine.inference.adapters.settings import unsupported
+from engine.inference.backends.reference.config import parse_json
 from engine.inference.backends.reference.safetensors import TensorFile
 
 if TYPE_CHECKING:
     from engine.inference.backends.reference.weights import FloatArray
 
-# Keys that say how an adapter was trained or what it is called. Every other key must be known below or empty.
-_HARMLESS = frozenset({
-    "alpha_pattern", "auto_mapping", "base_model_name_or_path", "bias", "eva_config", "exclude_modules", "inference_mode",
-    "init_lora_weights", "layers_pattern", "layers_to_transform", "lora_alpha", "lora_dropout", "megatron_core", "peft_type",
-    "peft_version", "qalora_group_size", "r", "rank_pattern", "revision", "runtime_config", "target_modules", "task_type",
-    "use_rslora",
-})  # fmt: skip
 # Beyond this a product could overflow, and infinity times a gate of zero would reach the other requests of a batch.
 LARGEST_VALUE = 1e6
-# Initialisations that also change the base weights, which such an adapter then needs: any name not listed here.
-_PLAIN_INITIALISATIONS = (True, False, None, "gaussian", "eva", "orthogonal")
 _TENSOR = re.compile(r"base_model\.model\.([\w.]+)\.lora_([AB])(?:\.\w+)?\.weight")
 _PLAIN_PATTERN = re.compile(r"\^?[\w.\\]+")
 
@@ -46,17 +37,16 @@ class Projection:
 
 
 class PeftFiles:
-    """One adapter directory; every refusal names the adapter and what it asks for.
+    """One adapter's files; every refusal names the adapter and what it asks for. Raises adapter_invalid, adapter_unsupported."""
 
-    Raises adapter_not_found, adapter_invalid, adapter_unsupported."""
-
-    def __init__(self, directory: Path, backend: str) -> None:
-        self._directory = directory
+    def __init__(self, files: AdapterFiles, backend: str) -> None:
+        self._directory = files.directory
         self._backend = backend
-        if not (directory / CONFIG_FILE).is_file():
-            raise missing_part(directory, CONFIG_FILE)
-        self._settings = read_json(directory / CONFIG_FILE, Code.adapter_invalid)
-        self._check_settings()
+        self._settings = parse_json(files.config, files.directory / CONFIG_FILE, Code.adapter_invalid)
+        what = unsupported(self._settings)
+        if what is not None:
+            raise self.unsupported(what)
+        self._file = TensorFile(files.directory / WEIGHTS_FILE, Code.adapter_invalid, files)
 
     def unsupported(self, what: str) -> AiwmError:
         return AiwmError(
@@ -70,12 +60,19 @@ class PeftFiles:
         return AiwmError(Code.adapter_invalid, f"adapter {self._directory}: {why}", field="adapters")
 
     def projections(self, sizes: dict[str, tuple[int, int]]) -> Iterator[Projection]:
-        """Every projection that it changes, read and checked. `sizes` has (inputs, outputs) of those that may be changed, by path."""
-        if not (self._directory / WEIGHTS_FILE).is_file():
-            raise missing_part(self._directory, WEIGHTS_FILE)
-        file = TensorFile(self._directory / WEIGHTS_FILE, Code.adapter_invalid)
-        halves: dict[str, dict[str, str]] = {}
-        for name in file.tensors:
+        """Every projection that it changes, read and checked, in the order of the file. `sizes` has (inputs, outputs) of those that may be
+        changed, by path."""
+        for path, both in self._halves(sizes).items():
+            yield self._projection(path, self._file.read(both["A"]), self._file.read(both["B"]), sizes[path])
+
+    def ranks(self, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+        """The rank of every projection that it changes, from the header of the file: how much there will be to hold."""
+        return {path: self._file.tensors[both["A"]].shape[0] for path, both in self._halves(sizes).items()}
+
+    def _halves(self, sizes: dict[str, tuple[int, int]]) -> dict[str, dict[str, str]]:
+        """The names of the tensors A and B, by path, in the order of the file."""
+        tensors, halves = self._file.tensors, dict[str, dict[str, str]]()
+        for name in sorted(tensors, key=lambda name: tensors[name].begin):
             match = _TENSOR.fullmatch(name)
             if match is None:
                 raise self.unsupported(f"tensor {name!r}")
@@ -87,7 +84,9 @@ class PeftFiles:
         for path, both in halves.items():
             if len(both) < 2:
                 raise self.invalid(f"{path} has only lora_{next(iter(both))}")
-            yield self._projection(path, file.read(both["A"]), file.read(both["B"]), sizes[path])
+            if len(tensors[both["A"]].shape) != 2:
+                raise self.invalid(f"lora_A of {path} has shape {tensors[both['A']].shape}")
+        return halves
 
     def _unknown(self, path: str, sizes: dict[str, tuple[int, int]]) -> AiwmError:
         """A projection that this model does not have, or not this backend."""
@@ -96,22 +95,6 @@ class PeftFiles:
         if layer is not None and int(layer[1]) not in layers:
             return self.invalid(f"it changes layer {layer[1]}, the model has {len(layers)} layers")
         return self.unsupported(f"a change of {path}")
-
-    def _check_settings(self) -> None:
-        settings = self._settings
-        kind = settings.get("peft_type")
-        if kind != "LORA":
-            raise self.unsupported(f"peft_type {kind!r}")
-        if settings.get("use_dora"):
-            raise self.unsupported("DoRA (use_dora)")
-        if settings.get("bias", "none") != "none":
-            raise self.unsupported(f"trained biases (bias={settings['bias']!r})")
-        initialisation = settings.get("init_lora_weights", True)
-        if not any(initialisation is plain or initialisation == plain for plain in _PLAIN_INITIALISATIONS):
-            raise self.unsupported(f"init_lora_weights={initialisation!r}, which changes the base weights,")
-        for key, value in settings.items():
-            if value and key not in _HARMLESS:
-                raise self.unsupported(f"{key}={value!r}")
 
     def _pattern(self, name: str, module: str, default: object) -> object:
         """PEFT's rule: the first pattern that equals the module's dotted name or a tail of it."""
@@ -126,8 +109,6 @@ class PeftFiles:
         return default
 
     def _projection(self, path: str, a: FloatArray, b: FloatArray, size: tuple[int, int]) -> Projection:
-        import numpy as np
-
         inputs, outputs = size
         rank = self._pattern("rank_pattern", path, self._settings.get("r"))
         alpha = self._pattern("alpha_pattern", path, self._settings.get("lora_alpha"))
@@ -136,6 +117,8 @@ class PeftFiles:
         for half, shape, expected in (("A", a.shape, (rank, inputs)), ("B", b.shape, (outputs, rank))):
             if shape != expected:
                 raise self.invalid(f"lora_{half} of {path} has shape {shape}, for this model it must be {expected}")
-        if not max(np.abs(a).max(), np.abs(b).max()) <= LARGEST_VALUE:
-            raise self.invalid(f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})")
+        if not all(-LARGEST_VALUE <= half.min() <= half.max() <= LARGEST_VALUE for half in (a, b)):
+            raise self.invalid(
+                f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})"
+            )
         return Projection(path, a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))

@@ -12,7 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 from engine.contract.errors import AiwmError, Code
-from engine.inference.adapter_files import adapter_digest, file_marks
+from engine.inference.adapter_files import verified_files
 from engine.inference.backends.base import (
     AdapterRef,
     Event,
@@ -116,15 +116,8 @@ class ExllamaV2Backend:
         return Prepared(request, prompt, tokens, constraint)
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
-        before = file_marks(ref.path)
-        content = self._served().stage(ref.path)
-        if before != ref.marks and adapter_digest(ref.path) != ref.digest:
-            raise AiwmError(
-                Code.adapter_invalid,
-                f"adapter {ref.name} at {ref.path} changed on disk while it was asked for",
-                field="adapters",
-                retryable=True,
-            )
+        with verified_files(ref.name, ref.path, ref.digest, ref.marks) as files:
+            content = self._served().stage(files)
         size = sum(piece.data.nbytes for piece in content)
         return StagedAdapter(ref, size, size, content)
 

@@ -7,7 +7,6 @@ travels while steps run."""
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +17,8 @@ from engine.inference.backends.peft_files import PeftFiles, Projection
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from engine.inference.adapter_files import AdapterFiles
 
 LARGEST_HALF = 65504.0
 ALIGNMENT = 64  # numbers, 128 bytes: where kernels like a matrix to begin
@@ -76,9 +77,9 @@ def linears_of(model: Any) -> dict[str, Linear]:
     return found
 
 
-def stage(directory: Path, linears: Mapping[str, Linear], backend: str) -> tuple[Piece, ...]:
-    """Read, check, scale, cast and turn an adapter, by device. Raises adapter_not_found, adapter_invalid, adapter_unsupported."""
-    files = PeftFiles(directory, backend)
+def stage(adapter: AdapterFiles, linears: Mapping[str, Linear], backend: str) -> tuple[Piece, ...]:
+    """Check, scale, cast and turn an adapter, by device. Raises adapter_invalid, adapter_unsupported."""
+    files = PeftFiles(adapter, backend)
     sizes = {path: (linear.inputs, linear.outputs) for path, linear in linears.items()}
     by_device: dict[str, list[Projection]] = {}
     for projection in files.projections(sizes):

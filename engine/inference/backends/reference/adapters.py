@@ -1,36 +1,26 @@
-"""LoRA adapters as PEFT writes them, read strictly: what would change the result and is not computed here is refused by name.
+"""LoRA adapters in the form that the forward pass wants: laid out like the fused projections they are added to.
 
-A LoRA adds to a projection y = x·W the low-rank product (x·Aᵀ·Bᵀ)·scale, where A is [rank, inputs], B [outputs, rank] and
-scale = alpha / rank (or alpha / √rank, "rsLoRA"). Staging reads and checks the files; `fuse` lays the factors out like the
-fused projections they will be added to."""
+`peft_files` reads and checks them, `Layout` makes of the factors of one layer's q, k and v (or gate and up) one pair: A side by side, B
+block by block under its columns, both rearranged as the base model's own weights are (see `weights`). Every number is read and
+written once, while the disk reads on: a load should cost little more than reading the file does."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from engine.contract.errors import AiwmError, Code
-from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, missing_part
-from engine.inference.adapters.settings import unsupported
-from engine.inference.backends.reference.config import ModelConfig, read_json
-from engine.inference.backends.reference.safetensors import TensorFile
-from engine.inference.backends.reference.weights import FloatArray, Layer, arrange
+from engine.inference.backends.peft_files import PeftFiles, Projection
+from engine.inference.backends.reference.weights import Arena, FloatArray, Layer, arrange
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
+
+    from engine.inference.adapter_files import AdapterFiles
+    from engine.inference.backends.reference.config import ModelConfig
 
 Site = Literal["qkv", "output", "gate_up", "down"]
-
-# Beyond this a product could overflow, and infinity times a gate of zero would reach the other requests of a batch.
-LARGEST_VALUE = 1e6
-_TENSOR = re.compile(
-    r"base_model\.model\.(model\.layers\.(\d+)\.(?:self_attn|mlp)\.(\w+))\.lora_([AB])(?:\.\w+)?\.weight"
-)
-_PLAIN_PATTERN = re.compile(r"\^?[\w.\\]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +41,6 @@ class Factors:
     b: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
-    """The factors of one projection as the files hold them, and their scale."""
-
-    a: FloatArray
-    b: FloatArray
-    scale: float
-
-
-StagedModules = dict[tuple[int, str], Module]
 FusedLayers = tuple[dict[Site, Factors], ...]
 
 
@@ -78,103 +58,6 @@ def places(config: ModelConfig) -> dict[str, Place]:
     }
 
 
-class _Reader:
-    """Reads one adapter; every refusal names the adapter and what it asks for."""
-
-    def __init__(self, directory: Path, config: ModelConfig) -> None:
-        self._directory = directory
-        self._model = config
-        self._places = places(config)
-        if not (directory / CONFIG_FILE).is_file():
-            raise missing_part(directory, CONFIG_FILE)
-        self._settings = read_json(directory / CONFIG_FILE, Code.adapter_invalid)
-
-    def _unsupported(self, what: str) -> AiwmError:
-        return AiwmError(
-            Code.adapter_unsupported,
-            f"adapter {self._directory} uses {what}, which the reference backend does not compute",
-            field="adapters",
-            fix="train or export it as a plain LoRA of the linear projections",
-        )
-
-    def _invalid(self, why: str) -> AiwmError:
-        return AiwmError(Code.adapter_invalid, f"adapter {self._directory}: {why}", field="adapters")
-
-    def read(self) -> StagedModules:
-        self._check_settings()
-        if not (self._directory / WEIGHTS_FILE).is_file():
-            raise missing_part(self._directory, WEIGHTS_FILE)
-        file = TensorFile(self._directory / WEIGHTS_FILE, Code.adapter_invalid)
-        halves: dict[tuple[int, str], dict[str, FloatArray]] = {}
-        paths: dict[tuple[int, str], str] = {}
-        for name in file.tensors:
-            match = _TENSOR.fullmatch(name)
-            if match is None or match[3] not in self._places:
-                raise self._unsupported(f"tensor {name!r}")
-            key = (int(match[2]), match[3])
-            if key[0] >= self._model.layers:
-                raise self._invalid(f"it changes layer {key[0]}, the model has {self._model.layers} layers")
-            halves.setdefault(key, {})[match[4]] = file.read(name)
-            paths[key] = match[1]
-        if not halves:
-            raise self._invalid("it has no tensors")
-        return {key: self._module(key, paths[key], both) for key, both in halves.items()}
-
-    def _check_settings(self) -> None:
-        what = unsupported(self._settings)
-        if what is not None:
-            raise self._unsupported(what)
-
-    def _pattern(self, name: str, module: str, default: object) -> object:
-        """PEFT's rule: the first pattern that equals the module's dotted name or a tail of it."""
-        patterns = self._settings.get(name) or {}
-        if not isinstance(patterns, dict):
-            raise self._invalid(f"{name} must be an object")
-        for pattern, value in patterns.items():
-            if not _PLAIN_PATTERN.fullmatch(pattern):
-                raise self._unsupported(f"the regular expression {pattern!r} in {name}")
-            if re.fullmatch(rf"(?:.*\.)?(?:{pattern})", module):
-                return value
-        return default
-
-    def _module(self, key: tuple[int, str], path: str, both: Mapping[str, FloatArray]) -> Module:
-        place = self._places[key[1]]
-        a, b = both.get("A"), both.get("B")
-        if a is None or b is None:
-            raise self._invalid(f"{path} has only lora_{'A' if b is None else 'B'}")
-        rank = self._pattern("rank_pattern", path, self._settings.get("r"))
-        alpha = self._pattern("alpha_pattern", path, self._settings.get("lora_alpha"))
-        if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, int | float):
-            raise self._invalid(f"r={rank!r} and lora_alpha={alpha!r} of {path} are not numbers to use")
-        for half, shape, expected in (("A", a.shape, (rank, place.inputs)), ("B", b.shape, (place.outputs, rank))):
-            if shape != expected:
-                raise self._invalid(f"lora_{half} of {path} has shape {shape}, for this model it must be {expected}")
-        if not max(np.abs(a).max(), np.abs(b).max()) <= LARGEST_VALUE:
-            raise self._invalid(
-                f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})"
-            )
-        return Module(a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))
-
-
-def read_adapter(directory: Path, config: ModelConfig) -> StagedModules:
-    """Read and check a PEFT directory. Raises adapter_not_found, adapter_invalid, adapter_unsupported."""
-    return _Reader(directory, config).read()
-
-
-def staged_bytes(modules: StagedModules) -> int:
-    return sum(module.a.nbytes + module.b.nbytes for module in modules.values())
-
-
-def bytes_when_fused(modules: StagedModules, config: ModelConfig) -> int:
-    """What `fuse` will make of these takes."""
-    where, widths = places(config), _widths(config)
-    numbers = 0
-    for (_, name), module in modules.items():
-        rank, inputs = module.a.shape
-        numbers += rank * (inputs + widths[where[name].site])
-    return numbers * 4
-
-
 def _widths(config: ModelConfig) -> dict[Site, int]:
     """The outputs of each fused projection."""
     widths: dict[Site, int] = {}
@@ -183,36 +66,59 @@ def _widths(config: ModelConfig) -> dict[Site, int]:
     return widths
 
 
-def fuse(modules: StagedModules, config: ModelConfig, base: Sequence[Layer]) -> FusedLayers:
-    """Lay the factors out by layer and fused projection: A side by side, B block by block under its columns, both rearranged
-    as the base model's own weights are."""
-    where, widths = places(config), _widths(config)
-    layers: list[dict[Site, Factors]] = [{} for _ in range(config.layers)]
-    for index, layer in enumerate(layers):
-        norms: dict[Site, FloatArray] = {"qkv": base[index].attention_norm, "gate_up": base[index].mlp_norm}
-        for site, width in widths.items():
-            names = [name for name, place in where.items() if place.site == site and (index, name) in modules]
-            if names:
-                parts = [(where[name].start, *_arranged(name, modules[index, name], config)) for name in names]
-                layer[site] = _side_by_side(parts, width, norms.get(site))
-    return tuple(layers)
+def load_adapter(files: AdapterFiles, config: ModelConfig, base: Sequence[Layer]) -> FusedLayers:
+    """Read, check and lay out an adapter for a model with these layers. Raises adapter_invalid, adapter_unsupported."""
+    keys: dict[str, tuple[int, str]] = {}
+    sizes: dict[str, tuple[int, int]] = {}
+    for name, place in places(config).items():
+        block = "self_attn" if place.site in ("qkv", "output") else "mlp"
+        for layer in range(config.layers):
+            path = f"model.layers.{layer}.{block}.{name}"
+            keys[path], sizes[path] = (layer, name), (place.inputs, place.outputs)
+    adapter = PeftFiles(files, "reference")
+    layout = Layout({keys[path]: rank for path, rank in adapter.ranks(sizes).items()}, config, base)
+    for projection in adapter.projections(sizes):
+        layout.put(*keys[projection.path], projection)
+    return tuple(layout.layers)
 
 
-def _arranged(name: str, module: Module, config: ModelConfig) -> tuple[FloatArray, FloatArray]:
-    return module.a, arrange(name, module.b, config.head_size) * np.float32(module.scale)
+class Layout:
+    """The places of an adapter's factors, whose ranks are known by layer and name of the projection."""
 
+    def __init__(self, ranks: dict[tuple[int, str], int], config: ModelConfig, base: Sequence[Layer]) -> None:
+        self._head_size = config.head_size
+        self._base = base
+        self._places = places(config)
+        self._rows: dict[tuple[int, str], int] = {}  # where each begins among the ranks of its site
+        totals: dict[tuple[int, Site], int] = {}
+        for name, place in self._places.items():
+            for layer in range(config.layers):
+                if (layer, name) in ranks:
+                    row = self._rows[layer, name] = totals.get((layer, place.site), 0)
+                    totals[layer, place.site] = row + ranks[layer, name]
+        self.layers: list[dict[Site, Factors]] = [{} for _ in range(config.layers)]
+        self._make_room(totals, _widths(config))
 
-def _side_by_side(parts: list[tuple[int, FloatArray, FloatArray]], width: int, norm: FloatArray | None) -> Factors:
-    a = np.ascontiguousarray(np.concatenate([part for _, part, _ in parts]).T)
-    if norm is not None:
-        a *= norm[:, None]
-    b = np.zeros((a.shape[1], width), np.float32)
-    row = 0
-    for start, _, part in parts:
-        outputs, rank = part.shape
-        b[row : row + rank, start : start + outputs] = part.T
-        row += rank
-    return Factors(a, b)
+    def _make_room(self, totals: dict[tuple[int, Site], int], widths: dict[Site, int]) -> None:
+        inputs = {place.site: place.inputs for place in self._places.values()}
+        arena = Arena(sum(rank * (inputs[site] + widths[site]) for (_, site), rank in totals.items()), 2 * len(totals))
+        for (layer, site), rank in totals.items():
+            factors = Factors(arena.take(inputs[site], rank), arena.take(rank, widths[site]))
+            if site in ("qkv", "gate_up"):
+                factors.b[...] = 0  # outside the blocks
+            self.layers[layer][site] = factors
+
+    def put(self, layer: int, name: str, projection: Projection) -> None:
+        place = self._places[name]
+        factors = self.layers[layer][place.site]
+        row = self._rows[layer, name]
+        end = row + projection.a.shape[0]
+        norms: dict[Site, FloatArray] = {"qkv": self._base[layer].attention_norm, "gate_up": self._base[layer].mlp_norm}
+        norm = norms.get(place.site)
+        np.multiply(projection.a.T, 1 if norm is None else norm[:, None], out=factors.a[:, row:end])
+        arranged, factor = arrange(name, projection.b, self._head_size)
+        block = factors.b[row:end, place.start : place.start + place.outputs]
+        np.multiply(arranged.T, np.float32(projection.scale * factor), out=block)
 
 
 def fused_bytes(layers: FusedLayers) -> int:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.contract.errors import AiwmError, Code
-from engine.inference.adapter_files import adapter_digest, file_marks
+from engine.inference.adapter_files import verified_files
 from engine.inference.backends.base import (
     AdapterRef,
     Event,
@@ -35,11 +35,8 @@ from engine.inference.backends.base import (
 )
 from engine.inference.backends.reference.adapters import (
     FusedLayers,
-    bytes_when_fused,
-    fuse,
     fused_bytes,
-    read_adapter,
-    staged_bytes,
+    load_adapter,
 )
 from engine.inference.backends.reference.blend import Blender
 from engine.inference.backends.reference.cache import KVCache
@@ -161,23 +158,15 @@ class ReferenceBackend:
         return Prepared(request, prompt, tokens, constraint)
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
-        config = self._loaded().model.config
-        modules = read_adapter(ref.path, config)
-        if ref.marks != file_marks(ref.path) and adapter_digest(ref.path) != ref.digest:
-            raise AiwmError(
-                Code.adapter_invalid,
-                f"adapter {ref.name} at {ref.path} changed on disk while it was asked for",
-                field="adapters",
-                retryable=True,
-            )
-        return StagedAdapter(ref, staged_bytes(modules), bytes_when_fused(modules, config), modules)
+        model = self._loaded().model
+        with verified_files(ref.name, ref.path, ref.digest, ref.marks) as files:
+            layers = load_adapter(files, model.config, model.weights.layers)
+        size = fused_bytes(layers)
+        return StagedAdapter(ref, size, size, layers)
 
     def upload(self, staged: StagedAdapter) -> ResidentAdapter:
-        model = self._loaded().model
-        modules = staged.content
-        assert isinstance(modules, dict)
-        layers = fuse(modules, model.config, model.weights.layers)
-        return ResidentAdapter(staged.ref, fused_bytes(layers), layers)
+        """The host's memory is where steps use it: it is there."""
+        return ResidentAdapter(staged.ref, staged.resident_bytes, staged.content)
 
     def attach(self, resident: ResidentAdapter) -> None:
         layers = resident.content

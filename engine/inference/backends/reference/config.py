@@ -53,10 +53,19 @@ class ModelConfig:
 def read_json(path: Path, code: Code) -> dict[str, Any]:
     """A JSON object from a file. Raises AiwmError(`code`) that names the file."""
     try:
-        value = json.loads(path.read_text("utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise AiwmError(code, f"{path.parent} has no {path.name}", field="path") from error
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise AiwmError(code, f"{path} cannot be read: {error}", field="path") from error
+    return parse_json(content, path, code)
+
+
+def parse_json(content: bytes, path: Path, code: Code) -> dict[str, Any]:
+    """A JSON object, the content of the file at `path`. Raises AiwmError(`code`) that names the file."""
+    try:
+        value = json.loads(content.decode("utf-8"))
+    except ValueError as error:
         raise AiwmError(code, f"{path} is not readable JSON: {error}", field="path") from error
     if not isinstance(value, dict):
         raise AiwmError(code, f"{path} is not a JSON object", field="path")

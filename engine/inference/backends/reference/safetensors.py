@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from engine.inference.adapter_files import AdapterFiles
+
     FloatArray = npt.NDArray[np.float32]
 
 ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2}
@@ -41,22 +43,22 @@ class TensorInfo:
 
 
 class TensorFile:
-    """One safetensors file: its header is read and checked at once, tensors only when asked for.
+    """One safetensors file: its header is read and checked at once, tensors only when asked for. `source` reads it instead, if it is given.
 
     Raises AiwmError(`code`) that names the file and what is wrong with it."""
 
-    def __init__(self, path: Path, code: Code = Code.model_invalid) -> None:
+    def __init__(self, path: Path, code: Code = Code.model_invalid, source: AdapterFiles | None = None) -> None:
         self.path = path
         self._code = code
+        self._source = source
         self._data: npt.NDArray[np.uint8] | None = None
         self.tensors: dict[str, TensorInfo] = {}
         try:
-            self._size = path.stat().st_size
-            with path.open("rb") as file:
-                header_bytes = int.from_bytes(file.read(8), "little")
-                if self._size < 8 or header_bytes > min(self._size - 8, MAX_HEADER_BYTES):
-                    raise self._corrupt("its header is longer than the file")
-                header = json.loads(file.read(header_bytes))
+            self._size = path.stat().st_size if source is None else source.size
+            header_bytes = int.from_bytes(self._beginning(0, min(self._size, 8)), "little")
+            if self._size < 8 or header_bytes > min(self._size - 8, MAX_HEADER_BYTES):
+                raise self._corrupt("its header is longer than the file")
+            header = json.loads(self._beginning(8, 8 + header_bytes))
         except OSError as error:
             raise AiwmError(code, f"{path} cannot be read: {error.strerror}", field="path") from error
         except ValueError as error:
@@ -66,6 +68,13 @@ class TensorFile:
         for name, entry in header.items():
             if name != "__metadata__":
                 self.tensors[name] = self._checked(name, entry, 8 + header_bytes)
+
+    def _beginning(self, begin: int, end: int) -> bytes:
+        if self._source is not None:
+            return self._source.read(begin, end)
+        with self.path.open("rb") as file:
+            file.seek(begin)
+            return file.read(end - begin)
 
     def _corrupt(self, why: str) -> AiwmError:
         return AiwmError(
@@ -102,9 +111,12 @@ class TensorFile:
                 field="path",
                 fix="convert the weights to F16, or run them on a GPU backend",
             )
-        if self._data is None:
-            self._data = np.memmap(self.path, np.uint8, mode="r")
-        raw = self._data[info.begin : info.end]
+        if self._source is not None:
+            raw = np.frombuffer(self._source.read(info.begin, info.end), np.uint8)
+        else:
+            if self._data is None:
+                self._data = np.memmap(self.path, np.uint8, mode="r")
+            raw = self._data[info.begin : info.end]
         if info.dtype == "BF16":  # bfloat16 is the upper half of a float32
             wide = np.zeros(info.elements, np.uint32)
             wide |= np.frombuffer(raw, np.uint16)
