@@ -281,7 +281,8 @@ def _answer_schema(schema: dict[str, Any]) -> Iterator[Fault]:
         if schema:
             check_schema(schema, "answer_schema")
     except AiwmError as error:
-        yield Fault("answer_schema", error.info.message, error.info.fix)
+        place = error.info.field or "answer_schema"
+        yield Fault(place, error.info.message.removeprefix(f"{place} "), error.info.fix)
 
 
 def _refuse_to_retrieve(uri: str) -> Any:

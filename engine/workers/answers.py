@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,10 @@ def check_schema(schema: dict[str, Any], field: str, code: Code = Code.payload_i
     text = check_size(schema, field)
     try:
         _validator(text)
-    except ValueError as error:
-        raise AiwmError(
-            code,
-            f"{field} is no JSON Schema: {error}",
-            field=field,
-            fix="a JSON Schema (2020-12) that stands alone",
-        ) from None
+    except NoSchema as error:
+        place = field + _path(error.path)
+        fix = "a JSON Schema (2020-12) that stands alone"
+        raise AiwmError(code, f"{place} is no JSON Schema: {error}", field=place, fix=fix) from None
 
 
 def data_in(outcome: Outcome, schema: dict[str, Any]) -> Any:
@@ -50,26 +48,38 @@ def data_in(outcome: Outcome, schema: dict[str, Any]) -> Any:
         message = f"the answer is not JSON: {error}; it ends in {tail}"
         raise AiwmError(Code.output_not_json, message, retryable=True) from None
     for violation in _validator(msgspec.json.encode(schema)).iter_errors(data):
-        path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in violation.instance_path)
+        path = _path(violation.instance_path)
         message = f"the answer is not of its schema: data{path}: {violation.message[:300]}"
         raise AiwmError(Code.output_invalid, message, field=f"data{path}", retryable=True)
     return data
 
 
+class NoSchema(ValueError):
+    """What is wrong with a schema, and where in it."""
+
+    def __init__(self, message: str, path: Sequence[str | int]) -> None:
+        super().__init__(message)
+        self.path = path
+
+
 @lru_cache(maxsize=64)
 def _validator(text: bytes) -> Validator:
-    """Raises ValueError saying what is wrong with the schema."""
+    """Raises NoSchema."""
     import jsonschema_rs
 
     try:
         return jsonschema_rs.validator_for(text.decode(), retriever=_refuse)
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError) as error:
         message = str(getattr(error, "message", None) or error)
-        raise ValueError(message.partition("\n")[0][:300]) from None
+        raise NoSchema(message.partition("\n")[0][:300], getattr(error, "instance_path", ())) from None
 
 
 def _refuse(uri: str) -> Any:
     raise ValueError(f"{uri[:80]} is not part of this schema, and nothing is fetched")
+
+
+def _path(steps: Sequence[str | int]) -> str:
+    return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)
 
 
 def _tail(text: str) -> str:
