@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
 from aiwm_tui.cli import model_adding, model_running
@@ -35,8 +37,14 @@ def _detect(cli: Cli, request: models.ModelDetect) -> None:
     cli.output.one("detected", found, lambda: detected_text(found))
 
 
-def _show(cli: Cli, request: models.ModelShow) -> None:
-    """One model: how it is run, what its files are, who uses it, which processes hold it. JSON: kind model."""
+Crashes = Annotated[bool, typer.Option("--crashes", help="how its processes crashed last, instead", show_default=False)]
+
+
+def _show(cli: Cli, request: models.ModelShow, *, crashes: Crashes = False) -> None:
+    """One model: how it is run, what its files are, who uses it, which processes hold it. JSON: kind model; with --crashes kind crashes."""
+    if crashes:
+        model_running.show_crashes(cli, request.name)
+        return
     detail = cli.call(request)
     cli.output.one("model", detail, lambda: detail_text(detail))
 

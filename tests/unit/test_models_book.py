@@ -148,7 +148,8 @@ async def test_names_that_are_taken_are_not_taken_again(tmp_path: Path) -> None:
         ({"command": ("srv", "--port", "{port}")}, "bad_request", "name"),
         ({"command": ("srv",), "name": "m"}, "bad_request", "command"),
         ({"route": ("nosuch",), "name": "m"}, "model_not_found", "model"),
-        ({"route": ("m",), "name": "m"}, "bad_request", "route"),
+        ({"route": ("m",), "name": "m"}, "definition_invalid", "route"),
+        ({"route": ("aiwm-nano",), "name": "m", "policy": "perhaps"}, "definition_invalid", "policy"),
     ],
 )
 async def test_what_cannot_work_is_refused_by_its_field(
@@ -169,7 +170,7 @@ async def test_a_model_that_nothing_runs_is_added_only_when_told_so(tmp_path: Pa
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelAdd(path=str(path)))
         assert caught.value.code == "model_refused"
-        assert "no NVIDIA GPU" in caught.value.info.message
+        assert "exllamav2: no GPU" in caught.value.info.message
         added = await house.call(requests.ModelAdd(path=str(path), anyway=True))
         assert added.definition.backend is Backend.exllamav2
         # A command that runs it is an answer, too.

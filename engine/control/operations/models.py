@@ -66,7 +66,9 @@ class BookOperations:
     # -- looking -----------------------------------------------------------------------------------------------------
 
     async def check(self, request: requests.ModelCheck, _: Caller) -> list[requests.Verdict]:
-        return await adding.check_path(request.path, self._machine(), request.slots, request.context, self._called)
+        return await adding.check_path(
+            request.path, await self._machine(), request.slots, request.context, self._called
+        )
 
     async def detect(self, request: requests.ModelDetect, _: Caller) -> requests.Detected:
         for port in request.ports:
@@ -85,7 +87,7 @@ class BookOperations:
     # -- changing ----------------------------------------------------------------------------------------------------
 
     async def add(self, request: requests.ModelAdd, caller: Caller) -> requests.Added:
-        definition, verdict = await adding.proposed(request, self._machine(), self._called)
+        definition, verdict = await adding.proposed(request, await self._machine(), self._called)
         return await self._added(definition, verdict, caller, bare=request.bare, dry_run=request.dry_run)
 
     async def take_over(self, request: requests.ModelImport, caller: Caller) -> requests.ImportedModels:
@@ -139,8 +141,8 @@ class BookOperations:
 
     # -- inside ------------------------------------------------------------------------------------------------------
 
-    def _machine(self) -> Machine:
-        return look_around(self._gpus, self._config.slots, self._config.context)
+    async def _machine(self) -> Machine:
+        return await asyncio.to_thread(look_around, self._gpus, self._config.slots, self._config.context)
 
     def _called(self, path: Path) -> str:
         """What a path was added as; empty if it was not."""
@@ -152,7 +154,7 @@ class BookOperations:
         judged = None
         if verdict and definition.path:
             found = await adding.check_path(
-                definition.path, self._machine(), definition.slots, definition.context, self._called
+                definition.path, await self._machine(), definition.slots, definition.context, self._called
             )
             judged = found[0] if len(found) == 1 else None
         return requests.ModelDetail(

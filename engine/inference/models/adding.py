@@ -22,6 +22,7 @@ from engine.inference.models.look import look, models_in
 from engine.inference.models.machine import Machine
 from engine.inference.models.sample import samples
 from engine.inference.models.verdict import judge
+from engine.inference.remote.hybrid import route_fault
 
 _TAKEN_OVER = (
     "key",
@@ -196,10 +197,12 @@ def check(definition: ModelDefinition, keys: Collection[str], find: Callable[[st
     if definition.key and definition.key not in keys:
         message = f'config.toml lists no API key "{definition.key[:64]}"'
         raise AiwmError(Code.key_not_found, message, field="key", fix=nearest(definition.key, keys) or "aiwm key list")
-    for name in definition.route:
-        if name == definition.name:
-            raise AiwmError(Code.bad_request, "a route cannot lead to itself", field="route")
-        find(name)
+    if definition.backend is Backend.hybrid:
+        fault = route_fault(definition)
+        if fault is not None:
+            raise fault
+        for name in definition.route:
+            find(name)
 
 
 def _check_way(definition: ModelDefinition) -> None:

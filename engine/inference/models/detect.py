@@ -64,7 +64,9 @@ async def detect(ports: Iterable[int] = (), known: Mapping[str, tuple[str, ...]]
         asyncio.gather(*(_there(url) for url in asked)), asyncio.to_thread(_directories)
     )
     servers = tuple(
-        msgspec.structs.replace(server, known_as=known.get(place(server.url), ())) for server in answers if server is not None
+        msgspec.structs.replace(server, known_as=known.get(place(server.url), ()))
+        for server in answers
+        if server is not None
     )
     programs = tuple(f"{name} {path}" for name in PROGRAMS if (path := shutil.which(name)))
     return Detected(servers=servers, directories=directories, programs=programs)

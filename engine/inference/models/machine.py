@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-from importlib.util import find_spec
+from functools import cache
 
 import msgspec
 
+from engine.inference.backends.exllamav2.availability import Problem, problems
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.host import CPU, host_memory
-
-_DRIVER = "/proc/driver/nvidia/version"
 
 
 class Device(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,11 +21,12 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """`exllamav2` says why that backend cannot run here (empty: it can). `llama_server` and `vllm` are where these programs are (empty:
-    they are not in PATH). `slots` and `context` are what a model gets that does not say."""
+    """`exllamav2` says why that backend cannot run here (empty: it can), `exllamav2_fix` what to do about it. `llama_server` and `vllm`
+    are where these programs are (empty: they are not in PATH). `slots` and `context` are what a model gets that does not say."""
 
     devices: tuple[Device, ...]
     exllamav2: str = ""
+    exllamav2_fix: str = ""
     llama_server: str = ""
     vllm: str = ""
     slots: int = 8
@@ -45,10 +44,12 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 def look_around(gpus: Gpus, slots: int, context: int) -> Machine:
     """This machine now."""
     total, free = host_memory()
+    lacks = without_exllamav2()
     found = tuple(Device(id=gpu.id, total=gpu.total, free=gpu.free) for gpu in gpus.look())
     return Machine(
         devices=(*found, Device(id=CPU, total=total, free=free)),
-        exllamav2=without_exllamav2(),
+        exllamav2=lacks.reason if lacks else "",
+        exllamav2_fix=lacks.fix if lacks else "",
         llama_server=shutil.which("llama-server") or "",
         vllm=shutil.which("vllm") or "",
         slots=slots,
@@ -56,9 +57,9 @@ def look_around(gpus: Gpus, slots: int, context: int) -> Machine:
     )
 
 
-def without_exllamav2() -> str:
-    """Why exllamav2 cannot run here; empty if nothing speaks against it. That it can be built shows when it is loaded."""
-    if not os.path.exists(_DRIVER) and not os.path.exists("/dev/nvidia0"):
-        return "no NVIDIA GPU"
-    missing = [name for name in ("exllamav2", "torch") if find_spec(name) is None]
-    return f"{' and '.join(missing)} not installed" if missing else ""
+@cache
+def without_exllamav2() -> Problem | None:
+    """What keeps exllamav2 from running here, the lack of a GPU before all else; None if nothing does. Looked for once: a device or a
+    package that comes later wants another engine."""
+    found = problems()
+    return next((it for it in found if "GPU" in it.reason), found[0] if found else None)

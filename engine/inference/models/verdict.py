@@ -24,7 +24,6 @@ _CONTEXTS = (8192, 4096, 2048)
 _NO_ROOM = 2
 
 _EXLLAMAV2_KINDS = (ModelKind.plain, ModelKind.exl2, ModelKind.gptq)
-_INSTALL = "pip install 'aiwm-console[gpu]'"
 _SERVERS = {
     ModelKind.gguf: ("llama-server", "install llama.cpp, or aiwm model add FILE --command '…'"),
     ModelKind.awq: ("vLLM", "pip install vllm, or use a server that runs"),
@@ -43,7 +42,7 @@ def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, kno
         (it for it in ways if it.usable), None
     )
     counted = estimates.get((chosen or ways[0]).runs_with, Estimate()) if ways else Estimate()
-    state, why, fix = _state(seen, ways, chosen)
+    state, why, fix = _state(seen, ways, chosen, machine)
     return Verdict(
         path=seen.path,
         name=seen.name,
@@ -85,7 +84,7 @@ def _discomfort(ways: list[Way]) -> int:
     return _NO_ROOM if fitting is None else 1 if "+" in fitting[0] else 0
 
 
-def _state(seen: Seen, ways: list[Way], chosen: Way | None) -> tuple[str, str, str | None]:
+def _state(seen: Seen, ways: list[Way], chosen: Way | None, machine: Machine) -> tuple[str, str, str | None]:
     """(state, why, fix), the worst thing first."""
     if seen.kind is ModelKind.unknown and not seen.damaged and not seen.refused:
         return "no model", kind_text(seen), None
@@ -95,17 +94,19 @@ def _state(seen: Seen, ways: list[Way], chosen: Way | None) -> tuple[str, str, s
         more = f" (and {len(seen.damaged) - 1} more)" if len(seen.damaged) > 1 else ""
         return "damaged", seen.damaged[0] + more, "copy the files again from where they came"
     if chosen is None:
-        fix = ELSEWHERE.get(seen.kind) or _fix(seen, ways)
+        fix = ELSEWHERE.get(seen.kind) or _fix(seen, machine)
         return "refused", "; ".join(f"{way.runs_with}: {way.why}" for way in ways) or kind_text(seen), fix
     if not chosen.fits:
         return "no room", f"{chosen.runs_with}: {chosen.why}", f"aiwm model plan {seen.name}"
     return "usable", "", None
 
 
-def _fix(seen: Seen, ways: list[Way]) -> str | None:
+def _fix(seen: Seen, machine: Machine) -> str | None:
     if seen.kind in _SERVERS:
         return _SERVERS[seen.kind][1]
-    return _INSTALL if any("not installed" in way.why for way in ways) else None
+    if machine.exllamav2 and not machine.gpus:
+        return "without a GPU: a GGUF of it, which llama-server runs on the CPU"
+    return machine.exllamav2_fix or None
 
 
 def _ways(seen: Seen, machine: Machine, sizing: Sizing) -> tuple[list[Way], dict[str, Estimate]]:
