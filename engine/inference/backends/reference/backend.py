@@ -193,7 +193,8 @@ class ReferenceBackend:
         for adapter in prepared.request.adapters:
             if adapter.digest not in self._adapters:
                 raise AiwmError(Code.adapter_not_found, f"adapter {adapter.name} is not attached", field="adapters")
-        roster.add(Running(prepared, len(roster), loaded.tokenizer.decode, roster.cache.context))
+        ends = loaded.model.config.end_tokens
+        roster.add(Running(prepared, len(roster), loaded.tokenizer.decode, ends, roster.cache.context))
         return True
 
     def cancel(self, request_id: str, reason: FinishReason = "cancelled") -> Finished | None:
@@ -219,7 +220,6 @@ class ReferenceBackend:
     def _write(self, sampled: tuple[Running, ...], logits: FloatArray) -> list[Event]:
         """Choose a token for each of these requests and say what became of it."""
         loaded = self._loaded()
-        ends = loaded.model.config.end_tokens
         best = logits.argmax(axis=1)
         sound = np.isfinite(logits[np.arange(len(sampled)), best]).tolist()
         events: list[Event] = []
@@ -227,7 +227,7 @@ class ReferenceBackend:
             try:
                 if not sound[index]:
                     raise _not_a_number(running)
-                outcome = running.take(running.choose(logits[index], int(best[index])), ends)
+                outcome = running.take(running.choose(logits[index], int(best[index])))
             except AiwmError as error:
                 outcome = [Failed(running.id, error)]
             if outcome and isinstance(outcome[-1], Finished | Failed):
