@@ -135,7 +135,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):
     """What a model process tells the scheduler, whenever it changes. `total` is how many requests it runs at once (None: no limit, 0: it
     is not ready); `resident` are the adapters that are there, by every name that means them now (`invoice-de`, `invoice-de@v4`);
-    `latency_ms` is the time to the first token lately (0: not known); `gone` ends it."""
+    `latency_ms` is the time to the first token lately (0: not known); `gone` ends it. Of one that is not ready `why` says what is wrong
+    in a few words, `until_ms` (Unix time) when it will be tried again, if that is known."""
 
     model: str
     replica: str
@@ -143,6 +144,8 @@ class ReplicaState(msgspec.Struct, frozen=True, kw_only=True):
     resident: frozenset[str] = frozenset()
     latency_ms: float = 0.0
     gone: bool = False
+    why: str = ""
+    until_ms: int | None = None
 
 
 class Generation(Protocol):

@@ -56,5 +56,13 @@ class Slots:
         if state is not None:
             outside = self._outside.get(place, 0)
             self._dispatcher.feed(
-                ReplicaChanged(*place, state.total, outside, resident=state.resident, latency_ms=state.latency_ms)
+                ReplicaChanged(
+                    *place,
+                    state.total,
+                    outside,
+                    resident=state.resident,
+                    latency_ms=state.latency_ms,
+                    why=state.why,
+                    until_ms=state.until_ms,
+                )
             )

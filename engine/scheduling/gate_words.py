@@ -190,11 +190,14 @@ def slots_gate(model: Model, count: int) -> Gate:
         why = f"{model.name} has no limit" if free is None else f"{model.name} has {free} of {model.total} slots free"
         return Gate(name=gates.SLOTS, closed=False, count=count, why=why)
     if not model.total:
-        name, why, opens = gates.MODEL, f"model {model.name} is not ready", "when it is loaded"
+        trouble, until = model.trouble
+        why = f"model {model.name} is not ready" + (f": {trouble}" if trouble else "")
+        opens = "when it is loaded" if not trouble else "when it is tried again, if that goes well"
+        name = gates.MODEL
     else:
-        others = f", {model.outside} of them not by tasks" if model.outside else ""
+        others, until = f", {model.outside} of them not by tasks" if model.outside else "", None
         name, why, opens = gates.SLOTS, f"all {model.total} slots of {model.name} are taken{others}", _WHEN_ENDS
-    return Gate(name=name, closed=True, count=count, since_ms=model.since_ms, opens=opens, why=why)
+    return Gate(name=name, closed=True, count=count, since_ms=model.since_ms, opens=opens, opens_ms=until, why=why)
 
 
 def turn_gate(cls: ReadyClass, ref: TaskRef) -> Gate:

@@ -297,7 +297,7 @@ class ReplicaChanged(msgspec.Struct, frozen=True, gc=False):
     others than tasks started here (a chat); what tasks hold is counted by the scheduler itself from StartTask to TaskEnded.
 
     `resident` are the adapters that are there, by every name that means one of them now; `latency_ms` is the time to the first token
-    lately (0: not known)."""
+    lately (0: not known). `why` and `until_ms` (Unix time) are for people: what is wrong with one that is not ready, and until when."""
 
     model: str
     replica: str
@@ -305,6 +305,8 @@ class ReplicaChanged(msgspec.Struct, frozen=True, gc=False):
     outside: int = 0
     resident: frozenset[str] = frozenset()
     latency_ms: float = 0.0
+    why: str = ""
+    until_ms: int | None = None
 
 
 class ReplicaGone(msgspec.Struct, frozen=True, gc=False):

@@ -16,7 +16,19 @@ _COMING = 64
 class Replica:
     """One process of a model. `reserved` counts the slots that tasks hold from StartTask to their end, `outside` those that others hold."""
 
-    __slots__ = ("coming", "gone", "latency_ms", "model", "name", "outside", "reserved", "resident", "total")
+    __slots__ = (
+        "coming",
+        "gone",
+        "latency_ms",
+        "model",
+        "name",
+        "outside",
+        "reserved",
+        "resident",
+        "total",
+        "until_ms",
+        "why",
+    )
 
     def __init__(self, name: str, model: Model) -> None:
         self.name = name
@@ -30,6 +42,8 @@ class Replica:
             str, None
         ] = {}  # adapters that somebody needs there and that have not been seen there since, the latest last
         self.latency_ms = 0.0  # to the first token, lately; 0: not known
+        self.why = ""  # what is wrong, while it is not ready
+        self.until_ms: int | None = None  # when it is tried again
 
     @property
     def taken(self) -> int:
@@ -94,6 +108,13 @@ class Model:
     def outside(self) -> int:
         return sum(replica.outside for replica in self.replicas.values())
 
+    @property
+    def trouble(self) -> tuple[str, int | None]:
+        """Of a model that is not ready: what is wrong with the replica that is tried again first, and when (Unix ms, None: not known)."""
+        told = [(it.until_ms is None, it.until_ms or 0, it.why) for it in self.replicas.values() if it.why]
+        unknown, until, why = min(told, default=(True, 0, ""))
+        return why, None if unknown else until
+
     def changed(self, inp: ReplicaChanged, now: Now) -> None:
         replica = self.replicas.get(inp.replica)
         if replica is None:
@@ -102,6 +123,7 @@ class Model:
         replica.gone = False
         replica.total, replica.outside = inp.total, inp.outside
         replica.latency_ms = inp.latency_ms
+        replica.why, replica.until_ms = inp.why, inp.until_ms
         replica.has(inp.resident)
         self._count(now)
 

@@ -164,7 +164,12 @@ def test_a_limited_servers_word_is_kept(world: World) -> None:
     assert row.note.startswith("again in ")
     second = world.submit("claude")
     why = world.client.call(TaskExplain(id=second))
-    assert any(gate.closed for gate in why.gates)
+    (gate,) = [gate for gate in why.gates if gate.closed]
+    assert gate.name == "model"
+    assert "limited: anthropic/far-2@" in gate.why
+    assert "slow down" in gate.why
+    assert gate.opens_ms is not None
+    assert 0 < gate.opens_ms - time.time() * 1000 <= 1_000
     done = world.client.call(TaskWait(ids=(first, second), timeout_ms=30_000))
     assert [(it.state, it.attempt) for it in done] == [("completed", 2), ("completed", 1)]
     assert time.monotonic() - begun >= 1.0

@@ -78,10 +78,16 @@ class RemoteModel:
     @property
     def state(self) -> ReplicaState:
         """What the scheduler is told."""
-        slots = self.definition.slots or None
-        total = self._turns.health.total(self._turns.now(), slots)
-        name = self.definition.name
-        return ReplicaState(model=name, replica=name, total=total, latency_ms=self._latency())
+        turns, name = self._turns, self.definition.name
+        total, left = turns.health.total(turns.now(), self.definition.slots or None), turns.resting()
+        return ReplicaState(
+            model=name,
+            replica=name,
+            total=total,
+            latency_ms=self._latency(),
+            why=f"{turns.health.state.value}: {self._note}"[:300] if left else "",
+            until_ms=self._clock.wall_ms() + left if left else None,
+        )
 
     @property
     def resting_ms(self) -> int:
