@@ -16,7 +16,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import ModelSet
 from engine.contract.suggest import nearest
 
-_UNITS = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000, "t": 1_000_000_000_000}
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)b?")
 _FIELDS = {name: hint for name, hint in get_type_hints(ModelDefinition).items() if name != "name"}
 _SHORT = {"memory": "memory_bytes", "idle": "idle_ms", "ctx": "context"}
@@ -71,7 +71,7 @@ def field_value(field: str, value: str) -> dict[str, Any]:
         found = numbers(value, field)
         return {known: [int(it) for it in found] if hint == tuple[int, ...] else found}
     if hint is int:
-        return {known: size_bytes(value, field, thousand=1024 if known == "context" else 1000)}
+        return {known: size_bytes(value, field)}
     return {known: json_object(value, field) if known == "metadata" else value}
 
 
@@ -92,14 +92,13 @@ def cache_field(text: str) -> dict[str, Any]:
     return {"kv_bytes": size_bytes(text, "kv")}
 
 
-def size_bytes(text: str, option: str, *, thousand: int = 1000) -> int:
-    """`4G`, `500M`, `16k`, or a plain number; `thousand` is what `k` stands for."""
+def size_bytes(text: str, option: str) -> int:
+    """`4G`, `500M`, `16k`, or a plain number, of bytes or tokens; k is 1,024, as sizes are shown."""
     found = _SIZE.fullmatch(text.strip().lower())
     if found is None:
         message = f'{option}: "{text[:40]}" is no size'
         raise AiwmError(Code.bad_request, message, field=option.removeprefix("--"), fix="such as 4G, 500M, 16k")
-    unit = thousand if found[2] == "k" else _UNITS[found[2]]
-    return round(float(found[1]) * unit)
+    return round(float(found[1]) * _UNITS[found[2]])
 
 
 def numbers(text: str, option: str) -> list[float]:

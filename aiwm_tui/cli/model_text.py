@@ -10,11 +10,11 @@ from engine.contract.requests import models
 
 def verdict_text(verdict: models.Verdict) -> str:
     """One model's verdict, a line a thing."""
-    from aiwm_tui.live.format import short, size
+    from aiwm_tui.live.format import size
 
     kind = " ".join(part for part in (verdict.kind, verdict.quant) if part)
     facts = [kind, verdict.architecture]
-    facts += [f"{short(verdict.parameters)} parameters"] if verdict.parameters else []
+    facts += [_parameters(verdict.parameters)] if verdict.parameters else []
     facts += [f"made for {verdict.max_context:,} tokens"] if verdict.max_context else []
     lines = [f"{verdict.name}  {' · '.join(part for part in facts if part)}", f"  {verdict.path}"]
     if verdict.needs_bytes:
@@ -33,6 +33,10 @@ def verdict_text(verdict: models.Verdict) -> str:
     lines += [f"  damaged: {file}" for file in verdict.damaged]
     lines += _template_lines(verdict)
     return "\n".join(lines)
+
+
+def _parameters(count: int) -> str:
+    return f"{count / 1e9:.1f} billion parameters" if count >= 10**9 else f"{count / 1e6:.1f} million parameters"
 
 
 def _template_lines(verdict: models.Verdict) -> list[str]:
