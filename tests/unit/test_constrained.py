@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 import jsonschema_rs
@@ -120,6 +121,67 @@ def test_what_no_grammar_can_express_is_refused_by_name(schema: dict[str, Any], 
     assert refused.value.info.field == place
     assert place.rpartition(".")[2].partition("[")[0] in str(refused.value)
     assert not refused.value.info.retryable
+
+
+_WORDS = st.sampled_from(
+    ["type", "properties", "items", "anyOf", "allOf", "oneOf", "$ref", "$defs", "enum", "const", "required", "pattern", "format", "not",
+     "minLength", "maxLength", "minimum", "maximum", "multipleOf", "minItems", "maxItems", "additionalProperties", "prefixItems",
+     "minProperties", "$schema", "$id", "$anchor", "object", "string", "#", "#/$defs/type"]
+)  # fmt: skip
+_JUNK = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**20), 10**20)
+    | st.floats(allow_nan=False)
+    | _WORDS
+    | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.dictionaries(_WORDS, _JUNK, max_size=5), st.integers(0, 9))
+def test_any_object_is_a_schema_or_refused_and_harms_nobody(schema: dict[str, Any], seed: int) -> None:
+    refused = None
+    try:
+        constraint = CONSTRAINER.constraint(schema)
+        assert constraint is not None
+        for _ in range(20):
+            mask = constraint.mask()
+            assert mask is not None
+            choice = allowed(mask)
+            assert choice
+            if constraint.done or choice == [END]:
+                break
+            constraint.advance([token for token in choice if token != END][seed % len(choice) - 1])
+    except AiwmError as error:
+        refused = error.code
+    assert refused in (None, Code.schema_unsupported)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"type": "string", "pattern": "^((a{1,1000}){1,1000}){1,1000}$"},
+        {"type": "string", "pattern": "^(a|aa|aaa|b)*c{1000}$"},
+        {"type": "array", "items": {"type": "integer"}, "minItems": 10**9, "maxItems": 10**9},
+        {"type": "object", "properties": {f"p{n}": {"type": "string"} for n in range(1_200)}},
+        {"allOf": [{"anyOf": [{"properties": {f"a{n}": {"const": m}}} for m in range(4)]} for n in range(10)]},
+        {"type": "integer", "multipleOf": 99_991, "minimum": 0, "maximum": 10**15},
+        {"$defs": {"a": {"anyOf": [{"$ref": "#/$defs/b"}]}, "b": {"anyOf": [{"$ref": "#/$defs/a"}]}}, "$ref": "#/$defs/a"},
+    ],
+)  # fmt: skip
+def test_a_schema_made_to_explode_is_refused_or_bounded(schema: dict[str, Any]) -> None:
+    began, refused = time.process_time(), None
+    try:
+        constraint = CONSTRAINER.constraint(schema)
+        assert constraint is not None
+        follows(constraint, tokens('"aaaaaaaaaaaaaaaaaaaaaaaaaaaa'))
+    except AiwmError as error:
+        refused = error.code
+    assert refused in (None, Code.schema_unsupported)
+    assert time.process_time() - began < 3, "a process that holds other requests must not stand still"
 
 
 def test_a_schema_deeper_than_any_is_refused_before_it_is_compiled() -> None:

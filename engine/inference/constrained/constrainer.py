@@ -88,10 +88,7 @@ class Constrainer:
             alone = self._compile(grammar.answer(useful))
             if alone.is_error():
                 raise blamed(schema, alone.get_error())
-            if _dead(alone):
-                raise AiwmError(
-                    Code.schema_unsupported, "schema: no JSON satisfies it", field="schema", fix="a schema with answers"
-                )
+            _check_begins(schema, alone)
             if not tools:
                 return self._keep(key, alone)
             both = self._compile(grammar.call_or_answer(self._loosened(tools), useful, *self._marks()))
@@ -188,11 +185,17 @@ class Constrainer:
         return matcher.deep_copy()
 
 
-def _dead(matcher: LLMatcher) -> bool:
-    """Whether nothing at all can be written: a schema that contains itself without end."""
+def _check_begins(schema: dict[str, Any], matcher: LLMatcher) -> None:
+    """Raises schema_unsupported when nothing at all can be written: for a schema that contains itself without end, or is too complex."""
     trial = matcher.deep_copy()
     trial.compute_bitmask()
-    return trial.is_error() or (trial.is_stopped() and not trial.is_accepting())
+    error = trial.get_error()
+    if "NoExtension" in error:
+        raise AiwmError(
+            Code.schema_unsupported, "schema: no JSON satisfies it", field="schema", fix="a schema with answers"
+        )
+    if trial.is_error():
+        raise blamed(schema, error)
 
 
 def _digest(form: str, *parts: bytes) -> bytes:
