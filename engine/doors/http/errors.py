@@ -21,6 +21,9 @@ _STATUS: dict[str, int] = {
     Code.adapter_not_found: 404,
     Code.task_cancelled: 409,
     Code.payload_too_large: 413,
+    # Clients try a 5xx again by themselves; the queue has done so already.
+    Code.output_not_json: 422,
+    Code.output_invalid: 422,
     Code.queue_full: 429,
     Code.rate_limited: 429,
     Code.remote_overloaded: 429,
