@@ -56,6 +56,8 @@ class Loopback:
         self.left = 0
         """Callers that went away before their answer was whole."""
         self.connections = 0
+        self.knocked = 0
+        """Requests that asked for nothing."""
         self._loop = asyncio.new_event_loop()
         self._go = asyncio.Event()
         self._open = threading.Event()
@@ -113,6 +115,11 @@ class Loopback:
         """One request and its answer; False when the connection is over."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
         headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:] if line)}
+        if not head[0].startswith("POST "):
+            self.knocked += 1
+            writer.write(b"HTTP/1.1 405 No\r\ncontent-length: 0\r\n\r\n")
+            await writer.drain()
+            return True
         body = json.loads(await reader.readexactly(int(headers["content-length"])))
         self.asked.append(Asked(head[0].split()[1], headers, body))
         play = self.plays.popleft() if self.plays else self.usual

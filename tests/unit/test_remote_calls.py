@@ -467,6 +467,29 @@ async def test_nobody_listens(server: Loopback) -> None:
     assert (error.code, error.info.retryable) == ("model_unavailable", True)
     assert "127.0.0.1:1" in error.info.message
     assert far.model.rows()[0].state == "unreachable"
+    await far.model.close()
+
+
+async def test_a_server_that_comes_back_is_found_without_a_call() -> None:
+    """No call pays for looking, and none is made: the server is only connected to."""
+    gone = Loopback()
+    with loopback() as other:
+        gone.port = other.port
+    far = Far(gone, slots=4)
+    await far.trouble()
+    await until(lambda: len(far.told) >= 3)
+    assert {state.total for state in far.told} == {0}
+    assert far.told[0].why.startswith("unreachable: far: ")
+    assert far.events.types == ["model.unreachable"]
+    gone.start()
+    try:
+        await until(lambda: far.told[-1].total == 4)
+        assert far.events.types == ["model.unreachable", "model.ready"]
+        assert (gone.asked, gone.knocked) == ([], 1)
+        assert (await far.ask())[0] == "it is four"
+    finally:
+        await far.model.close()
+        gone.stop()
 
 
 # -- keys ------------------------------------------------------------------------------------------------------------------------

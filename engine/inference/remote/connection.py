@@ -61,13 +61,12 @@ class Connection:
         """Send, and give the reply when its head is there; leaving the context closes it. Raises Unreachable, Broken."""
         import httpx
 
-        if self._client is None:
-            self._client = await asyncio.to_thread(_client, self._address, self._timeouts)
+        client = await self._opened()
         first = asyncio.get_running_loop().time() + self._timeouts.first_byte
-        request = self._client.build_request("POST", self._address, headers=dict(headers), content=body)
+        request = client.build_request("POST", self._address, headers=dict(headers), content=body)
         try:
             async with asyncio.timeout_at(first):
-                response = await self._client.send(request, stream=True)
+                response = await client.send(request, stream=True)
         except TimeoutError:
             raise Broken(f"said nothing for {self._timeouts.first_byte:g} s") from None
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
@@ -78,6 +77,30 @@ class Connection:
             yield Reply(response.status_code, response.headers, self._pieces(response, first))
         finally:
             await asyncio.shield(response.aclose())
+
+    async def reachable(self) -> str:
+        """Why no connection can be had; "" when one can, whatever the server says on it. Nothing is asked and no key is sent."""
+        import httpx
+
+        client = await self._opened()
+        try:
+            async with asyncio.timeout(self._timeouts.connect * 2):
+                response = await client.send(client.build_request("GET", self._address), stream=True)
+                await response.aclose()
+        except TimeoutError:
+            return f"no answer in {self._timeouts.connect * 2:g} s"
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+            return _why(error, self._timeouts)
+        except httpx.HTTPError:
+            pass  # what it does with a connection is the next call's to tell
+        return ""
+
+    async def _opened(self) -> httpx.AsyncClient:
+        if self._client is None:
+            client = await asyncio.to_thread(_client, self._address, self._timeouts)
+            # Somebody else may have come first meanwhile.
+            self._client = self._client or client
+        return self._client
 
     async def close(self) -> None:
         client, self._client = self._client, None

@@ -63,7 +63,8 @@ class RemoteModel:
         self._dialect = _dialect(definition)
         self._connection = Connection(self._dialect.address, settings.timeouts)
         self._server = Server(definition.name, host_of(definition.url), definition.key)
-        self._turns = Turns(Health(settings.backoff_ms, settings.max_backoff_ms), clock, self._moved)
+        health = Health(settings.backoff_ms, settings.max_backoff_ms)
+        self._turns = Turns(health, clock, self._moved, self._connection.reachable)
         self._running: set[RemoteGeneration] = set()
         self._state = RemoteState.ready
         self._since_ms = clock.wall_ms()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from engine.clock import Clock
 from engine.contract.errors import AiwmError, Code, ErrorInfo
@@ -18,10 +18,15 @@ class Resting(AiwmError):
 
 
 class Turns:
-    """Keeps `health`; `changed` is called when its state changes and when a rest is over."""
+    """Keeps `health`; `changed` is called when its state changes and when a rest is over. `reachable` says why no connection can be had,
+    "" when one can: a server that nobody could reach is tried by that, and no task pays for it with an attempt."""
 
-    def __init__(self, health: Health, clock: Clock, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, health: Health, clock: Clock, changed: Callable[[], None], reachable: Callable[[], Awaitable[str]]
+    ) -> None:
         self.health = health
+        self._reachable = reachable
+        self._looking: asyncio.Task[None] | None = None
         self.error: ErrorInfo | None = None
         self._clock = clock
         self._changed = changed
@@ -84,8 +89,10 @@ class Turns:
         self._wake()
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        """Look no more."""
+        for pending in (self._timer, self._looking):
+            if pending is not None:
+                pending.cancel()
 
     def _judge(self, error: AiwmError | None) -> None:
         health, now = self.health, self.now()
@@ -100,16 +107,29 @@ class Turns:
             health.answered(now)
 
     def _set_timer(self) -> None:
-        self.close()
+        if self._timer is not None:
+            self._timer.cancel()
         left = self.resting()
         self._timer = asyncio.get_running_loop().call_later(left / 1000 + 0.001, self._rested) if left else None
 
     def _rested(self) -> None:
         if self.resting():
             self._set_timer()
+        elif self.health.state is RemoteState.unreachable:
+            self._looking = asyncio.get_running_loop().create_task(self._look())
         else:
             self._timer = None
             self._changed()
+
+    async def _look(self) -> None:
+        """Whether an unreachable server can be reached again; if not, it rests on, longer."""
+        if await self._reachable():
+            self.health.unreachable(self.now())
+            self._set_timer()
+        else:
+            self.health.answered(self.now())
+        self._changed()
+        self._wake()
 
     def _wake(self) -> None:
         self._moved.set()
