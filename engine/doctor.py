@@ -14,6 +14,7 @@ from engine.contract.records import ModelRow
 from engine.contract.requests.session import Finding
 from engine.inference.backends.exllamav2 import availability
 from engine.inference.memory.gpus import Gpus
+from engine.inference.models.troubles import Trouble
 from engine.resources import inbox, themes
 
 _LOW_DISK = 1 * 2**30
@@ -25,9 +26,11 @@ def examine(
     storage: str,
     keys: Iterable[tuple[str, str, str]] = (),
     sources: Iterable[tuple[str, str]] = (),
+    troubles: Iterable[Trouble] = (),
 ) -> list[Finding]:
     """All findings, cheap ones first. Nothing is changed and nothing is fetched. `keys` are API keys by name with their status and a
-    remark, `sources` data sources by name with what is wrong with them ("": nothing)."""
+    remark, `sources` data sources by name with what is wrong with them ("": nothing), `troubles` what is wrong with models that are
+    known."""
     return [
         Finding(
             what="aiwm",
@@ -39,10 +42,12 @@ def examine(
         _storage(storage),
         _shipped(),
         *_models(models()),
+        *(Finding(what=f"model {it.model}", state="warn", seen=it.what, fix=it.fix) for it in troubles),
         *(_key(*key) for key in keys),
         *(_source(*source) for source in sources),
         *_gpus(),
         *_exllamav2(),
+        _llama_server(),
         _package("peft", "training of adapters", "pip install torch transformers peft"),
     ]
 
@@ -123,6 +128,13 @@ def _exllamav2() -> list[Finding]:
     if missing:
         return [Finding(what=what, state="warn", seen=problem.reason, fix=problem.fix) for problem in missing]
     return [Finding(what=what, state="ok", seen=availability.summary())]
+
+
+def _llama_server() -> Finding:
+    what, path = "llama-server (GGUF models)", shutil.which("llama-server")
+    if path is None:
+        return Finding(what=what, state="warn", seen="not in PATH", fix="install llama.cpp; needed for .gguf files only")
+    return Finding(what=what, state="ok", seen=path)
 
 
 def _package(name: str, what: str, fix: str) -> Finding:

@@ -39,6 +39,7 @@ from engine.inference.log_operations import LogOperations
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.ledger import Ledger
 from engine.inference.models.book import ModelBook
+from engine.inference.models.troubles import troubles
 from engine.inference.operations import ModelOperations
 from engine.inference.remote.factory import elsewhere
 from engine.inference.remote.settings import RemoteSettings
@@ -275,6 +276,7 @@ class Host:
             config.models,
             config.keys.keys,
             self._models.rows,
+            self._models.all_rows,
             self._manager.tally,
         ).register(self._table)
         LogOperations(options.home).register(self._table)
@@ -288,6 +290,7 @@ class Host:
             lambda: self._presence.dispatching,
             self.stop,
             self._access,
+            lambda: troubles(list(self._book.added.values()), self._book.folder),
         ).register(self._table)
         self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 

@@ -19,6 +19,7 @@ from engine.contract.states import TaskState
 from engine.control.manager import Manager
 from engine.control.tally import WAITING
 from engine.doctor import examine
+from engine.inference.models.troubles import Trouble
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.store.store import Store
@@ -38,7 +39,9 @@ class EngineOperations:
         dispatching: Callable[[], bool],
         stop: Callable[[str], None],
         access: Callable[[], tuple[list[tuple[str, str, str]], list[tuple[str, str]]]],
+        troubles: Callable[[], list[Trouble]],
     ) -> None:
+        self._troubles = troubles
         self._access = access
         self._home = home
         self._loaded = loaded
@@ -108,7 +111,8 @@ class EngineOperations:
 
     async def doctor(self, _: requests.EngineDoctor, __: Caller) -> list[Finding]:
         keys, sources = await asyncio.to_thread(self._access)
-        return examine(self._home, self._models, self._store.journal.state, keys, sources)
+        troubles = await asyncio.to_thread(self._troubles)
+        return examine(self._home, self._models, self._store.journal.state, keys, sources, troubles)
 
     async def config_show(self, _: requests.ConfigShow, __: Caller) -> list[Setting]:
         return list(self._loaded.settings)

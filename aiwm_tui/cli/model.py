@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from aiwm_tui.cli import model_adding, model_running
-from aiwm_tui.cli.answers import plain
+from aiwm_tui.cli.answers import plain, show
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.defining import DryRun, Yes
 from aiwm_tui.cli.exit_codes import ExitCode
@@ -15,20 +16,31 @@ from aiwm_tui.cli.model_changing import set_fields
 from aiwm_tui.cli.model_text import detail_text, detected_text
 from aiwm_tui.cli.output import confirm
 from engine.contract.requests import fleet, models
+from engine.contract.requests.base import result_type
 
 
 def add(app: typer.Typer) -> None:
     noun = group(app, "model", "Models: which there are, where they run, how fast, how big.")
     model_adding.register(noun)
     command(noun, "detect", models.ModelDetect)(_detect)
-    plain(noun, fleet.ModelList, "ps")
-    plain(noun, fleet.ModelList)
+    command(noun, "ps", fleet.ModelList, omit=("known",))(_ps)
+    command(noun, "list", fleet.ModelList, omit=("known",))(_list)
     command(noun, "show", models.ModelShow)(_show)
     command(noun, "set")(set_fields)
     command(noun, "remove", models.ModelRemove, omit=("dry_run",))(_remove)
     model_running.register(noun)
     plain(noun, fleet.ModelExplain)
     model_running.register(noun)
+
+
+def _ps(cli: Cli, request: fleet.ModelList) -> None:
+    """The model processes: which run, where, how fast, how big. JSON: kind models."""
+    show(cli.output, result_type(fleet.ModelList), cli.call(request))
+
+
+def _list(cli: Cli, request: fleet.ModelList) -> None:
+    """Every model that is known: its processes, or that it has none. JSON: kind models."""
+    show(cli.output, result_type(fleet.ModelList), cli.call(msgspec.structs.replace(request, known=True)))
 
 
 def _detect(cli: Cli, request: models.ModelDetect) -> None:

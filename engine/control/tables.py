@@ -115,9 +115,6 @@ class Tables:
     def source(self, source: DataSource) -> SourceRow:
         return rows.source_row(source, self._catalogue.now, self._around)
 
-    def models(self) -> list[ModelRow]:
-        return self._model_rows()
-
     def machine(self) -> list[MachineRow]:
         return [
             rows.machine_row(

@@ -33,6 +33,7 @@ class ModelsHouse(House):
             load_config({}).config.models,
             lambda: keys,
             list,
+            list,
             self.manager.tally,
         ).register(self.table)
 

@@ -171,11 +171,13 @@ class WorkerReload(Request[Reloaded], frozen=True, kw_only=True):
 
 
 class ModelList(Request[list[ModelRow]], frozen=True, kw_only=True):
-    """All model processes."""
+    """All model processes; with `known` the models that are not loaded, too."""
 
     method: ClassVar[str] = "model.list"
     effect: ClassVar[Effect] = Effect.read
     aliases: ClassVar[tuple[str, ...]] = ("model.ps",)
+
+    known: bool = False
 
 
 class ModelExplain(Request[Why], frozen=True, kw_only=True):

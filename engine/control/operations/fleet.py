@@ -8,7 +8,7 @@ import msgspec
 
 from engine.contract.definitions import PoolDefinition, QueueDefinition
 from engine.contract.errors import AiwmError, Code
-from engine.contract.records import ModelRow, PoolDetail, PoolRow, QueueDetail, QueueRow
+from engine.contract.records import PoolDetail, PoolRow, QueueDetail, QueueRow
 from engine.contract.records.definitions import ScaleStep
 from engine.contract.requests import definitions as changes
 from engine.contract.requests import fleet as requests
@@ -64,7 +64,6 @@ class FleetOperations:
         table.register(changes.PoolDelete, self.pool_delete)
         table.register(changes.PoolHistory, self.pool_history)
         table.register(requests.PoolExplain, self.pool_explain)
-        table.register(requests.ModelList, self.model_list)
         table.register(requests.ModelExplain, self.model_explain)
         table.register(EngineWhy, self.engine_why)
 
@@ -183,9 +182,6 @@ class FleetOperations:
         return PoolDetail(row=self._tables.pool(pool), definition=pool, uuid=stable_id(Kind.pool, pool.name))
 
     # -- models and the engine ---------------------------------------------------------------------------------------
-
-    async def model_list(self, _: requests.ModelList, __: Caller) -> list[ModelRow]:
-        return self._tables.models()
 
     async def model_explain(self, request: requests.ModelExplain, _: Caller) -> Why:
         return self._dispatcher.why_model(request.name)

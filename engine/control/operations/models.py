@@ -12,6 +12,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.partial import merged
 from engine.contract.records import ModelRow
 from engine.contract.requests import models as requests
+from engine.contract.requests.fleet import ModelList
 from engine.contract.states import TaskState
 from engine.control import offering
 from engine.control.catalogue import Catalogue
@@ -31,7 +32,8 @@ from engine.store import ops
 
 
 class BookOperations:
-    """`rows` are the model processes, `keys` the names of config.toml's API keys."""
+    """`rows` are the model processes, `all_rows` those and the models that are known and not loaded; `keys` the names of config.toml's
+    API keys."""
 
     def __init__(
         self,
@@ -42,6 +44,7 @@ class BookOperations:
         config: ModelsConfig,
         keys: Callable[[], Collection[str]],
         rows: Callable[[], list[ModelRow]],
+        all_rows: Callable[[], list[ModelRow]],
         tally: Tally,
     ) -> None:
         self._book = book
@@ -51,9 +54,11 @@ class BookOperations:
         self._config = config
         self._keys = keys
         self._rows = rows
+        self._all_rows = all_rows
         self._tally = tally
 
     def register(self, table: RequestTable) -> None:
+        table.register(ModelList, self.some)
         table.register(requests.ModelCheck, self.check)
         table.register(requests.ModelDetect, self.detect)
         table.register(requests.ModelAdd, self.add)
@@ -64,6 +69,9 @@ class BookOperations:
         table.register(requests.ModelOffer, self.offer)
 
     # -- looking -----------------------------------------------------------------------------------------------------
+
+    async def some(self, request: ModelList, _: Caller) -> list[ModelRow]:
+        return self._all_rows() if request.known else self._rows()
 
     async def check(self, request: requests.ModelCheck, _: Caller) -> list[requests.Verdict]:
         return await adding.check_path(
