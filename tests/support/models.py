@@ -11,9 +11,9 @@ import msgspec
 from engine.clock import SystemClock
 from engine.contract.definitions import ModelDefinition, Sampling
 from engine.contract.errors import AiwmError, Code
+from engine.inference.adapter_files import adapter_digest
 from engine.inference.adapters.book import Resolved
 from engine.inference.memory.ledger import Ledger
-from engine.inference.names import Library
 from engine.inference.service import InferenceService
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import Policy
@@ -91,11 +91,14 @@ class FolderAdapters:
     """Adapters by the directories of a home: each has one name, its directory's."""
 
     def __init__(self, home: Path) -> None:
-        self._library = Library(home, home / "shipped")
+        self._folders = (home / "adapters", home / "shipped" / "adapters")
         self._names: dict[str, str] = {}
 
     async def resolve(self, name: str) -> Resolved:
-        path, digest = await self._library.adapter(name)
+        path = next((folder / name for folder in self._folders if (folder / name).is_dir()), None)
+        if path is None:
+            raise AiwmError(Code.adapter_not_found, f"there is no adapter {name}", field="adapters")
+        digest = adapter_digest(path)
         self._names[digest] = name
         return Resolved(name, path, digest, 0)
 

@@ -5,16 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import get_args
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.contract.errors import AiwmError
 from engine.inference.meter import WINDOW, Meter
-from engine.inference.names import Library
 from engine.inference.process_log import MAX_BYTES, open_log, tail
 from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
-from tests.support.tiny_model import write_adapter, write_model
 
 POLICY = Policy(first_rest=0.5, longest_rest=3.0, max_crashes=5)
 
@@ -125,35 +121,7 @@ def test_rates_are_exact_over_the_window() -> None:
     assert meter.per_second(100.0) == 0.0
 
 
-# -- names and logs --------------------------------------------------------------------------------------------------------
-
-
-async def test_names_are_found_at_home_first_and_never_as_paths(tmp_path: Path) -> None:
-    library = Library(tmp_path / "home", tmp_path / "shipped")
-    shipped = write_model(tmp_path / "shipped" / "nano")
-    assert library.model("nano") == shipped
-    own = write_model(tmp_path / "home" / "models" / "nano")
-    assert library.model("nano") == own
-    assert library.model(str(shipped)) == shipped
-    for name, fix in (
-        ("nanno", "nano"),
-        ("../shipped/nano", "copy or link"),
-        ("/nowhere", "ai_worker_definitions.json"),
-    ):
-        with pytest.raises(AiwmError) as caught:
-            library.model(name)
-        assert caught.value.code == "model_not_found"
-        assert fix in str(caught.value.info.fix)
-    write_adapter(tmp_path / "shipped" / "adapters" / "french")
-    path, digest = await library.adapter("french")
-    assert (await library.adapter("french"))[1] == digest
-    write_adapter(path, seed=8)
-    assert (await library.adapter("french"))[1] != digest
-    assert library.models() == ["nano"]
-    for name in (str(path), "../adapters/french", "freench"):
-        with pytest.raises(AiwmError) as caught:
-            await library.adapter(name)
-        assert caught.value.code == "adapter_not_found"
+# -- logs ------------------------------------------------------------------------------------------------------------------
 
 
 def test_logs_are_bounded_and_their_tail_is_clean(tmp_path: Path) -> None:

@@ -52,6 +52,8 @@ async def test_what_lies_in_the_home_and_what_ships_is_known_without_being_added
         assert book.names() == ["aiwm-nano", "mine", "nobody", "packed", "q"]
         assert book.found("aiwm-nano") == (book.find("aiwm-nano"), "shipped")
         assert book.found("mine")[1] == "home"
+        own = tiny(house.home / "models" / "aiwm-nano")
+        assert (book.find("aiwm-nano").path, book.found("aiwm-nano")[1]) == (str(own), "home")
         assert book.find("packed").backend is Backend.exllamav2
         assert book.find("q").backend is Backend.command
         assert book.find("q").command[1:3] == ("-m", "{path}")
