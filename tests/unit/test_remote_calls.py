@@ -391,8 +391,9 @@ async def test_malformed_events_are_named(server: Loopback, backend: Backend, sp
     ("spoil", "words"),
     [
         (b'data: {"choices": 7}\n\n', "choices"),
+        (b'data: {"choices": [{"delta": {"tool_calls": 7}}]}\n\n', "tool_calls"),
         (b'data: {"choices": [{"delta": {"content": 7}}]}\n\n', "content"),
-        (b'data: {"choices": [{"delta": {"tool_calls": ["x"]}}]}\n\n', "tool call"),
+        (b'data: {"choices": [{"delta": {"tool_calls": ["x"]}}]}\n\n', "tool_calls"),
         (b'data: {"error": {"message": "it broke", "type": "server_error"}}\n\n', "it broke"),
     ],
 )

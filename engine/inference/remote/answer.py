@@ -124,6 +124,16 @@ def piece(document: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
+def objects(document: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    """A list of objects inside another; [] where it is null or absent. Raises Malformed for anything else."""
+    found = document.get(name)
+    if found is None:
+        return []
+    if not isinstance(found, list) or not all(isinstance(item, dict) for item in found):
+        raise Malformed(f"{name} is no list of objects")
+    return found
+
+
 def text_of(document: dict[str, Any], name: str) -> str:
     """A text inside an object; "" where it is null or absent. Raises Malformed for anything else."""
     found = document.get(name)

@@ -15,6 +15,7 @@ from engine.inference.remote.answer import (
     Usage,
     count_of,
     decoded,
+    objects,
     piece,
     text_of,
 )
@@ -89,9 +90,7 @@ class OpenAIReader:
         if usage:
             cached = count_of(piece(usage, "prompt_tokens_details"), "cached_tokens")
             answer.usage = Usage(count_of(usage, "prompt_tokens"), count_of(usage, "completion_tokens"), cached)
-        choices = chunk.get("choices") or []
-        if not isinstance(choices, list) or not all(isinstance(choice, dict) for choice in choices):
-            raise Malformed("choices is no list of objects")
+        choices = objects(chunk, "choices")
         if not choices and not usage and event.name == "error":
             raise ServerError(chunk)
         return self._choice(choices[0]) if choices else ""
@@ -109,7 +108,7 @@ class OpenAIReader:
         answer = self.answer
         delta = piece(choice, "delta")
         said = text_of(delta, "content") + text_of(delta, "refusal")
-        for call in delta.get("tool_calls") or ():
+        for call in objects(delta, "tool_calls"):
             self._call(call)
         finish = text_of(choice, "finish_reason")
         if finish:
@@ -117,9 +116,7 @@ class OpenAIReader:
             answer.withheld = "" if answer.reason else finish[:80]
         return answer.say(said) if said else ""
 
-    def _call(self, call: Any) -> None:
-        if not isinstance(call, dict):
-            raise Malformed("a tool call is no object")
+    def _call(self, call: dict[str, Any]) -> None:
         function, answer = piece(call, "function"), self.answer
         index, id_ = call.get("index"), text_of(call, "id")
         if not isinstance(index, int):
