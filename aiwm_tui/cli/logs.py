@@ -17,12 +17,11 @@ _POLL_S = 0.3
 
 
 def add(app: typer.Typer) -> None:
-    command(app, "logs", LogRead, omit=("name", "previous", "after", "life", "lines"))(_logs)
+    command(app, "logs")(_logs)
 
 
 def _logs(
     cli: Cli,
-    request: LogRead,
     *,
     name: Annotated[
         str | None,
@@ -46,7 +45,7 @@ def _logs(
             found = client.call(LogList())
             cli.output.many("log", "logs", found, len(found), empty="nothing was logged yet")
             return
-        made = msgspec.structs.replace(request, name=name, previous=life or int(previous), lines=lines)
+        made = LogRead(name=name, previous=life or int(previous), lines=lines)
         piece = client.call(made)
         _print(cli, piece)
         while follow:

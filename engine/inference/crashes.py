@@ -76,7 +76,7 @@ class CrashBook:
         for key in sorted(mine)[:-KEPT]:
             self._shelf.drop(_KIND, key)
 
-    def of(self, model: str, limit: int) -> list[Crash]:
-        """The crashes of a model's processes, the latest first."""
-        found = [crash for _, crash in self._shelf.of(_KIND, model, Crash)]
+    def of(self, name: str, limit: int) -> list[Crash]:
+        """The crashes of a model's processes, or of one process by its id, the latest first."""
+        found = [crash for _, crash in self._shelf.of(_KIND, None, Crash) if name in (crash.model, crash.process)]
         return sorted(found, key=lambda it: -it.ended_ms)[:limit]

@@ -139,12 +139,14 @@ class Loading:
         uses = model.uses()
         up = {process.id for process in model.processes if process.up}
         use = next((it for it in uses if it.process in up), None)
+        measured = self._models.ledger.measured(use) if use is not None else 0
+        self._models.loads.measured(model.definition.name, measured)
         return ModelLoaded(
             model=model.definition.name,
             process=use.process if use is not None else "",
             load_ms=self._models.loads.load_ms(model.definition.name),
             estimate=use.estimate.total if use is not None else 0,
-            measured=self._models.ledger.measured(use) if use is not None else 0,
+            measured=measured,
             unloaded=unloaded,
         )
 

@@ -267,13 +267,14 @@ class LocalModel:
         """Every replica that is up, or rests after a crash; without any, the first as it will be when somebody needs it."""
         found = [self._state(it, it.slots) for it in self._replicas if it.up]
         resting = (ProcessState.backoff, ProcessState.draining)
-        found += [self._state(it, 0) for it in self._replicas if it.state in resting]
+        found += [self._state(it, 0, *_why_not(it)) for it in self._replicas if it.state in resting]
         first = self._replicas[0]
         if not any(it.total for it in found) and first.id not in {it.replica for it in found}:
-            found.append(self._state(first, 0 if self.held or self.waits else self._settings.slots))
+            held = self.held or self.waits
+            found.append(self._state(first, 0 if held else self._settings.slots, held))
         return found
 
-    def _state(self, process: ModelProcess, total: int) -> ReplicaState:
+    def _state(self, process: ModelProcess, total: int, why: str = "", until_ms: int | None = None) -> ReplicaState:
         resident: frozenset[str] = frozenset()
         if process.up and process.status is not None:
             names_of = self._house.adapters.names_of
@@ -284,6 +285,8 @@ class LocalModel:
             total=total,
             resident=resident,
             latency_ms=round(process.figures.first_token_ms, 1),
+            why=why,
+            until_ms=until_ms,
         )
 
     def _refuse_if_held(self) -> None:
@@ -300,3 +303,12 @@ class LocalModel:
 
 def _gone(state: ReplicaState) -> ReplicaState:
     return msgspec.structs.replace(state, total=0, resident=frozenset(), gone=True)
+
+
+def _why_not(process: ModelProcess) -> tuple[str, int | None]:
+    """Why a process takes nothing, and when (Unix ms) it is tried again."""
+    if process.state is ProcessState.draining:
+        return f"{process.id} is unloaded after what it does", None
+    error = process.last_error
+    until_ms = process.since_ms + int(process.life.rest * 1000)
+    return f"{process.id} crashed: {error.message if error is not None else 'nobody knows why'}"[:300], until_ms

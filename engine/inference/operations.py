@@ -92,11 +92,10 @@ class ModelOperations:
             raise AiwmError(
                 Code.bad_request, f"limit is {request.limit}, but must lie between 1 and {_MOST_CRASHES}", field="limit"
             )
-        model, processes = self._found(request.name)
-        found = self._models.crashes(model.definition.name, _MOST_CRASHES)
-        one = {process.id for process in processes}
-        whole = request.name == model.definition.name
-        return [it for it in found if whole or it.process in one][: request.limit]
+        found = self._models.crashes(request.name, request.limit)
+        if not found:
+            self._found(request.name)  # says if there is no such model
+        return found
 
     async def status(self, request: requests.ModelStatus, _: Caller) -> list[ModelRow]:
         rows = [row for row in self._models.rows() if request.name in (row.model, row.id)]

@@ -11,6 +11,8 @@ LIVES = 3
 """Lives before the current one whose logs are kept: `<name>.1` is the one before."""
 
 TAIL_LINES = 20
+CRASH_LINES = 60
+"""Last lines that an error brings along, and that the record of a crash keeps: enough for a traceback of every thread."""
 TAIL_BYTES = 16_384
 
 

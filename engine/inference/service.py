@@ -26,6 +26,7 @@ from engine.inference.launch import Sizes, in_process
 from engine.inference.loads import LoadBook, LoadRecord
 from engine.inference.local import Adapters, House, LocalModel
 from engine.inference.memory.ledger import Ledger
+from engine.inference.process_log import bound
 from engine.inference.room import PATIENCE_S, Hits, Room
 from engine.inference.served import Managed, Process, Publish, Served
 from engine.inference.settings import ProcessSettings
@@ -36,6 +37,8 @@ from engine.inference.telling import Telling
 from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
 
 _log = logging.getLogger(__name__)
+
+_LOOK_S = 5.0  # between two looks at what a process takes, and at the size of its log
 
 
 class Elsewhere(Protocol):
@@ -110,6 +113,7 @@ class InferenceService:
         self._served: dict[str, Served] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
+        self._looked: dict[str, float] = {}
         self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
         self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure)
         self._house = House(
@@ -299,8 +303,9 @@ class InferenceService:
         """All models together, over the last 10 s."""
         return sum(it.tokens_per_second() for it in self._served.values())
 
-    def crashes(self, model: str, limit: int) -> list[Crash]:
-        return self._crashes.of(model, limit)
+    def crashes(self, name: str, limit: int) -> list[Crash]:
+        """Of a model, or of one process by its id, the latest first."""
+        return self._crashes.of(name, limit)
 
     async def close(self, grace: float = 0.0) -> None:
         """Stop everything; processes with requests get `grace` seconds to finish them."""
@@ -368,7 +373,7 @@ class InferenceService:
             self.keeping.look()
             self.room.changed()
         if process.status is not None and process.up:
-            self._note_size(model, process)
+            self._look_at(model, process)
         self._on_change()
 
     def _note_load(self, model: LocalModel, loaded: protocol.LoadResult) -> None:
@@ -388,7 +393,13 @@ class InferenceService:
             ),
         )
 
-    def _note_size(self, model: LocalModel, process: ModelProcess) -> None:
+    def _look_at(self, model: LocalModel, process: ModelProcess) -> None:
+        """Now and then: what a process takes, and what it has written."""
+        now = asyncio.get_running_loop().time()
+        if now - self._looked.get(process.id, float("-inf")) < _LOOK_S:
+            return
+        self._looked[process.id] = now
+        bound(process.log)
         use = next((it for it in model.uses() if it.process == process.id), None)
         if use is not None:
             self.loads.measured(model.definition.name, self.ledger.measured(use))
@@ -423,7 +434,7 @@ class InferenceService:
                 verdict=death.verdict,
                 requests=death.requests,
                 error=error.message,
-                stderr=error.stderr,
+                stderr=death.stderr or error.stderr,
             )
         )
 

@@ -20,7 +20,7 @@ from engine.inference.child import Child, default_command
 from engine.inference.crashes import exit_text, oom_kills, verdict
 from engine.inference.figures import Figures
 from engine.inference.line import Line, Moved
-from engine.inference.process_log import tail
+from engine.inference.process_log import CRASH_LINES, tail
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import EventName, Life, ProcessState, advance
 from engine.wire import rpc
@@ -39,6 +39,7 @@ class Death:
     error: ErrorInfo
     requests: int
     started_ms: int
+    stderr: tuple[str, ...] = ()
 
     @property
     def signal(self) -> str:
@@ -331,7 +332,8 @@ class ModelProcess:
             meaning = verdict(code, oom_kills() > self._oom_kills, known is not None, self._over_limit)
             message = f"{why}: {exit_text(code)} ({meaning})"
             self.last_error = ErrorInfo(code=Code.model_crashed, message=message, retryable=True, stderr=tail(self.log))
-            self._died(self, Death(code, meaning, self.last_error, len(self._sinks), started_ms))
+            lines = tail(self.log, CRASH_LINES)
+            self._died(self, Death(code, meaning, self.last_error, len(self._sinks), started_ms, lines))
         error = self._crash()
         sinks, self._sinks = list(self._sinks.values()), {}
         self._feed("exited")

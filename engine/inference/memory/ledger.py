@@ -83,7 +83,7 @@ class Ledger:
         ours = sum(parts.get(CPU, 0) for parts in held.values())
         promised = sum(max(0, held[it.process].get(CPU, 0) - self._resident(it)) for it in uses)
         free = min(self.limit - ours, available - promised)
-        spaces = [Space(CPU, "host memory", min(self.limit, total), max(0, free))]
+        spaces = [Space(CPU, "host memory", min(self.limit, total), max(0, free), max(0, self.limit - ours))]
         for gpu in self.gpus():
             promised = sum(self._promised(gpu, it, held) for it in uses)
             spaces.append(Space(gpu.id, gpu.name, gpu.total, max(0, gpu.free - promised - _GPU_RESERVE)))

@@ -18,12 +18,13 @@ Kind = Literal["unload", "context", "shrink", "split", "ask", "wait"]
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A device: `free` is what one more process may take of it, in bytes."""
+    """A device: `free` is what one more process may take of it, in bytes; `most` what it could be if nobody else were there (None: all)."""
 
     id: str
     name: str
     total: int
     free: int
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,7 +284,7 @@ def _asked(space: Space, need: Need, strangers: Sequence[Stranger]) -> list[Way]
             number=0,
             text=f"{it.owner} ends {it}",
             frees=it.bytes,
-            spare=space.free + it.bytes - need.bytes,
+            spare=min(space.free + it.bytes, space.total if space.most is None else space.most) - need.bytes,
             device=space.id,
             steps=(Step("ask", str(it.pid)),),
             hit=(it.owner,),
