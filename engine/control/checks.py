@@ -23,6 +23,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.models import needs_key, provider_fault
 from engine.contract.suggest import nearest
 from engine.control.definitions import Definition, Definitions, Kind, kind_of
+from engine.inference.constrained.schema import check_keywords
 from engine.workers.answers import check_schema
 from engine.workers.registry import KindRegistry
 
@@ -100,6 +101,8 @@ def _worker(worker: WorkerDefinition, among: Definitions, around: Surroundings) 
         fix = nearest(worker.key, keys) or "a definition may only name a key that config.toml lists"
         yield Fault("key", f'config.toml lists no API key "{worker.key[:80]}"', fix)
     yield from _answer_schema(worker.answer_schema)
+    if worker.provider is Provider.local:
+        yield from _held_to(worker.answer_schema)
     for index, file in enumerate(worker.files):
         yield from _file(f"files[{index}]", file, worker.sources)
     yield from _shared(worker, among)
@@ -283,6 +286,15 @@ def _answer_schema(schema: dict[str, Any]) -> Iterator[Fault]:
     except AiwmError as error:
         place = error.info.field or "answer_schema"
         yield Fault(place, error.info.message.removeprefix(f"{place} "), error.info.fix)
+
+
+def _held_to(schema: dict[str, Any]) -> Iterator[Fault]:
+    """A local model cannot be held to every keyword; one that a server of its own runs may be."""
+    try:
+        check_keywords(schema, "answer_schema")
+    except AiwmError as error:
+        place = error.info.field or "answer_schema"
+        yield Fault(place, error.info.message.removeprefix(f"{place}: "), error.info.fix, warning=True)
 
 
 def _refuse_to_retrieve(uri: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.contract.definitions import Sampling, TaskTemplate, WorkerDefinition
+from engine.contract.definitions import Provider, Sampling, TaskTemplate, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_id
 from engine.contract.requests.tasks import TaskSubmit
@@ -165,6 +165,16 @@ def test_a_definition_s_schema_is_checked_with_it() -> None:
         (TaskTemplate(name="t", answer_schema={"$ref": "http://127.0.0.1:9/x"}), "answer_schema"),
     ):
         assert field in [fault.field for fault in check(definition, Definitions(), around)]
+
+
+def test_a_keyword_that_a_local_model_cannot_be_held_to_is_warned_of() -> None:
+    around = Surroundings(kinds=KindRegistry(), files=Path("/nowhere"))
+    schema = {"type": "object", "properties": {"a": {"not": {}}}}
+    for provider, warned in ((Provider.local, ["answer_schema.properties.a.not"]), (Provider.ollama, [])):
+        worker = WorkerDefinition(name="w", model="m", provider=provider, answer_schema=schema)
+        faults = [fault for fault in check(worker, Definitions(), around) if fault.field.startswith("answer_schema")]
+        assert [fault.field for fault in faults] == warned
+        assert all(fault.warning and "not" in fault.message for fault in faults)
 
 
 def test_a_template_s_schema_becomes_the_payload_s_unless_that_has_one() -> None:
