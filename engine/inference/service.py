@@ -11,6 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
+
 from engine.clock import Clock
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
@@ -52,6 +54,7 @@ class Models(Protocol):
 
     def find(self, name: str) -> ModelDefinition: ...
     def all(self) -> list[ModelDefinition]: ...
+    def refused(self) -> dict[str, AiwmError]: ...
 
 
 class Handle:
@@ -281,7 +284,8 @@ class InferenceService:
         """Processes, and the models that are known and not loaded."""
         rows = self.rows()
         there = {row.model for row in rows}
-        return rows + [_absent(it) for it in self._book.all() if it.name not in there]
+        rows += [_absent(it) for it in self._book.all() if it.name not in there]
+        return rows + [_refused(name, error) for name, error in self._book.refused().items()]
 
     def devices(self) -> list[DeviceRow]:
         return self.ledger.rows(self.room.uses())
@@ -460,6 +464,11 @@ class InferenceService:
 
 def _nobody(_: ReplicaState) -> None:
     """Whom the state of something inside something else is told."""
+
+
+def _refused(name: str, error: AiwmError) -> ModelRow:
+    """A model that lies in the home and cannot be run."""
+    return msgspec.structs.replace(_absent(ModelDefinition(name=name)), state="refused", backend="", note=str(error))
 
 
 def _absent(definition: ModelDefinition) -> ModelRow:

@@ -86,6 +86,9 @@ class FolderBook:
     def all(self) -> list[ModelDefinition]:
         return [self.find(path.name) for path in sorted((self._home / "models").iterdir())]
 
+    def refused(self) -> dict[str, AiwmError]:
+        return {}
+
 
 class FolderAdapters:
     """Adapters by the directories of a home: each has one name, its directory's."""

@@ -60,9 +60,21 @@ async def test_what_lies_in_the_home_and_what_ships_is_known_without_being_added
         with pytest.raises(AiwmError) as caught:
             book.find("nobody")
         assert caught.value.code == "model_refused"
+        assert list(book.refused()) == ["nobody"]
         assert [it.name for it in book.all()] == ["aiwm-nano", "mine", "packed", "q"]
-        # A changed configuration is looked at again.
+        # A refusal is not for ever: what was wrong may have been put right.
+        weights = house.home / "models" / "mine" / "model.safetensors"
+        whole = weights.read_bytes()
+        with weights.open("r+b") as file:
+            file.truncate(100)
         path = house.home / "models" / "mine" / "config.json"
+        path.touch()
+        assert "mine" in book.refused()
+        with weights.open("r+b") as file:
+            file.write(whole)
+        house.clock.jump(10_000)
+        assert book.find("mine").backend is Backend.reference
+        # A changed configuration is looked at again.
         path.write_bytes(msgspec.json.encode(TINY | {"quantization_config": {"quant_method": "gptq", "bits": 4}}))
         assert book.find("mine").backend is Backend.exllamav2
 

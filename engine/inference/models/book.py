@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 
@@ -28,6 +28,7 @@ from engine.store.readers import Readers
 
 MODEL = "model"
 _MOST = 10_000
+_REFUSED_NS = 5_000_000_000
 
 Origin = Literal["added", "home", "shipped", "implied", "path"]
 Changed = Callable[[str], None]
@@ -56,7 +57,7 @@ class ModelBook:
         self._events = events
         self._changing = asyncio.Lock()
         self._callbacks: list[Changed] = []
-        self._looked: dict[Path, tuple[int, ModelDefinition]] = {}
+        self._looked: dict[Path, _Looked] = {}
         stored = readers.documents(MODEL, limit=_MOST, newest_first=False)
         self._added = {it.key: msgspec.json.decode(it.json, type=ModelDefinition) for it in stored}
 
@@ -99,14 +100,19 @@ class ModelBook:
         return sorted({*self._added, *_names(self.folder), *_names(self._shipped)})
 
     def all(self) -> list[ModelDefinition]:
-        """Every model that can be named, by name. One in models/ that nothing here runs is left out: `model check` says why."""
-        known = []
+        """Every model that can be named and run, by name."""
+        return [it for _, it in self._each() if isinstance(it, ModelDefinition)]
+
+    def refused(self) -> dict[str, AiwmError]:
+        """The models in models/ that nothing here runs, or that are damaged, each with why."""
+        return {name: it for name, it in self._each() if isinstance(it, AiwmError)}
+
+    def _each(self) -> Iterator[tuple[str, ModelDefinition | AiwmError]]:
         for name in self.names():
             try:
-                known.append(self.find(name))
-            except AiwmError:
-                pass
-        return known
+                yield name, self.find(name)
+            except AiwmError as error:
+                yield name, error
 
     # -- changing ----------------------------------------------------------------------------------------------------
 
@@ -180,11 +186,35 @@ class ModelBook:
         if path.is_relative_to(self._shipped):
             return ModelDefinition(name=name, backend=Backend.reference, path=str(path), description="ships with aiwm")
         config = path / "config.json"
-        mark = (config if config.is_file() else path).stat().st_mtime_ns
+        mark = max(it.stat().st_mtime_ns for it in (path, config) if it.exists())
         known = self._looked.get(path)
-        if known is None or known[0] != mark or known[1].name != name:
-            known = self._looked[path] = (mark, definition_of(name, path))
-        return known[1]
+        if known is None or known.mark != mark or known.name != name or known.old(self._clock):
+            known = self._looked[path] = _Looked.at(name, path, mark, self._clock)
+        if isinstance(known.found, AiwmError):
+            raise known.found
+        return known.found
+
+
+class _Looked(NamedTuple):
+    """What a look at a model's files found. A refusal holds for a few seconds: the files that were missing may have come, which the
+    directory need not show."""
+
+    name: str
+    mark: int
+    found: ModelDefinition | AiwmError
+    at_ns: int
+
+    @classmethod
+    def at(cls, name: str, path: Path, mark: int, clock: Clock) -> _Looked:
+        found: ModelDefinition | AiwmError
+        try:
+            found = definition_of(name, path)
+        except AiwmError as error:
+            found = error
+        return cls(name, mark, found, clock.mono_ns())
+
+    def old(self, clock: Clock) -> bool:
+        return isinstance(self.found, AiwmError) and clock.mono_ns() - self.at_ns > _REFUSED_NS
 
 
 def _inside(folder: Path, name: str) -> Path | None:
