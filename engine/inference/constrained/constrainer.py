@@ -23,7 +23,9 @@ if TYPE_CHECKING:
     from engine.inference.backends.base import Constraint
 
 KEPT = 64
-"""Compiled grammars, those used last. One takes some ten kB, one of a hundred tools some MB."""
+"""Compiled grammars, those used last."""
+KEPT_CHARS = 1_000_000
+"""Characters of their texts together: a grammar takes some 40 times its text, 75 kB for a small schema, 4 MB for a hundred tools."""
 # A lexer state takes 1 to 2 kB, and a process has as many lexers as requests: llguidance's own bound would be 500 MB a request.
 MAX_LEXER_STATES = 20_000
 
@@ -44,7 +46,8 @@ class Constrainer:
         self._ends = sorted(ends)
         self._lock = threading.Lock()
         self._tokenizer: LLTokenizer | None = None
-        self._compiled: OrderedDict[bytes, LLMatcher] = OrderedDict()
+        self._compiled: OrderedDict[bytes, tuple[LLMatcher, int]] = OrderedDict()
+        self._chars = 0
 
     def constraint(
         self,
@@ -90,11 +93,12 @@ class Constrainer:
                 raise blamed(schema, alone.get_error())
             _check_begins(schema, alone)
             if not tools:
-                return self._keep(key, alone)
-            both = self._compile(grammar.call_or_answer(self._loosened(tools), useful, *self._marks()))
+                return self._keep(key, alone, len(text))
+            whole = grammar.call_or_answer(self._loosened(tools), useful, *self._marks())
+            both = self._compile(whole)
             if both.is_error():
                 raise blamed(schema, both.get_error())
-            return self._keep(key, both)
+            return self._keep(key, both, len(whole))
 
     def _calls(self, form: str, tools: Tools) -> LLMatcher:
         """Calls in one form: `calls` (any of them), `bare`, `tagged` (after <tool_call>) or `listed` (after [TOOL_CALLS])."""
@@ -119,7 +123,7 @@ class Constrainer:
                     field="tools",
                     fix="allow the worker fewer tools",
                 )
-            return self._keep(key, made)
+            return self._keep(key, made, len(text))
 
     def _loosened(self, tools: Tools) -> Tools:
         """The tools, those whose arguments no grammar can express with any object as arguments: their calls are checked anyway."""
@@ -176,12 +180,13 @@ class Constrainer:
         if kept is None:
             return None
         self._compiled.move_to_end(key)
-        return kept.deep_copy()
+        return kept[0].deep_copy()
 
-    def _keep(self, key: bytes, matcher: LLMatcher) -> LLMatcher:
-        self._compiled[key] = matcher
-        if len(self._compiled) > KEPT:
-            self._compiled.popitem(last=False)
+    def _keep(self, key: bytes, matcher: LLMatcher, chars: int) -> LLMatcher:
+        self._compiled[key] = matcher, chars
+        self._chars += chars
+        while len(self._compiled) > KEPT or (self._chars > KEPT_CHARS and len(self._compiled) > 1):
+            self._chars -= self._compiled.popitem(last=False)[1][1]
         return matcher.deep_copy()
 
 
