@@ -68,7 +68,7 @@ class GenerateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
     `schema` is a JSON Schema that the answer's text must satisfy. `call_tools` says whether the model may (auto) or must (required) call a
     tool: its answer is then constrained to a call of one of them. `options` are the worker definition's own, for whoever runs the
-    model."""
+    model; whatever a worker writes there is replaced by them."""
 
     messages: tuple[Message, ...]
     sampling: Sampling = Sampling()

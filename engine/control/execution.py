@@ -94,6 +94,9 @@ class TaskContext:
         definition = self._definition
         if request.adapters:
             request = msgspec.structs.replace(request, adapters=self.pins(request.adapters))
+        if request.options != definition.options:
+            # They are the operator's to say: a kind of somebody else's cannot add to what is sent to a server.
+            request = msgspec.structs.replace(request, options=definition.options)
         if definition.key and self._keys is not None:
             await self._keys.require(definition.key)
         call = Call(

@@ -255,11 +255,14 @@ async def test_an_adapter_is_never_left_out(
     assert server.asked == []
 
 
-@pytest.mark.parametrize(("mapped", "called"), [("model", "de"), ({"de": "lora-7"}, "lora-7")])
+@pytest.mark.parametrize(
+    ("mapped", "called"),
+    [("model", "de"), ({"de": "lora-7"}, "lora-7"), ({"de": "lora-7", "de@v3": "lora-3"}, "lora-3")],
+)
 async def test_an_adapter_is_the_servers_model(server: Loopback, mapped: Any, called: str) -> None:
-    _, outcome = await Far(server).ask(adapters=(AdapterUse(name="de"),), options={"adapters": mapped, "num_ctx": 4})
+    _, outcome = await Far(server).ask(adapters=(AdapterUse(name="de@v3"),), options={"adapters": mapped, "num_ctx": 4})
     assert server.asked[0].body["model"] == called
-    assert outcome.adapters == (AdapterUsed(name="de", digest="", weight=1.0),)
+    assert outcome.adapters == (AdapterUsed(name="de@v3", digest="", weight=1.0),)
 
 
 async def test_a_definition_adds_and_leaves_out(server: Loopback) -> None:
@@ -272,6 +275,9 @@ async def test_a_definition_adds_and_leaves_out(server: Loopback) -> None:
     assert not {"temperature", "max_tokens"} & body.keys()
     error = await far.trouble(options={"omit": "temperature"})
     assert (error.code, error.info.field) == ("definition_invalid", "options")
+    error = await Far(server, metadata={"remote": {"omitt": []}}).trouble()
+    assert (error.code, error.info.field) == ("definition_invalid", "metadata.remote")
+    assert "omitt" in error.info.message
 
 
 # -- refusals ------------------------------------------------------------------------------------------------------------------

@@ -97,3 +97,16 @@ def test_jitter_spreads_tasks_that_failed_together() -> None:
 )
 def test_crash_limit(crashes: int, on_crash: str, dead: bool) -> None:
     assert (crash_limit(crashes, on_crash, 2) is not None) == dead
+
+
+@pytest.mark.parametrize(
+    ("said_ms", "waits"), [(None, 1_000), (0, 1_000), (400, 1_000), (7_000, 7_000), (600_000, 600_000)]
+)
+def test_who_failed_it_may_have_said_when_to_come_again(said_ms: int | None, waits: int) -> None:
+    """A server's word beats the queue's patience, its longest delay too."""
+    verdict = judged("failed", retry_after_ms=said_ms)
+    assert (verdict.state, verdict.delay_ms) == (TaskState.retrying, waits)
+    assert verdict.due_ms == NOW.wall_ms + waits
+    at_once = judged("failed", retry_after_ms=said_ms, policy=RetryPolicy(delay_ms=0))
+    assert at_once.delay_ms == (said_ms or 0)
+    assert judged("failed", 3, retry_after_ms=said_ms).state is TaskState.failed

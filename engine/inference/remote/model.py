@@ -28,6 +28,7 @@ from engine.ports import AdapterUsed, EventSink, GenerateRequest, ReplicaState, 
 from engine.secret import Secret
 
 _LATENCIES = 64
+_AGAIN_MS = 60_000
 
 Publish = Callable[[ReplicaState], None]
 
@@ -69,6 +70,7 @@ class RemoteModel:
         self._state = RemoteState.ready
         self._since_ms = clock.wall_ms()
         self._note = ""
+        self._told_at: dict[str, int] = {}
         self._latencies: deque[float] = deque(maxlen=_LATENCIES)
         self._rate = Meter()
 
@@ -210,7 +212,9 @@ class RemoteModel:
         self._running.discard(generation)
         if end.first_ms:
             self._latencies.append(end.first_ms)
-        if end.error is not None and not isinstance(end.error, Resting):
+        if end.error is None and end.heard:
+            self._note = ""
+        elif end.error is not None and not isinstance(end.error, Resting):
             self._note = end.error.info.message
         self._turns.ended(generation, end.error, heard=end.heard)
         self._changed()
@@ -221,14 +225,20 @@ class RemoteModel:
         name, left = self.definition.name, self._turns.resting()
         if self._state is not before:
             self._since_ms = self._clock.wall_ms()
-            if self._state is RemoteState.ready:
-                self._note = ""
-                self._events.emit("info", "model.ready", name, f"{name} answers again")
+            if self._state is not RemoteState.ready:
+                self._tell("warn", self._state.value, f"{self._note} (again in {left / 1000:.0f} s)")
             else:
-                text = f"{self._note} (again in {left / 1000:.0f} s)"
-                self._events.emit("warn", f"model.{self._state.value}", name, text)
+                self._note = ""
+                self._tell("info", "ready", f"{name} answers again")
         self.announce()
         self._changed()
+
+    def _tell(self, level: str, what: str, text: str) -> None:
+        """An event. A server at its limit says so again and again: the same within a minute is told once."""
+        now = self._turns.now()
+        if now - self._told_at.get(what, -_AGAIN_MS) >= _AGAIN_MS:
+            self._told_at[what] = now
+            self._events.emit(level, f"model.{what}", self.definition.name, text)
 
     def _latency(self) -> float:
         """The 95th percentile of the last times to the first text, ms; 0 while there are none."""

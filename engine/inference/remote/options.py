@@ -11,10 +11,11 @@ from engine.contract.definitions import AdapterUse
 from engine.contract.errors import AiwmError, Code
 
 
-class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True):
+class RemoteOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """`body` are fields that are sent as they stand (`{"reasoning_effort": "low"}`), `omit` names fields that are not sent because the
     server refuses them. `adapters` says that the server has our adapters: under their own names (`model`), or under those of the
-    table; a request with one adapter then names it as its model, as vLLM and TabbyAPI take it. Other keys are not this room's."""
+    table; a request with one adapter then names it as its model, as vLLM and TabbyAPI take it. Our numbers of versions (`@v3`) mean nothing
+    there: a table may name them, else the adapter is named without."""
 
     body: dict[str, Any] = {}
     omit: tuple[str, ...] = ()
@@ -44,6 +45,7 @@ def named(model: str, remote: str, adapters: tuple[AdapterUse, ...], options: Re
     if not adapters:
         return remote
     use = adapters[0]
+    name, _, _ = use.name.partition("@")
     if options.adapters is None:
         why, fix = "its server has no adapters of ours", 'options: {"adapters": "model"}, if it serves them by name'
     elif len(adapters) > 1:
@@ -51,9 +53,9 @@ def named(model: str, remote: str, adapters: tuple[AdapterUse, ...], options: Re
     elif use.weight != 1.0:
         why, fix = f"its server applies it whole, not with weight {use.weight:g}", "weight 1, or a local model"
     elif options.adapters == "model":
-        return use.name
-    elif use.name in options.adapters:
-        return options.adapters[use.name]
+        return name
+    elif use.name in options.adapters or name in options.adapters:
+        return options.adapters.get(use.name) or options.adapters[name]
     else:
         why, fix = "adapters of its definition does not name it", f'adapters: {{"{use.name[:80]}": "…"}}'
     raise AiwmError(Code.adapter_unsupported, f'{model}: adapter "{use.name[:80]}": {why}', field="adapters", fix=fix)

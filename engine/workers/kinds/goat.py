@@ -151,7 +151,6 @@ def request_for(payload: GoatPayload, definition: WorkerDefinition, deadline_ms:
         deadline_ms=_left(deadline_ms),
         schema=schema,
         call_tools=payload.call_tools,
-        options=definition.options,
     )
 
 
