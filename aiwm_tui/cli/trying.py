@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +13,14 @@ from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import shown, write
 from aiwm_tui.cli.task_text import result_text
 from aiwm_tui.cli.waiting import Follower, deadline, outcome_code, wait
+from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
+from engine.contract.records import ModelRow
+from engine.contract.requests.fleet import ModelList
 from engine.contract.requests.models import ModelOffer, Offered
 from engine.contract.requests.tasks import TaskSubmit
+
+_QUICK_S, _LOOK_S, _SAY_AGAIN_S, _LONGEST_LOAD_S = 1.5, 0.2, 10.0, 3600.0
 
 
 def add(app: typer.Typer) -> None:
@@ -61,6 +67,8 @@ def _try(
         offered = client.call(ModelOffer(model=_named(model), remote=remote, key=key))
         _say(cli, offered)
         task = client.call(TaskSubmit(queue=offered.queue, payload=payload))
+        if cli.output.for_people:
+            _say_loading(cli, client, offered.model, until)
         follower = Follower(cli, task.id)
         follower.run(client, until)
         outcome = wait(cli, client, [task.id], until)[0]
@@ -69,6 +77,32 @@ def _try(
     elif outcome.result is not None and not follower.printed:
         write(shown(result_text(outcome.result)))
     return outcome_code(cli, [outcome], f" in {timeout}" if timeout else "")
+
+
+def _say_loading(cli: Cli, client: BlockingClient, model: str, until: float | None) -> None:
+    """While the model comes up: say so, and how long it will take where that is known. A quick one passes without a word."""
+    began, said = time.monotonic(), 0.0
+    while until is None or time.monotonic() < until:
+        rows = {row.state: row for row in client.call(ModelList()) if row.model == model}
+        now = time.monotonic()
+        starting = rows.get("starting")
+        if rows.keys() - {"starting", "stopped"} or now - began > _LONGEST_LOAD_S:
+            return
+        if starting is not None and now - began > _QUICK_S and now - said > _SAY_AGAIN_S:
+            said = now
+            cli.output.talk(f"{model} is being loaded{_progress(starting)}")
+        elif starting is None and now - began > _QUICK_S:
+            return  # it runs elsewhere, or something else comes first
+        time.sleep(_LOOK_S)
+
+
+def _progress(row: ModelRow) -> str:
+    words = [f"{row.progress:.0%}"] if row.progress is not None else []
+    if row.eta_ms is not None and (left := row.eta_ms - time.time_ns() // 1_000_000) > 0:
+        from aiwm_tui.live.format import span
+
+        words.append(f"about {span(left)} to go")
+    return f": {', '.join(words)}" if words else ""
 
 
 def _named(model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from engine.contract.errors import AiwmError
 from engine.contract.requests import models as requests
 from engine.contract.requests.definitions import QueueDelete
 from engine.contract.requests.fleet import QueueCreate, WorkerReload
+from engine.contract.states import Durability
 from engine.control.offering import made_for
 from engine.inference.models.book import ModelBook
 from engine.inference.names import SHIPPED
 from engine.requests.caller import Caller
 from engine.requests.grants import Grant
+from engine.store import ops
 from tests.support.model_files import LLAMA_8B, QWEN_GGUF, llama_tensors, write_gguf, write_model
 from tests.support.models_house import ModelsHouse
 
@@ -93,14 +96,23 @@ async def test_names_alone_may_say_it_all(tmp_path: Path) -> None:
         assert caught.value.info.fix == 'did you mean "aiwm-nano"?'
 
 
-async def test_an_added_model_comes_with_what_prompts_need_as_one_entry(tmp_path: Path) -> None:
+async def test_an_added_model_comes_with_what_prompts_need_as_one_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
-        commits = house.manager.commits
+        entries: list[list[str]] = []
+        write = house.store.journal.write
+
+        def noted(entry: Sequence[ops.Op], durability: Durability) -> Any:
+            entries.append([type(op).__name__ for op in entry])
+            return write(entry, durability)
+
+        monkeypatch.setattr(house.store.journal, "write", noted)
         added = await house.call(requests.ModelAdd(path=str(NANO), name="mine"))
         assert added.made == ("worker mine", "pool mine", "queue mine")
         assert added.verdict is not None
         assert (added.verdict.state, added.verdict.template) == ("usable", "ok")
-        assert house.manager.commits > commits
+        assert ["PutDefinition"] * 3 + ["PutDocument"] in entries
         catalogue = house.manager.catalogue
         worker = catalogue.worker("mine")
         assert (worker.model, made_for(worker)) == ("mine", "mine")
