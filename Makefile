@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.stamp
 
-.PHONY: run test test-slow lint types bench fuzz docs model golden help-text clean
+.PHONY: run test test-slow gpu lint types bench fuzz docs model golden help-text clean
 
 run: $(STAMP)
 	@$(BIN)/aiwm demo
@@ -14,6 +14,12 @@ test: $(STAMP)-test lint
 
 test-slow: $(STAMP)-torch
 	$(BIN)/python -m pytest -m slow
+
+# exllamav2 on this machine's GPU: its tests unfaked, and its benchmark. Without a GPU the tests are emulated and nothing is measured.
+gpu: $(STAMP)-torch
+	$(BIN)/python -m tests.support.exllamav2_emulation
+	$(BIN)/python -m pytest -n 0 -m slow $(wildcard tests/process/test_exllamav2_*.py)
+	$(BIN)/python -m benchmarks.gpu
 
 lint: $(STAMP)-test
 	$(BIN)/ruff check .

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,7 @@ def test_reference_transformers_and_exllamav2s_own_generator_agree_on_the_shippe
         text = ""
         while reference.active():
             text += "".join(event.text for event in reference.step() if isinstance(event, Delta))
+        desk.put_away()  # both use the same pages
         theirs = own.generate(
             prepared.prompt,
             48,
@@ -98,6 +101,7 @@ def test_reference_transformers_and_exllamav2s_own_generator_agree_on_the_shippe
             stop_conditions=list(desk.served.facts.end_tokens),
             completion_only=True,
         )
+        own.reset_page_table()
         ids = torch.tensor([mine.prompt])
         longer = judge.generate(ids, max_new_tokens=48, do_sample=False)[0, ids.shape[1] :].tolist()
         assert mine.text == text == theirs == desk.served.tokenizer.decode(longer)
@@ -113,6 +117,28 @@ def test_the_shipped_adapters_do_what_peft_says(names: tuple[str, ...]) -> None:
     used = [desk.adapter(path, weight) for path, weight in paths]
     for prompt in ("My printer is on fire", "What is a queue?"):
         assert short_of_best(judge, desk.ask(prompt, *used, talk=True, max_tokens=32)) < NEAR
+    desk.backend.unload()
+
+
+def test_quantised_weights_answer_nearly_the_same_with_adapters_too(tmp_path: Path) -> None:
+    """EXL2, whose arithmetic is in the extension alone: made from the shipped model by exllamav2's own converter, on a GPU."""
+    from tests.support.exllamav2_emulation import real
+
+    if not real():
+        pytest.skip("weights are quantised on a GPU")
+    model, made = SHIPPED / "aiwm-nano", tmp_path / "exl2"
+    command = [sys.executable, "-m", "exllamav2.conversion.convert_exl2", "-i", str(model), "-o", str(tmp_path / "work"), "-cf",
+               str(made), "-b", "6.0", "-l", "512", "-ml", "512", "-r", "8", "-mr", "4"]  # fmt: skip
+    (tmp_path / "work").mkdir()
+    subprocess.run(command, check=True, timeout=500)
+    desk = Desk(made)
+    assert desk.loaded.weights_bytes < 0.6 * 2 * desk.loaded.parameters
+    for weight in (None, 1.0, 0.5):
+        path = SHIPPED / "adapters" / "ticket-labels"
+        uses = [] if weight is None else [(path, weight)]
+        judge = oracle(model, *uses)
+        written = desk.ask("My printer is on fire", *(desk.adapter(*use) for use in uses), talk=True, max_tokens=24)
+        assert short_of_best(judge, written) < 10 * NEAR
     desk.backend.unload()
 
 

@@ -4,15 +4,23 @@ that stands for `python -m engine.inference.process` here; nothing of the produc
 from __future__ import annotations
 
 import json
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from engine.contract.definitions import AdapterUse, Backend, ModelDefinition
 from engine.inference.adapter_files import adapter_digest
+from engine.inference.memory.gpus import Gpus
+from engine.inference.memory.ledger import Ledger
 from tests.support.exllamav2_desk import small_adapter, small_model
+from tests.support.fake_nvml import FakeGpu, FakeNvml
 from tests.support.model_pipe import Pipe
+from tests.support.models import ModelHouse, read
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("exllamav2")]
 
@@ -20,8 +28,8 @@ ROOT = Path(__file__).parents[2]
 PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
-from tests.support import exllamav2_emulation
-exllamav2_emulation.install_at_load()
+from tests.support.exllamav2_desk import install_at_load
+install_at_load()
 from engine.inference import process
 process.main()
 """
@@ -90,8 +98,9 @@ def test_every_request(pipe: Pipe, model: str, files: list[dict[str, Any]]) -> N
     assert pipe.ask("memory")["weights_bytes"] == 0
 
 
-def test_cancelling_and_deadlines(pipe: Pipe, model: str) -> None:
-    pipe.ask("load", backend="exllamav2", model=model, slots=4, context=2048)
+def test_cancelling_and_deadlines(pipe: Pipe, tmp_path: Path) -> None:
+    endless = small_model(tmp_path / "endless", eos_token_id=None)
+    pipe.ask("load", backend="exllamav2", model=str(endless), slots=4, context=2048)
     pipe.ask("generate", id="long", prompt="abc", sampling={"max_tokens": 2000})
     pipe.ask("generate", id="late", prompt="abc", sampling={"max_tokens": 2000}, deadline_ms=150)
     late = pipe.until("done", "late")
@@ -132,6 +141,29 @@ process.main()
     assert pipe.process.stdout is not None
     pipe.process.stdin.close()
     pipe.process.stdout.close()
+
+
+async def test_the_engines_service_keeps_such_a_process(model: str, folder: Path, home: Path) -> None:
+    """Planned on a GPU that the driver is said to have, started, loaded, asked with adapters, and started again after a kill."""
+    house = ModelHouse(home)
+    (home / "adapters").mkdir(parents=True)
+    for number in range(2):
+        (home / "adapters" / f"a{number}").symlink_to(small_adapter(folder / f"s{number}", seed=number))
+    house.book.defined["tiny"] = ModelDefinition(name="tiny", backend=Backend.exllamav2, path=model, context=512)
+    gpus = Gpus(lambda: FakeNvml(FakeGpu(total=80 * 2**30)))
+    service = house.open([sys.executable, "-P", "-c", PROGRAM], ledger=Ledger(gpus=gpus), context=512)
+    texts = set()
+    for uses in ((), (AdapterUse(name="a0"),), (AdapterUse(name="a0", weight=0.5), AdapterUse(name="a1"))):
+        generation = await house.ask("Tell me more about it.", adapters=uses)
+        texts.add("".join(await read(generation)))
+        assert [used.name for used in generation.outcome.adapters] == [use.name for use in uses]
+    assert len(texts) == 3
+    (row,) = service.rows()
+    assert (row.backend, row.state) == ("exllamav2", "ready")
+    os.kill(house.process.pid, signal.SIGKILL)
+    again = await house.ask("Tell me more about it.")
+    assert "".join(await read(again)) in texts
+    await service.close()
 
 
 def test_without_a_gpu_a_load_says_what_is_missing_and_the_fix(model: str) -> None:

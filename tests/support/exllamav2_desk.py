@@ -20,6 +20,7 @@ from engine.inference.backends.base import (
     LoadSpec,
     Message,
     Prepared,
+    Progress,
     Request,
     Sampling,
 )
@@ -35,6 +36,22 @@ SIZES: dict[str, Any] = {
     "head_dim": 32, "max_position_embeddings": 2048, "tie_word_embeddings": False,
 }  # fmt: skip
 NEAR = 0.06  # how far below the best logit a greedily chosen token may be: 16 bits against 32
+
+
+def install_at_load() -> None:
+    """Install the emulation when a model is loaded, for a model process: before, importing exllamav2 would print to its protocol, and torch
+    would be there before its GPUs are chosen."""
+    backend: Any = importlib.import_module("engine.inference.backends.exllamav2.backend")
+    library: Any = importlib.import_module("engine.inference.backends.exllamav2.library")
+
+    def install_and_import(devices: tuple[int, ...], progress: Progress) -> None:
+        library._choose_devices(devices)
+        from tests.support.exllamav2_emulation import install
+
+        install()
+        library.import_library(devices, progress)
+
+    backend.import_library = install_and_import
 
 
 def small_model(directory: Path, **changes: Any) -> Path:

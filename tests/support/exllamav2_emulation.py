@@ -10,15 +10,12 @@ import contextlib
 import sys
 from collections.abc import Callable
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 
 from engine.inference.backends.exllamav2 import availability
-
-if TYPE_CHECKING:
-    from engine.inference.backends.base import Progress
 
 
 def real() -> bool:
@@ -189,17 +186,6 @@ def install() -> Callable[[], None]:
     return undo
 
 
-def install_at_load() -> None:
-    """The same when a model is loaded, for a model process: importing exllamav2 prints to what must be the log by then."""
-    from engine.inference.backends.exllamav2 import backend, library
-
-    def install_and_import(devices: tuple[int, ...], progress: Progress) -> None:
-        install()
-        library.import_library(devices, progress)
-
-    cast("Any", backend).import_library = install_and_import
-
-
 def _patch_library() -> None:
     from engine.inference.backends.exllamav2.library import import_library
 
@@ -218,3 +204,12 @@ def _patch_library() -> None:
 
 def _stays(tensor: Any, *_: Any, **__: Any) -> Any:
     return tensor
+
+
+if __name__ == "__main__":
+    if real():
+        print(f"The tests of exllamav2 run unfaked, on {torch.cuda.get_device_name(0)}.")
+    else:
+        print("There is no GPU that exllamav2 can use: its compiled part is emulated.")
+        for problem in availability.problems():
+            print(f"  {problem.reason} ({problem.fix})")

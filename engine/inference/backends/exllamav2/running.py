@@ -30,6 +30,7 @@ class Watch(ExLlamaV2Filter):  # type: ignore[misc]  # exllamav2 has no types
         self._prepared = prepared
         self._constraint: Constraint | None = prepared.constraint
         self._allowed: bytes | None = None
+        self.token: Any = None  # what was sampled last, until it is taken
         self.error: AiwmError | None = None
 
     def look_ahead(self) -> None:
@@ -44,7 +45,8 @@ class Watch(ExLlamaV2Filter):  # type: ignore[misc]  # exllamav2 has no types
         """A new text; nothing to do, it was asked about when it was admitted."""
 
     def feed(self, token: torch.Tensor) -> None:
-        """A token was sampled; the answer sees it first, as it may be an end token."""
+        """A token was sampled. The constraint hears of it from the answer, which knows the end tokens."""
+        self.token = token
 
     def prepare_logit_mask(self) -> bool:
         return True
@@ -63,7 +65,7 @@ class Watch(ExLlamaV2Filter):  # type: ignore[misc]  # exllamav2 has no types
 class Running:
     """`job` is exllamav2's, `answer` the text."""
 
-    __slots__ = ("_seen", "_watch", "answer", "id", "job", "prepared")
+    __slots__ = ("_watch", "answer", "id", "job", "prepared")
 
     def __init__(self, prepared: Prepared, decode: Decode, ends: Collection[int], context: int) -> None:
         request = prepared.request
@@ -72,7 +74,6 @@ class Running:
         self.answer = Answer(prepared, decode, ends, context)
         self._watch = Watch(prepared)
         self._watch.look_ahead()
-        self._seen = 0
         self.job: Any = ExLlamaV2DynamicJob(
             input_ids=torch.tensor([prepared.tokens], dtype=torch.long),
             max_new_tokens=self.answer.limit,
@@ -85,17 +86,18 @@ class Running:
 
     def news(self) -> list[Event]:
         """What the last step made of it. It has ended if the last event is no delta."""
-        if self.job.new_tokens == self._seen:
+        watch = self._watch
+        if watch.token is None:
             return []
-        self._seen = self.job.new_tokens
-        self.answer.cached = min(self.job.cached_pages * PAGE + self.job.cached_tokens, len(self.prepared.tokens))
-        token = int(self.job.sequences[0].sequence_ids.torch()[0, -1])
+        token, watch.token = int(watch.token), None
+        if not self.answer.written:
+            self.answer.cached = min(self.job.cached_pages * PAGE + self.job.cached_tokens, len(self.prepared.tokens))
         try:
-            if self._watch.error is not None:
-                raise self._watch.error
+            if watch.error is not None:
+                raise watch.error
             events = self.answer.take(token)
             if not events or isinstance(events[-1], Delta):
-                self._watch.look_ahead()
+                watch.look_ahead()
         except AiwmError as error:
             return [Failed(self.id, error)]
         return events
