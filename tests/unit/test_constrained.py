@@ -351,6 +351,31 @@ def test_a_tool_whose_arguments_no_grammar_expresses_takes_any_object() -> None:
     assert takes('{"tool": "read_file", "args": {"any"', tools=odd) == '{"tool": "read_file", "args": {"'
 
 
+def test_a_tool_s_references_to_its_own_schema_hold_beside_others() -> None:
+    tree = {"$defs": {"node": {"type": "object", "properties": {"v": {"type": "integer"}, "next": {"$ref": "#/$defs/node"}},
+            "required": ["v"], "additionalProperties": False}}, "$ref": "#/$defs/node"}  # fmt: skip
+    tools = (
+        READ,
+        tool("grow", tree),
+        tool("self", {"type": "object", "properties": {"in": {"$ref": "#"}}, "additionalProperties": False}),
+    )
+    for text in (
+        '{"tool": "grow", "args": {"v": 1, "next": {"v": 2}}}',
+        '{"tool": "self", "args": {"in": {"in": {}}}}',
+    ):
+        assert takes(text, tools=tools) == text
+    for text in ('{"tool": "grow", "args": {"v": 1, "next": {"v": "x"', '{"tool": "self", "args": {"in": {"out"'):
+        assert len(takes(text, tools=tools)) < len(text)
+
+
+def test_a_tool_s_schema_too_deep_to_follow_takes_any_object() -> None:
+    deep: dict[str, Any] = {}
+    for _ in range(300):
+        deep = {"properties": {"a": deep}}
+    text = '{"tool": "deep", "args": {"a": 1}}'
+    assert takes(text, tools=(tool("deep", deep),)) == text
+
+
 def test_without_tools_and_schema_there_is_no_constraint() -> None:
     assert CONSTRAINER.constraint(None) is None
 

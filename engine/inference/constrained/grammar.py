@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from engine.contract.errors import AiwmError
-from engine.inference.constrained.schema import check_keywords
+from engine.inference.constrained.schema import check_keywords, check_size, subschemas
 
 WHITE = r"( |\n[ \t]{0,40})"
 MOST_CALLS = 8
@@ -18,6 +18,7 @@ MOST_CALLS = 8
 _OPTIONS = '%llguidance {"no_forcing": true}\n'
 _FORMS = (("tool", "args"), ("name", "arguments"), ("name", "parameters"))
 _ANYTHING = {"type": "object"}
+_NAMES = {"$id", "$anchor"}
 
 
 def answer(schema: Mapping[str, Any]) -> str:
@@ -69,7 +70,10 @@ def _json(tools: Sequence[Mapping[str, Any]]) -> str:
 
 def call_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """A call as a JSON Schema: a permitted tool's name with arguments of its own schema, in each known form."""
-    named = {str(number): _arguments(tool["function"]["parameters"]) for number, tool in enumerate(tools)}
+    named = {
+        str(number): _arguments(tool["function"]["parameters"], f"#/$defs/{number}")
+        for number, tool in enumerate(tools)
+    }
     alternatives = [
         {
             "type": "object",
@@ -88,15 +92,34 @@ def with_any_arguments(tool: Mapping[str, Any]) -> dict[str, Any]:
     return {"function": {"name": tool["function"]["name"], "parameters": _ANYTHING}}
 
 
-def _arguments(parameters: Any) -> dict[str, Any]:
-    """A tool's arguments. Where a grammar cannot express their schema any object may be written: the gate checks every call anyway."""
-    if not isinstance(parameters, dict) or "$ref" in json.dumps(parameters):
+def _arguments(parameters: Any, place: str) -> dict[str, Any]:
+    """A tool's arguments, for this place of a larger schema. Where a grammar cannot express them any object may be written: the gate checks
+    every call anyway."""
+    if not isinstance(parameters, dict):
         return _ANYTHING
     try:
+        check_size(parameters)
         check_keywords(parameters)
     except AiwmError:
         return _ANYTHING
-    return parameters
+    if any(_NAMES & part.keys() for _, part in subschemas(parameters, "")):
+        return _ANYTHING
+    moved: dict[str, Any] = _moved(parameters, place)
+    return moved
+
+
+def _moved(schema: Any, place: str) -> Any:
+    """A schema whose references to itself find it at another place."""
+    if isinstance(schema, list):
+        return [_moved(part, place) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    return {
+        key: place + value[1:]
+        if key == "$ref" and isinstance(value, str) and value[:1] == "#"
+        else _moved(value, place)
+        for key, value in schema.items()
+    }
 
 
 def _embedded(schema: Mapping[str, Any]) -> str:
