@@ -138,7 +138,7 @@ def _dead_letter(start: _Start, seq: int, queue: str, attempt: int, crashes: int
         "UPDATE tasks SET state = 'failed', crashes = crashes + 1, ended_ms = ?, error = ?, reason = ? WHERE seq = ?",
         (start.now_ms, error.code, reason, seq),
     )
-    PUT_RESULT.run(start.connection, [(seq, None, msgspec.json.encode(error).decode())])
+    PUT_RESULT.run(start.connection, [(seq, None, msgspec.json.encode(error).decode(), None)])
     start.event("error", "task.failed", task_id(seq), f"{reason}; attempt {attempt} was the last", seq)
 
 

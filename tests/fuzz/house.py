@@ -116,7 +116,8 @@ class House:
 
     async def _close(self) -> None:
         await self._host._manager.stop()
-        await self._host._keeper.close()
+        await self._host._models.close()
+        await self._host._adapters.close()
         await self._host._views.close()
         await self._store.close()
 
