@@ -207,6 +207,11 @@ def test_what_will_not_pass_is_not(world: World) -> None:
     assert "\x1b" not in done.error.message
 
 
+def test_a_server_that_says_the_key_back(world: World) -> None:
+    world.server.plays.append(Play(say=f"you sent {KEY}, thank you"))
+    assert world.result(world.run("gpt"))["text"] == "you sent [key], thank you"
+
+
 def test_a_key_is_sent_to_its_hosts_only(world: World) -> None:
     done = world.run("lost")
     assert done.error is not None

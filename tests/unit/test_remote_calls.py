@@ -510,6 +510,20 @@ async def test_a_key_goes_to_its_host_only(server: Loopback) -> None:
     assert server.connections == 0
 
 
+@BOTH
+async def test_a_server_that_says_the_key_back(server: Loopback, backend: Backend) -> None:
+    """It is in no text that is streamed or kept, in whatever pieces it comes, and in no call."""
+    apart = " ".join((f"your key is {KEY[:9]}", KEY[9:20], KEY[20:]))
+    server.usual = Play(say=f"you sent {KEY} and {KEY[:9]}", calls=(("c", "add", json.dumps({"key": KEY})),))
+    far = Far(server, backend=backend, key="mine")
+    text, outcome = await far.ask()
+    assert text == outcome.text == f"you sent [key] and {KEY[:9]}"
+    assert outcome.tool_calls[0].arguments == {"key": "[key]"}
+    server.usual = Play(say=apart)
+    text, outcome = await far.ask()
+    assert text == outcome.text == apart
+
+
 # -- health ----------------------------------------------------------------------------------------------------------------------
 
 

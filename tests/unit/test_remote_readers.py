@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.inference.remote.answer import MAX_CALLS, MAX_TEXT, Malformed, ServerError
+from engine.inference.remote.answer import MAX_CALLS, MAX_TEXT, Guard, Malformed, ServerError
 from engine.inference.remote.anthropic import Anthropic
 from engine.inference.remote.health import Health, RemoteState
 from engine.inference.remote.openai import OpenAI, is_strict
@@ -74,7 +74,7 @@ _DOCUMENTS = st.one_of(
 
 def _reader(protocol: str) -> Any:
     dialect = OpenAI("http://x") if protocol == "openai" else Anthropic("http://x")
-    return dialect.reader(REQUEST)
+    return dialect.reader(REQUEST, None)
 
 
 @pytest.mark.parametrize("protocol", ["openai", "anthropic"])
@@ -225,6 +225,13 @@ def test_words_are_cut() -> None:
 )
 def test_strict_schemas(schema: dict[str, Any], strict: bool) -> None:
     assert is_strict(schema) is strict
+
+
+@given(st.lists(st.text("ab-k", max_size=6), max_size=12), st.sampled_from(["k-ab", "aab", "abab-ab", "kk"]))
+def test_a_key_that_comes_back_is_taken_out_of_any_pieces(pieces: list[str], key: str) -> None:
+    guard = Guard(Secret(key))
+    said = "".join([guard.push(piece) for piece in pieces]) + guard.rest()
+    assert said == "".join(pieces).replace(key, "[key]")
 
 
 # -- health --------------------------------------------------------------------------------------------------------------------

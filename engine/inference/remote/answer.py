@@ -7,11 +7,13 @@ from typing import Any
 import msgspec
 
 from engine.ports import ToolCall
+from engine.secret import Secret
 
 MAX_TEXT = 4 * 2**20
 """No answer is longer, in characters: a server that never ends must not fill our memory."""
 
 MAX_CALLS = 128
+_HIDDEN = "[key]"
 
 
 class Malformed(Exception):
@@ -34,11 +36,42 @@ class Usage(msgspec.Struct, frozen=True):
     cached: int = 0
 
 
-class Answer:
-    """An answer that grows. `reason` is a word of `ports.Outcome`, empty while it is not known; `withheld` is the server's word for why
-    it says no more, if it will not. `usage` is None until the server has told it."""
+class Guard:
+    """Takes a key out of a text that comes in pieces: some servers say back what they were sent. It holds what may be the beginning of
+    the key."""
 
-    def __init__(self) -> None:
+    def __init__(self, secret: Secret | None) -> None:
+        self._secret = secret
+        self._held = ""
+
+    def push(self, text: str) -> str:
+        """What of the text so far is certain."""
+        if self._secret is None:
+            return text
+        key = self._secret.reveal()
+        text = (self._held + text).replace(key, _HIDDEN)
+        at = text.find(key[0], max(0, len(text) - len(key) + 1))
+        while at >= 0 and not key.startswith(text[at:]):
+            at = text.find(key[0], at + 1)
+        self._held = text[at:] if at >= 0 else ""
+        return text[:at] if at >= 0 else text
+
+    def rest(self) -> str:
+        """What was held: it was not the key."""
+        held, self._held = self._held, ""
+        return held
+
+    def whole(self, text: str) -> str:
+        """A text that is all there."""
+        return text if self._secret is None else text.replace(self._secret.reveal(), _HIDDEN)
+
+
+class Answer:
+    """An answer that grows; `secret` is what must not come back in it. `reason` is a word of `ports.Outcome`, empty while it is not known;
+    `withheld` is the server's word for why it says no more, if it will not. `usage` is None until the server has told it."""
+
+    def __init__(self, secret: Secret | None = None) -> None:
+        self._guard = Guard(secret)
         self.reason = ""
         self.withheld = ""
         self.ended = False
@@ -57,10 +90,17 @@ class Answer:
         return self._length
 
     def say(self, text: str) -> str:
-        """More text; returns it."""
+        """More text; returns what of it may be shown now."""
         self._grow(len(text))
+        text = self._guard.push(text)
         self._parts.append(text)
         return text
+
+    def close(self) -> str:
+        """No more text comes: what was held of it."""
+        rest = self._guard.rest()
+        self._parts.append(rest)
+        return rest
 
     def call(self, index: int, *, id: str = "", name: str = "", arguments: str = "") -> None:
         """More of the tool call at this place. Some servers say its id and name again with every piece."""
@@ -78,7 +118,7 @@ class Answer:
         return max(self._calls, default=-1)
 
     def tool_calls(self) -> tuple[ToolCall, ...]:
-        return tuple(call.made() for _, call in sorted(self._calls.items()))
+        return tuple(call.made(self._guard) for _, call in sorted(self._calls.items()))
 
     def _grow(self, by: int) -> None:
         self._length += by
@@ -92,15 +132,16 @@ class _Call:
         self.name = ""
         self.arguments: list[str] = []
 
-    def made(self) -> ToolCall:
-        written = "".join(self.arguments) or "{}"
+    def made(self, guard: Guard) -> ToolCall:
+        written = guard.whole("".join(self.arguments)) or "{}"
         try:
             arguments, wrong = msgspec.json.decode(written), ""
         except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
             arguments, wrong = {}, f"the arguments are no JSON: {error}"[:200]
         if not isinstance(arguments, dict):
             arguments, wrong = {}, "the arguments are no JSON object"
-        return ToolCall(name=self.name[:200], arguments=arguments, id=self.id[:200], wrong=wrong)
+        name, id_ = guard.whole(self.name)[:200], guard.whole(self.id)[:200]
+        return ToolCall(name=name, arguments=arguments, id=id_, wrong=wrong)
 
 
 def decoded(data: str) -> dict[str, Any]:

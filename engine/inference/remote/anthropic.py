@@ -66,16 +66,16 @@ class Anthropic:
             body["stop_sequences"] = list(sampling.stop)
         return body | _tools(request)
 
-    def reader(self, request: GenerateRequest, /) -> AnthropicReader:
-        """For the answer to a request."""
-        return AnthropicReader(wrapped=request.schema is not None and not _is_object(request.schema))
+    def reader(self, request: GenerateRequest, secret: Secret | None, /) -> AnthropicReader:
+        """For the answer to a request that was sent with this key."""
+        return AnthropicReader(secret, wrapped=request.schema is not None and not _is_object(request.schema))
 
 
 class AnthropicReader:
     """Reads the events of one answer. The forced call's input is the answer's text; of a `wrapped` one, what is in its `value`."""
 
-    def __init__(self, *, wrapped: bool) -> None:
-        self.answer = Answer()
+    def __init__(self, secret: Secret | None, *, wrapped: bool) -> None:
+        self.answer = Answer(secret)
         self._wrapped = wrapped
         self._kinds: dict[int, str] = {}
         self._wrapping: list[str] = []
@@ -108,7 +108,8 @@ class AnthropicReader:
             raise Malformed("ended before the answer did")
         if answer.reason == "tool_calls" and answer.last_call < 0:
             answer.reason = "stop"  # the one call was the answer itself
-        return answer.say(_unwrapped("".join(self._wrapping))) if self._wrapping else ""
+        said = answer.say(_unwrapped("".join(self._wrapping))) if self._wrapping else ""
+        return said + answer.close()
 
     def _begin(self, place: int, block: dict[str, Any]) -> str:
         kind, name = text_of(block, "type"), text_of(block, "name")

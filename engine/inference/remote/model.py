@@ -131,7 +131,7 @@ class RemoteModel:
         )
         generation = RemoteGeneration(
             call,
-            dialect.reader(request),
+            dialect.reader(request, secret),
             self._connection,
             turn=lambda: self._turns.wait(generation, definition.name),
             counted=self._count,
@@ -255,7 +255,7 @@ class Dialect(Protocol):
 
     def headers(self, secret: Secret | None) -> dict[str, str]: ...
     def body(self, request: GenerateRequest, remote: str) -> dict[str, object]: ...
-    def reader(self, request: GenerateRequest, /) -> Reader: ...
+    def reader(self, request: GenerateRequest, secret: Secret | None, /) -> Reader: ...
 
 
 def _dialect(definition: ModelDefinition) -> Dialect:

@@ -66,16 +66,16 @@ class OpenAI:
             }
         return body
 
-    def reader(self, _: GenerateRequest, /) -> OpenAIReader:
-        """For the answer to a request."""
-        return OpenAIReader()
+    def reader(self, _: GenerateRequest, secret: Secret | None, /) -> OpenAIReader:
+        """For the answer to a request that was sent with this key."""
+        return OpenAIReader(secret)
 
 
 class OpenAIReader:
     """Reads the events of one answer."""
 
-    def __init__(self) -> None:
-        self.answer = Answer()
+    def __init__(self, secret: Secret | None = None) -> None:
+        self.answer = Answer(secret)
 
     def read(self, event: Event) -> str:
         """The text that an event adds. Raises Malformed, ServerError."""
@@ -102,7 +102,7 @@ class OpenAIReader:
         if self.answer.last_call >= 0 and self.answer.reason == "stop":
             # Some servers end an answer that calls tools with "stop".
             self.answer.reason = "tool_calls"
-        return ""
+        return self.answer.close()
 
     def _choice(self, choice: dict[str, Any]) -> str:
         answer = self.answer
