@@ -218,7 +218,9 @@ class CommandModel:
         self.definition = definition
 
     def publish(self) -> None:
-        resting = self.server.state in (ProcessState.backoff, ProcessState.draining)
+        # A server that is not ours and was away is only looked for: nothing may count on it before it is there.
+        missed = not self.server.starts and self.server.state is ProcessState.starting and self.server.life.crashes
+        resting = missed or self.server.state in (ProcessState.backoff, ProcessState.draining)
         total = 0 if resting or self.held or self.waits else self.server.slots
         state = ReplicaState(
             model=self.definition.name, replica=self.server.id, total=total, latency_ms=self._latency()

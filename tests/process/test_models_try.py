@@ -99,6 +99,40 @@ def test_a_server_that_runs_already_is_found_and_used(running: Engine, home: Pat
             server.kill()
 
 
+@pytest.mark.slow
+def test_while_an_adopted_server_is_away_its_tasks_wait(running: Engine, home: Path) -> None:
+    port = free_port()
+    words = [sys.executable, str(SUPPORT / "server_program.py"), "--port", str(port), "--name", "m"]
+    first = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: shell(home, "model", "add", f"http://127.0.0.1:{port}", code=None).code == 0, "the server")
+        assert shell(home, "try", "m", "hello").out.split() == ["hello"]
+    finally:
+        first.kill()
+        first.wait()
+    wait_until(lambda: models(home)["m.0"]["state"] not in ("ready", "busy"), "that it is missed")
+    task = shell(home, "task", "submit", "m", "--prompt", "later on", "--json").json["data"]["id"]
+    row = shell(home, "task", "show", task, "--json").json["data"]["row"]
+    assert (row["state"], row["attempt"]) == ("pending", 0)
+    assert "model" in shell(home, "why", code=1).out
+    second = subprocess.Popen(words, stdout=subprocess.DEVNULL)
+    try:
+        shell(home, "task", "wait", task, "--timeout", "50s")
+        assert shell(home, "task", "show", task, "--json").json["data"]["result"]["text"].split() == ["later", "on"]
+    finally:
+        second.kill()
+        second.wait()
+
+
+def test_a_model_that_is_removed_leaves_no_process(running: Engine, home: Path, tmp_path: Path) -> None:
+    shutil.copytree(SHIPPED / "aiwm-nano", tmp_path / "mine")
+    shell(home, "try", str(tmp_path / "mine"), SUM)
+    pid = models(home)["mine.0"]["pid"]
+    shell(home, "model", "remove", "mine", "--yes")
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the end of its process")
+    assert "mine.0" not in models(home)
+
+
 def test_a_directory_of_models_gets_a_line_each_and_nothing_is_added(
     running: Engine, home: Path, tmp_path: Path
 ) -> None:

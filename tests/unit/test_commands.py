@@ -51,6 +51,10 @@ async def server(
         await made.stopped()
 
 
+def state(it: CommandServer) -> ProcessState:
+    return it.state
+
+
 def alive(pid: int) -> bool:
     """Whether a process runs; one that has ended and was not yet waited for does not."""
     try:
@@ -68,7 +72,7 @@ async def test_a_program_is_started_on_a_port_of_its_own_and_is_ready_when_it_is
     async with server(tmp_path, "--gate", str(gate)) as it:
         waiting = asyncio.ensure_future(it.ready())
         await until(lambda: "listening on" in (it._log.read_text() if it._log.exists() else ""))
-        assert it.state is ProcessState.starting
+        assert state(it) is ProcessState.starting
         assert not waiting.done()
         gate.touch()
         url = await asyncio.wait_for(waiting, 20)
@@ -79,7 +83,7 @@ async def test_a_program_is_started_on_a_port_of_its_own_and_is_ready_when_it_is
         pid = it.pid
         it.stop()
         await it.stopped()
-        assert it.state is ProcessState.stopped
+        assert state(it) is ProcessState.stopped
         assert not alive(pid)
 
 
@@ -104,7 +108,7 @@ async def test_a_program_that_cannot_start_is_given_up_with_its_last_lines(tmp_p
         assert caught.value.code == "model_crashed"
         assert "exit code 1" in caught.value.info.message
         assert "no room for the model" in caught.value.info.stderr
-        assert it.state is ProcessState.failed
+        assert state(it) is ProcessState.failed
         # For a while everyone is told at once, without another try.
         crashes = it.life.crashes
         with pytest.raises(AiwmError):
@@ -137,10 +141,10 @@ async def test_it_drains_before_it_stops_and_comes_back_when_it_is_wanted(tmp_pa
         await it.ready()
         it.begin()
         it.drain()
-        assert it.state is ProcessState.draining
+        assert state(it) is ProcessState.draining
         it.end(served=True)
         await it.stopped()
-        assert it.state is ProcessState.stopped
+        assert state(it) is ProcessState.stopped
         assert await it.ready()
 
 
@@ -209,7 +213,7 @@ async def test_an_adopted_server_is_probed_and_left_alone(tmp_path: Path) -> Non
         finally:
             program.kill()
             await program.wait()
-        await until(lambda: it.state is ProcessState.backoff)
+        await until(lambda: state(it) is ProcessState.backoff)
 
 
 def test_words_are_filled_without_a_shell() -> None:

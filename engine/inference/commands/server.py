@@ -67,8 +67,7 @@ class CommandServer:
         self.context = definition.context or settings.context
         self.url = definition.url
         self._settings = settings
-        # One that is not ours cannot be given up: its operator may start it at any time.
-        self._policy = settings.policy if self.starts else replace(settings.policy, max_crashes=_NEVER)
+        self._policy = settings.policy if self.starts else _patient(settings)
         self._clock = clock
         self._log = log
         self._changed = changed
@@ -257,6 +256,12 @@ class CommandServer:
             "total_context": str(self.context * self.slots),
         }
         return fill(self.definition.command, values)
+
+
+def _patient(settings: ServerSettings) -> Policy:
+    """For a server that is not ours: it is never given up, its operator may start it at any time, and looking costs next to nothing."""
+    rest = min(settings.policy.longest_rest, settings.probe_every)
+    return replace(settings.policy, max_crashes=_NEVER, longest_rest=rest)
 
 
 async def _asked(prober: Prober, *, retry: bool) -> str:
