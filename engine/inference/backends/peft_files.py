@@ -37,9 +37,11 @@ class Projection:
 
 
 class PeftFiles:
-    """One adapter's files; every refusal names the adapter and what it asks for. Raises adapter_invalid, adapter_unsupported."""
+    """One adapter's files; every refusal names the adapter and what it asks for. Raises adapter_invalid, adapter_unsupported.
 
-    def __init__(self, files: AdapterFiles, backend: str) -> None:
+    `sizes` has (inputs, outputs) of the projections that may be changed, by path."""
+
+    def __init__(self, files: AdapterFiles, backend: str, sizes: dict[str, tuple[int, int]]) -> None:
         self._directory = files.directory
         self._backend = backend
         self._settings = parse_json(files.config, files.directory / CONFIG_FILE, Code.adapter_invalid)
@@ -47,6 +49,8 @@ class PeftFiles:
         if what is not None:
             raise self.unsupported(what)
         self._file = TensorFile(files.directory / WEIGHTS_FILE, Code.adapter_invalid, files)
+        self._sizes = sizes
+        self._both = self._halves(sizes)
 
     def unsupported(self, what: str) -> AiwmError:
         return AiwmError(
@@ -59,15 +63,14 @@ class PeftFiles:
     def invalid(self, why: str) -> AiwmError:
         return AiwmError(Code.adapter_invalid, f"adapter {self._directory}: {why}", field="adapters")
 
-    def projections(self, sizes: dict[str, tuple[int, int]]) -> Iterator[Projection]:
-        """Every projection that it changes, read and checked, in the order of the file. `sizes` has (inputs, outputs) of those that may be
-        changed, by path."""
-        for path, both in self._halves(sizes).items():
-            yield self._projection(path, self._file.read(both["A"]), self._file.read(both["B"]), sizes[path])
+    def projections(self) -> Iterator[Projection]:
+        """Every projection that it changes, read and checked, in the order of the file."""
+        for path, both in self._both.items():
+            yield self._projection(path, self._file.read(both["A"]), self._file.read(both["B"]), self._sizes[path])
 
-    def ranks(self, sizes: dict[str, tuple[int, int]]) -> dict[str, int]:
+    def ranks(self) -> dict[str, int]:
         """The rank of every projection that it changes, from the header of the file: how much there will be to hold."""
-        return {path: self._file.tensors[both["A"]].shape[0] for path, both in self._halves(sizes).items()}
+        return {path: self._file.tensors[both["A"]].shape[0] for path, both in self._both.items()}
 
     def _halves(self, sizes: dict[str, tuple[int, int]]) -> dict[str, dict[str, str]]:
         """The names of the tensors A and B, by path, in the order of the file."""

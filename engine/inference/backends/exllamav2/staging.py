@@ -79,10 +79,10 @@ def linears_of(model: Any) -> dict[str, Linear]:
 
 def stage(adapter: AdapterFiles, linears: Mapping[str, Linear], backend: str) -> tuple[Piece, ...]:
     """Check, scale, cast and turn an adapter, by device. Raises adapter_invalid, adapter_unsupported."""
-    files = PeftFiles(adapter, backend)
     sizes = {path: (linear.inputs, linear.outputs) for path, linear in linears.items()}
+    files = PeftFiles(adapter, backend, sizes)
     by_device: dict[str, list[Projection]] = {}
-    for projection in files.projections(sizes):
+    for projection in files.projections():
         by_device.setdefault(linears[projection.path].device, []).append(projection)
     return tuple(_piece(files, device, projections, linears) for device, projections in sorted(by_device.items()))
 
@@ -114,14 +114,24 @@ def upload(pieces: tuple[Piece, ...]) -> tuple[Piece, ...]:
 def _uploaded(piece: Piece) -> Piece:
     if not piece.device.startswith("cuda"):
         return Piece(piece.device, piece.data.clone(), piece.places)
-    with torch.cuda.device(piece.device):
-        stream = torch.cuda.Stream()
-        with torch.cuda.stream(stream):
-            there = torch.empty(piece.data.shape, dtype=torch.float16, device=piece.device)
-            there.copy_(piece.data, non_blocking=True)
-        copied = stream.record_event()
-        copied.synchronize()
+    stream = _streams.get(piece.device)
+    if stream is None:
+        stream = _streams[piece.device] = torch.cuda.Stream(piece.device)
+    with torch.cuda.stream(stream):
+        there = torch.empty(piece.data.shape, dtype=torch.float16, device=piece.device)
+        there.copy_(piece.data, non_blocking=True)
+    stream.record_event().synchronize()
     return Piece(piece.device, there, piece.places)
+
+
+_streams: dict[str, Any] = {}  # by device; one each, as torch keeps freed memory for the stream that it was taken on
+
+
+def hand_over(pieces: tuple[Piece, ...]) -> None:
+    """Steps use these from now on: their memory may be taken again only when the steps' own stream is done with it."""
+    for piece in pieces:
+        if piece.data.is_cuda:
+            piece.data.record_stream(torch.cuda.current_stream(piece.device))
 
 
 def bytes_of(pieces: tuple[Piece, ...]) -> int:

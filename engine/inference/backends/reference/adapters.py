@@ -75,9 +75,9 @@ def load_adapter(files: AdapterFiles, config: ModelConfig, base: Sequence[Layer]
         for layer in range(config.layers):
             path = f"model.layers.{layer}.{block}.{name}"
             keys[path], sizes[path] = (layer, name), (place.inputs, place.outputs)
-    adapter = PeftFiles(files, "reference")
-    layout = Layout({keys[path]: rank for path, rank in adapter.ranks(sizes).items()}, config, base)
-    for projection in adapter.projections(sizes):
+    adapter = PeftFiles(files, "reference", sizes)
+    layout = Layout({keys[path]: rank for path, rank in adapter.ranks().items()}, config, base)
+    for projection in adapter.projections():
         layout.put(*keys[projection.path], projection)
     return tuple(layout.layers)
 
@@ -103,10 +103,7 @@ class Layout:
         inputs = {place.site: place.inputs for place in self._places.values()}
         arena = Arena(sum(rank * (inputs[site] + widths[site]) for (_, site), rank in totals.items()), 2 * len(totals))
         for (layer, site), rank in totals.items():
-            factors = Factors(arena.take(inputs[site], rank), arena.take(rank, widths[site]))
-            if site in ("qkv", "gate_up"):
-                factors.b[...] = 0  # outside the blocks
-            self.layers[layer][site] = factors
+            self.layers[layer][site] = Factors(arena.take(inputs[site], rank), arena.take(rank, widths[site]))
 
     def put(self, layer: int, name: str, projection: Projection) -> None:
         place = self._places[name]

@@ -41,14 +41,14 @@ _ALIGNMENT = 16  # elements: a cache line
 class Arena:
     """One piece of memory for all matrices of a model, or of an adapter. numpy asks Linux for large pages from 4 MiB on, and a step that
     reads every weight once spends less time on finding its pages: measured 15 to 35 % a step against separate arrays. Filling it for
-    the first time takes a quarter of the time."""
+    the first time takes a quarter of the time. It is zero where nobody writes."""
 
     def __init__(self, elements: int, pieces: int) -> None:
-        self._memory: FloatArray = np.empty(elements + (pieces + 1) * _ALIGNMENT, np.float32)
+        self._memory: FloatArray = np.zeros(elements + (pieces + 1) * _ALIGNMENT, np.float32)
         self._used = -(self._memory.ctypes.data // 4) % _ALIGNMENT
 
     def take(self, *shape: int) -> FloatArray:
-        """A contiguous array whose numbers are yet to be written."""
+        """A contiguous array of zeros."""
         start, size = self._used, math.prod(shape)
         self._used += size + -size % _ALIGNMENT
         return self._memory[start : start + size].reshape(shape)
