@@ -52,6 +52,10 @@ from engine.workers.registry import KindRegistry
 _RELEASE_S = 5.0
 
 
+_SAMPLED_OF_MODELS = ("tokens_per_s", "running", "waiting", "rss_bytes", "hits", "misses", "evictions")
+"""What is sampled of each model process, by the names of its row."""
+
+
 class Manager:
     """Owns everything of control. `changed(table)` tells the views which tables may look different."""
 
@@ -303,7 +307,9 @@ class Manager:
 
     def _series(self, models: list[ModelRow]) -> dict[str, float]:
         """What is sampled of pools and models."""
-        found = {f"model.{row.id}.tokens_per_s": float(row.tokens_per_s) for row in models}
+        found = {
+            f"model.{row.id}.{field}": float(getattr(row, field)) for row in models for field in _SAMPLED_OF_MODELS
+        }
         for pool in self.catalogue.pools:
             mine = self.instances.of_pool(pool)
             found[f"pool.{pool}.instances"] = float(len(mine))

@@ -15,6 +15,7 @@ from engine.inference.settings import ProcessSettings
 
 _ROOM = 2 * 2**30  # address space beside what a process uses: libraries, arenas, stacks of threads
 _SHORTEST = 256
+_CONTEXT = 8192  # tokens of a slot where nobody says: models for GPUs are made for more than anybody's memory
 _IN_PROCESS = (Backend.reference, Backend.exllamav2)
 
 
@@ -23,7 +24,7 @@ def settings_of(definition: ModelDefinition, defaults: ProcessSettings) -> Proce
     return replace(
         defaults,
         slots=definition.slots or defaults.slots,
-        context=definition.context or defaults.context,
+        context=definition.context or (defaults.context if definition.backend is Backend.reference else _CONTEXT),
         replicas=definition.replicas or defaults.replicas,
         idle=_idle(definition, defaults),
         adapter_slots=definition.adapter_slots or defaults.adapter_slots,

@@ -386,9 +386,13 @@ async def test_a_process_that_passes_its_memory_is_ended(house: ModelHouse, home
     path = str(home / "models" / "tiny")
     house.book.defined["tiny"] = ModelDefinition(name="tiny", path=path, memory_bytes=20_000_000)
     house.open()
-    with pytest.raises(AiwmError):
+
+    async def work() -> None:
         for _ in range(20):
             await read(await house.ask(max_tokens=100))
+
+    with pytest.raises(AiwmError):
+        await work()
     crashes = await ModelOperations(house.service, SystemClock()).crashes(ModelCrashes(name="tiny"), CALLER)
     assert crashes[0].verdict == "killed by the engine: it passed its memory_bytes"
 
