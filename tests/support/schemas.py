@@ -1,4 +1,5 @@
-"""JSON Schemas for tests, and a writer that lets chance choose among the tokens that a constraint allows."""
+"""JSON Schemas for tests, a writer that lets chance choose among the tokens that a constraint allows, and one that takes a text as far as
+it may go: with the shipped model's tokenizer."""
 
 from __future__ import annotations
 
@@ -9,6 +10,9 @@ from typing import Any, Protocol
 
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
+
+from engine.inference.constrained.constrainer import Constrainer
+from engine.tools.catalogue import all_tools
 
 SHIPPED = Path(__file__).parents[2] / "engine/inference/shipped/aiwm-nano"
 END = 2
@@ -114,3 +118,33 @@ def follows(constraint: Constraint, tokens: Sequence[int]) -> int:
             return number
         constraint.advance(token)
     return len(tokens)
+
+
+LIBRARY = tokenizer()
+CONSTRAINER = Constrainer(SHIPPED / "tokenizer.json", VOCABULARY, {END})
+PERSON = {
+    "type": "object",
+    "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0}},
+    "required": ["name", "age"],
+    "additionalProperties": False,
+}
+
+
+def tool(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": name, "description": "", "parameters": parameters}}
+
+
+READ = tool("read_file", all_tools()["read_file"].schema)
+TOOLS = (READ, tool("list_files", all_tools()["list_files"].schema))
+
+
+def tokens(text: str) -> list[int]:
+    return list(LIBRARY.encode(text, add_special_tokens=False).ids)
+
+
+def takes(text: str, *, schema: Any = None, tools: Any = (), call_tools: Any = "auto") -> str:
+    """How much of a text may be written, in tokens of the model; the text itself when all of it may."""
+    constraint = CONSTRAINER.constraint(schema, tools, call_tools)
+    assert constraint is not None
+    ids = tokens(text)
+    return str(LIBRARY.decode(ids[: follows(constraint, ids)]))
