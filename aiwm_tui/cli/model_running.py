@@ -29,6 +29,7 @@ def register(noun: typer.Typer) -> None:
     command(noun, "restart", memory.ModelRestart)(_restart)
     command(noun, "crashes", memory.ModelCrashes)(_crashes)
     plain(noun, memory.DeviceList)
+    plain(noun, memory.ModelStatus)
 
 
 Context = Annotated[

@@ -15,7 +15,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError
-from engine.contract.requests.logs import LogRead
+from engine.contract.requests.logs import LogList, LogRead
 from engine.contract.requests.memory import ModelCrashes, ModelKeep, ModelLoad, ModelPlan, ModelRestart, ModelUnload
 from engine.contract.requests.metrics import MetricsRead
 from engine.inference.log_operations import LogOperations
@@ -405,6 +405,8 @@ async def test_logs_of_this_life_and_the_one_before(house: ModelHouse) -> None:
     await until(lambda: house.process.life.restarts == 1 and house.process.up)
     before = await logs.read(LogRead(name="tiny.0", previous=1, lines=1), CALLER)
     assert before.text == "second line\n"
+    (row,) = await logs.list(LogList(), CALLER)
+    assert (row.id, row.lives) == ("tiny.0", 1)
     now = await logs.read(LogRead(name="tiny.0"), CALLER)
     assert now.text == ""
     with house.process.log.open("a") as log:
