@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -191,6 +192,39 @@ def test_a_gguf_with_lies_in_its_header_is_damaged(tmp_path: Path) -> None:
         raw[place : place + 8] = number.to_bytes(8, "little")
         path.write_bytes(raw)
         assert look(path).damaged
+
+
+def test_what_is_not_a_file_hangs_nobody(tmp_path: Path) -> None:
+    path = tiny(tmp_path / "m")
+    for name in ("tokenizer_config.json", "chat_template.jinja", "generation_config.json", "quantize_config.json"):
+        (path / name).unlink(missing_ok=True)
+        os.mkfifo(path / name)
+    seen = look(path)
+    assert (seen.kind, seen.template) == (ModelKind.plain, None)
+    write_gguf(tmp_path / "b-00001-of-00002.gguf", QWEN_GGUF, {})
+    os.mkfifo(tmp_path / "b-00002-of-00002.gguf")
+    assert look(tmp_path / "b-00001-of-00002.gguf").damaged == ("b-00002-of-00002.gguf: it is no file",)
+
+
+def test_a_text_that_fills_the_file_is_not_read(tmp_path: Path) -> None:
+    path = write_gguf(tmp_path / "m.gguf", {"general.name": "x"}, {})
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"general.name") + len("general.name") + 4
+    raw[place : place + 8] = (2**33).to_bytes(8, "little")
+    with path.open("wb") as file:
+        file.write(raw)
+        file.truncate(2**34)
+    assert look(path).damaged == ("m.gguf: its header is damaged",)
+
+
+def test_looking_beneath_everything_ends(tmp_path: Path) -> None:
+    for first in range(30):
+        for second in range(30):
+            (tmp_path / str(first) / str(second)).mkdir(parents=True)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    began = time.process_time()
+    assert models_in(tmp_path) == []
+    assert time.process_time() - began < 3
 
 
 def test_pickled_weights_are_refused(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -233,8 +234,8 @@ def _names(folder: Path) -> list[str]:
 
 def _is_model(path: Path) -> bool:
     if path.suffix == ".gguf":
-        return path.is_file()
-    return (path / "config.json").is_file() or (path.is_dir() and any(path.glob("*.gguf")))
+        return isfile(path)
+    return isfile(path / "config.json") or (isdir(path) and any(path.glob("*.gguf")))
 
 
 def _difference(before: ModelDefinition | None, now: ModelDefinition | None) -> str:

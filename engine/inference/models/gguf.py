@@ -16,7 +16,7 @@ MAGIC = b"GGUF"
 _MAX_PAIRS, _MAX_TENSORS, _MAX_DIMENSIONS, _MAX_DEPTH = 100_000, 1_000_000, 8, 4
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_KEPT_ITEMS = 64
+_KEPT_ITEMS, _LONGEST_TEXT = 64, 4_000_000
 _TOKENS = "tokenizer.ggml.tokens"
 _SPECIAL = {
     "bos_token": "bos_token",
@@ -66,6 +66,8 @@ class Header(msgspec.Struct, frozen=True):
 
 def read_header(path: Path) -> Header:
     """Raises BadGguf, OSError."""
+    if path.exists() and not path.is_file():
+        raise BadGguf("it is no file")
     with path.open("rb") as file:
         size = path.stat().st_size
         if file.read(4) != MAGIC:
@@ -93,6 +95,8 @@ class _Cursor:
 
     def text(self) -> str:
         begin, end = self._span()
+        if end - begin > _LONGEST_TEXT:
+            raise BadGguf("its header is damaged")
         return self._data[begin:end].decode("utf-8", "replace")
 
     def _span(self) -> tuple[int, int]:

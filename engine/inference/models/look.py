@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from os.path import getmtime, isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,8 @@ from engine.inference.models.weights import Weights, read_json, read_weights
 from engine.inference.templates import SPECIAL_TOKENS, template_source, token_text
 
 _GGUF_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
-_MOST_FOUND, _DEEPEST = 500, 4
+_MOST_FOUND, _MOST_VISITED, _DEEPEST = 500, 5_000, 4
+_LONGEST_TEMPLATE = 1_000_000
 
 
 def look(path: Path) -> Seen:
@@ -41,11 +44,12 @@ def look(path: Path) -> Seen:
 
 def models_in(path: Path) -> list[Path]:
     """The models beneath a directory, at most 500, in the layouts that download tools make: a directory or GGUF file each, Hugging Face's
-    cache (models--ORG--NAME/snapshots/…), LM Studio's (PUBLISHER/NAME/FILE.gguf). The directory itself if it is a model."""
+    cache (models--ORG--NAME/snapshots/…), LM Studio's (PUBLISHER/NAME/FILE.gguf). The directory itself if it is a model. After 5,000
+    directories it looks no further: somebody may have said `/`."""
     if not path.is_dir():
         return [path]
     found: list[Path] = []
-    _search(path, 0, found)
+    _search(path, 0, found, iter(range(_MOST_VISITED)))
     return found
 
 
@@ -62,23 +66,23 @@ def name_of(path: Path) -> str:
 # -- directories -----------------------------------------------------------------------------------------------------
 
 
-def _search(path: Path, depth: int, found: list[Path]) -> None:
-    if len(found) >= _MOST_FOUND or depth > _DEEPEST:
+def _search(path: Path, depth: int, found: list[Path], left: Iterator[int]) -> None:
+    if len(found) >= _MOST_FOUND or depth > _DEEPEST or next(left, None) is None:
         return
-    if (path / "config.json").is_file() or (path / "adapter_config.json").is_file():
+    if isfile(path / "config.json") or isfile(path / "adapter_config.json"):
         found.append(path)
         return
     try:
         entries = sorted(entry for entry in path.iterdir() if not entry.name.startswith("."))
     except OSError:
         return
-    files = [entry for entry in entries if entry.suffix == ".gguf" and entry.is_file()]
+    files = [entry for entry in entries if entry.suffix == ".gguf" and isfile(entry)]
     found += [file for file in files if _is_first(file) and not file.name.startswith("mmproj")]
     if path.name == "snapshots" and path.parent.name.startswith("models--"):
         entries = _current_snapshot(path, entries)
     for entry in entries:
-        if entry.is_dir() and entry.name not in ("blobs", "refs"):
-            _search(entry, depth + 1, found)
+        if isdir(entry) and entry.name not in ("blobs", "refs"):
+            _search(entry, depth + 1, found, left)
 
 
 def _current_snapshot(path: Path, entries: list[Path]) -> list[Path]:
@@ -88,7 +92,7 @@ def _current_snapshot(path: Path, entries: list[Path]) -> list[Path]:
     except (OSError, UnicodeDecodeError):
         commit = ""
     named = [entry for entry in entries if entry.name == commit]
-    return named or sorted(entries, key=lambda entry: entry.stat().st_mtime)[-1:]
+    return named or sorted(entries, key=getmtime)[-1:]
 
 
 def _directory(path: Path) -> Seen:
@@ -200,7 +204,10 @@ def _estimated(config: dict[str, Any], shape: Shape) -> int:
 
 def _template(path: Path, notes: list[str]) -> Template | None:
     settings = read_json(path / "tokenizer_config.json")
+    own = path / "chat_template.jinja"
     try:
+        if own.is_file() and own.stat().st_size > _LONGEST_TEMPLATE:
+            raise OSError
         source = template_source(path, settings)
     except (OSError, UnicodeDecodeError):
         notes.append("chat_template.jinja cannot be read")

@@ -131,7 +131,7 @@ def _missing(directory: Path, there: set[str]) -> list[str]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object of at most 16 MB; empty when there is none that can be read."""
     try:
-        if path.stat().st_size > 16_000_000:
+        if not path.is_file() or path.stat().st_size > 16_000_000:
             return {}
         value = json.loads(path.read_text("utf-8"))
     except (OSError, ValueError, RecursionError):
