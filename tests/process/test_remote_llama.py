@@ -56,8 +56,8 @@ async def _up(far: Far) -> None:
                 await far.ask(SUM)
                 return
             except AiwmError as error:
-                assert error.code in (Code.model_unavailable, Code.remote_overloaded)
-                assert error.info.retryable
+                if error.code not in (Code.model_unavailable, Code.remote_overloaded) or not error.info.retryable:
+                    raise
             await asyncio.sleep(0.05)
 
 
