@@ -77,8 +77,13 @@ class IsolatedWorker(WorkerTemplate):
         return msgspec.json.decode(answer, type=TaskOutput)
 
     def close(self) -> None:
-        """End the process; a task that runs there fails as crashed."""
+        """End the process; a task that runs there fails as crashed. A log that nothing was written to goes with it."""
         self._kill()
+        try:
+            if self._log.stat().st_size == 0:
+                self._log.unlink()
+        except OSError:
+            pass  # there is none, or it stays
 
     async def _connected(self) -> Peer:
         if self._peer is None or self._peer.closed.done():

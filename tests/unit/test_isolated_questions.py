@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import msgspec
 import pytest
 
 from engine.contract.definitions import Sampling, WorkerDefinition
+from engine.contract.errors import AiwmError, Code
 from engine.ports import GenerateRequest, Message
 from engine.wire.rpc import Incoming, encode
 from engine.workers.isolated import IsolatedWorker
@@ -60,3 +63,24 @@ async def test_a_question_of_a_task_that_was_stopped_waits_for_no_budget(
     assert asking.cancelled()
     assert context.gave_up == 1
     assert not worker._asking
+
+
+async def test_a_process_that_is_killed_fails_its_task_and_the_next_has_a_new_one(tmp_path: Path) -> None:
+    definition = WorkerDefinition(name="w", kind="goat", model="m")
+    worker = IsolatedWorker("goat", definition, tmp_path / "log")
+    context: Any = Waits()
+    work = TaskInput(id="t-10001", attempt=1, payload={"prompt": "x"})
+    for _ in range(2):
+        before = context.asked
+        running = asyncio.ensure_future(worker.process(work, context))
+        await until(lambda before=before: context.asked == before + 1, 30)  # type: ignore[misc]
+        assert worker.pid is not None
+        os.kill(worker.pid, signal.SIGKILL)
+        with pytest.raises(AiwmError, match='the process of worker kind "goat" ended by signal SIGKILL') as crashed:
+            await running
+        assert crashed.value.code == Code.worker_crashed
+        assert crashed.value.info.retryable
+    assert context.gave_up == 2, "nobody waits for an answer any more"
+    assert (tmp_path / "log").exists()
+    worker.close()
+    assert not (tmp_path / "log").exists(), "it said nothing"
