@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,21 +15,26 @@ import psutil
 import pytest
 
 from engine.clock import SystemClock
-from engine.contract.definitions import ModelDefinition
+from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.requests.logs import LogList, LogRead
 from engine.contract.requests.memory import ModelCrashes, ModelKeep, ModelLoad, ModelPlan, ModelRestart, ModelUnload
 from engine.contract.requests.metrics import MetricsRead
+from engine.inference.commands.server import ServerSettings
 from engine.inference.log_operations import LogOperations
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.ledger import Ledger
 from engine.inference.operations import ModelOperations
 from engine.inference.process_log import MAX_BYTES, bound
+from engine.inference.remote.connection import Timeouts
+from engine.inference.remote.factory import elsewhere
+from engine.inference.remote.settings import RemoteSettings
 from engine.inference.supervision import ProcessState
 from engine.ports import Generation
 from engine.requests.caller import Caller
 from tests.support.fake_nvml import FakeNvml
-from tests.support.models import ModelHouse, read
+from tests.support.models import POLICY, ModelHouse, read
+from tests.support.remote import Ring
 from tests.support.tiny_model import write_model
 from tests.support.waiting import until
 
@@ -91,6 +98,39 @@ async def test_a_model_grows_by_one_process_when_it_is_asked_to(house: ModelHous
     fallen_back = await house.ask(replica="tiny.1")
     await read(fallen_back)
     assert fallen_back.outcome.process == "tiny.0"
+
+
+async def two_at_once(house: ModelHouse, tokens: int) -> tuple[Generation, Generation]:
+    one, two = await asyncio.gather(*(house.ask(max_tokens=tokens, replica=f"tiny.{n}") for n in range(2)))
+    await asyncio.gather(read(one), read(two))
+    return one, two
+
+
+async def test_two_processes_write_at_the_same_time(house: ModelHouse, home: Path) -> None:
+    write_model(home / "models" / "tiny", max_position_embeddings=100_000, eos_token_id=None)
+    house.open(slots=1, replicas=2)
+    await house.service.load("tiny")
+    house.service.grow("tiny")
+    await until(lambda: states(house).get("tiny.1") == "ready")
+    one, two = await two_at_once(house, 1_000)
+    assert {one.outcome.process, two.outcome.process} == {"tiny.0", "tiny.1"}
+    first, second = one.outcome, two.outcome
+    # Both began at once: had one waited for the other, its first token would have come after the other's last.
+    assert max(first.first_token_ms, second.first_token_ms) < min(first.total_ms, second.total_ms)
+
+
+@pytest.mark.slow
+async def test_two_prompts_on_two_processes_take_about_the_time_of_one(house: ModelHouse, home: Path) -> None:
+    """Needs two cores to itself."""
+    write_model(home / "models" / "tiny", max_position_embeddings=100_000, eos_token_id=None)
+    house.open(slots=1, replicas=2)
+    await house.service.load("tiny")
+    house.service.grow("tiny")
+    await until(lambda: states(house).get("tiny.1") == "ready")
+    alone = await house.ask(max_tokens=10_000)
+    await read(alone)
+    one, two = await two_at_once(house, 10_000)
+    assert max(one.outcome.total_ms, two.outcome.total_ms) < 1.5 * alone.outcome.total_ms
 
 
 async def test_requests_beyond_the_depth_wait_and_none_is_lost(house: ModelHouse) -> None:
@@ -345,6 +385,46 @@ async def test_unload_now_ends_what_runs(house: ModelHouse, home: Path) -> None:
             pass
     assert caught.value.code == "model_crashed"
     await until(lambda: states(house) == {})
+
+
+async def test_a_server_program_is_planned_unloaded_and_remembered_like_our_own(house: ModelHouse) -> None:
+    server = Path(__file__).parents[1] / "support" / "server_program.py"
+    house.book.defined["server"] = ModelDefinition(
+        name="server",
+        backend=Backend.command,
+        command=(sys.executable, str(server), "--port", "{port}", "--name", "{name}"),
+        path=str(house.home / "models" / "tiny"),
+        slots=2,
+        idle_ms=400,
+    )
+    ring = Ring("127.0.0.1")
+    far = elsewhere(
+        RemoteSettings(Timeouts(2.0, 20.0, 20.0), 30, 500, 60_000, 0.2),
+        keys=ring,
+        clock=SystemClock(),
+        events=house.events,
+        member=lambda name: house.service.served(name),
+        held=lambda *_: nullcontext(None),
+    )
+    house.open(elsewhere=far, servers=ServerSettings(policy=POLICY))
+    operations = ModelOperations(house.service, SystemClock())
+    house.service.publish("server")
+    assert (house.told[-1].replica, house.told[-1].total) == ("server.0", 2)
+    generation = await house.ask("a quick answer", model="server")
+    await read(generation)
+    assert (generation.outcome.text.split(), generation.outcome.process) == (["a", "quick", "answer"], "server.0")
+    plan = await operations.plan(ModelPlan(name="third"), CALLER)
+    assert plan.backend == "reference"
+    (use,) = house.service.local("server").uses()
+    assert use.estimate.total > 0  # it counts, as its file says
+    assert house.service.ledger.measured(use) > 1_000_000
+    await until(lambda: "server.0" not in states(house))  # idle
+    await read(await house.ask("again", model="server"))
+    os.kill(house.replica("server").pid, signal.SIGKILL)
+    await until(lambda: len(house.service.crashes("server", 3)) == 1)
+    (crash,) = house.service.crashes("server", 3)
+    assert (crash.signal, crash.process) == ("SIGKILL", "server.0")
+    await read(await house.ask("and again", model="server"))
 
 
 # -- crashes and logs ------------------------------------------------------------------------------------------------------------

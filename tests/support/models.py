@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 
 from engine.clock import SystemClock
-from engine.contract.definitions import ModelDefinition, Sampling
+from engine.contract.definitions import Backend, ModelDefinition, Sampling
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_files import adapter_digest
 from engine.inference.adapters.book import Resolved
+from engine.inference.commands.server import ServerSettings
 from engine.inference.memory.ledger import Ledger
-from engine.inference.service import InferenceService
+from engine.inference.service import Elsewhere, InferenceService
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import Policy
 from engine.ports import GenerateRequest, Generation, Message, ReplicaState, Reservation
@@ -133,6 +134,8 @@ class ModelHouse:
         ledger: Ledger | None = None,
         patience: float = 10.0,
         hits: Callable[[str], tuple[str, ...]] = lambda _: (),
+        elsewhere: Mapping[Backend, Elsewhere] | None = None,
+        servers: ServerSettings | None = None,
         **settings: Any,
     ) -> InferenceService:
         self.service = InferenceService(
@@ -148,6 +151,8 @@ class ModelHouse:
             ledger=ledger,
             patience=patience,
             hits=hits,
+            elsewhere=elsewhere,
+            servers=servers,
             command=command,
         )
         return self.service
