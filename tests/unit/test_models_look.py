@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from engine.contract.definitions import Backend
 from engine.contract.errors import AiwmError
+from engine.contract.requests.models import Verdict
 from engine.inference.models.defaults import definition_of
 from engine.inference.models.kinds import ModelKind, Template
 from engine.inference.models.look import look, models_in, name_of
@@ -192,6 +197,31 @@ def test_a_gguf_with_lies_in_its_header_is_damaged(tmp_path: Path) -> None:
         raw[place : place + 8] = number.to_bytes(8, "little")
         path.write_bytes(raw)
         assert look(path).damaged
+
+
+@given(place=st.integers(0, 2_000), what=st.binary(min_size=1, max_size=12), cut=st.integers(0, 3_000))
+@settings(max_examples=150, deadline=None)
+def test_no_damage_to_a_header_is_more_than_damage(place: int, what: bytes, cut: int) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        gguf = write_gguf(folder / "m.gguf", QWEN_GGUF, {"a": (12, [256, 64], 9216), "b": (1, [64], 128)})
+        path = tiny(folder / "m")
+        for file in (gguf, path / "model.safetensors", path / "config.json", path / "tokenizer_config.json"):
+            raw = bytearray(file.read_bytes()[:20_000])
+            raw[place : place + len(what)] = what
+            file.write_bytes(raw[: max(0, len(raw) - cut)] if cut % 3 else raw)
+        for seen in (look(gguf), look(path)):
+            for machine in (BIG, SMALL):
+                assert msgspec.json.decode(msgspec.json.encode(judge(seen, machine)), type=Verdict).state
+
+
+def test_numbers_without_bounds_are_bounded(tmp_path: Path) -> None:
+    huge = dict.fromkeys(
+        ("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size"), 2**39
+    )
+    verdict = judge(look(tiny(tmp_path / "m", huge)), BIG, slots=1000, context=2**24)
+    assert msgspec.json.encode(verdict)
+    assert verdict.state in ("refused", "no room")
 
 
 def test_what_is_not_a_file_hangs_nobody(tmp_path: Path) -> None:

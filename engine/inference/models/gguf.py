@@ -16,7 +16,7 @@ MAGIC = b"GGUF"
 _MAX_PAIRS, _MAX_TENSORS, _MAX_DIMENSIONS, _MAX_DEPTH = 100_000, 1_000_000, 8, 4
 _SCALARS = {0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d"}
 _STRING, _ARRAY = 8, 9
-_KEPT_ITEMS, _LONGEST_TEXT = 64, 4_000_000
+_KEPT_ITEMS, _LONGEST_TEXT, _MOST_ELEMENTS = 64, 4_000_000, 2**50
 _TOKENS = "tokenizer.ggml.tokens"
 _SPECIAL = {
     "bos_token": "bos_token",
@@ -214,6 +214,8 @@ def _with_tensors(
         elements = 1
         for _ in range(dimensions):
             elements *= cursor.number("<Q")
+        if elements > _MOST_ELEMENTS:
+            raise BadGguf("its table of tensors is damaged")
         kind, offset = cursor.number("<I"), cursor.number("<Q")
         name, block, block_bytes = _BLOCKS.get(kind, (f"type {kind}", 1, 0))
         taken = -(-elements // block) * block_bytes

@@ -49,11 +49,11 @@ def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, kno
         kind=seen.kind.value,
         quant=seen.quant,
         architecture=seen.architecture,
-        parameters=seen.parameters,
-        weights_bytes=counted.weights or seen.weights_bytes,
-        kv_bytes=counted.kv,
-        scratch_bytes=counted.scratch + counted.process + counted.adapters,
-        needs_bytes=counted.total,
+        parameters=_told(seen.parameters),
+        weights_bytes=_told(counted.weights or seen.weights_bytes),
+        kv_bytes=_told(counted.kv),
+        scratch_bytes=_told(counted.scratch + counted.process + counted.adapters),
+        needs_bytes=_told(counted.total),
         context=sizing.context,
         max_context=seen.shape.context,
         slots=sizing.slots,
@@ -68,6 +68,11 @@ def judge(seen: Seen, machine: Machine, *, slots: int = 0, context: int = 0, kno
         notes=seen.notes,
         known_as=known_as,
     )
+
+
+def _told(count: int) -> int:
+    """A number as answers can carry it: a damaged header may say anything."""
+    return min(count, 2**62)
 
 
 def _sizings(seen: Seen, machine: Machine, slots: int, context: int) -> list[Sizing]:
@@ -119,7 +124,7 @@ def _ways(seen: Seen, machine: Machine, sizing: Sizing) -> tuple[list[Way], dict
         estimates[runs_with] = counted
         fits = () if reason else _fits(counted.total, machine, devices)
         room = reason or ("" if fits else _no_room(counted.total, machine, devices))
-        ways.append(Way(runs_with=runs_with, usable=not reason, why=room, needs_bytes=counted.total, fits=fits))
+        ways.append(Way(runs_with=runs_with, usable=not reason, why=room, needs_bytes=_told(counted.total), fits=fits))
 
     gpus = tuple(device.id for device in machine.gpus)
     if seen.kind in _EXLLAMAV2_KINDS:

@@ -14,6 +14,7 @@ from engine.inference.adapter_files import UNSAFE_SUFFIXES
 
 INDEX = "model.safetensors.index.json"
 _MAX_HEADER = 100_000_000
+_MOST_ELEMENTS = 2**50
 _BITS = {"F64": 64, "F32": 32, "F16": 16, "BF16": 16, "I64": 64, "I32": 32, "I16": 16, "I8": 8, "U8": 8, "BOOL": 8}
 _BITS |= {
     "F8_E4M3": 8,
@@ -102,7 +103,7 @@ def _header(path: Path) -> dict[str, _Tensor]:
     for name, tensor in tensors.items():
         first, last = tensor.data_offsets
         bits = _BITS.get(tensor.dtype)
-        if not 0 <= first <= last or any(side < 0 for side in tensor.shape):
+        if not 0 <= first <= last or any(side < 0 for side in tensor.shape) or math.prod(tensor.shape) > _MOST_ELEMENTS:
             raise ValueError(f"the entry of {name[:80]} is malformed")
         if bits is not None and math.prod(tensor.shape) * bits > (last - first + 1) * 8:
             raise ValueError(f"{name[:80]} has another size than its shape says")
