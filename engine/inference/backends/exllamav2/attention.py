@@ -133,8 +133,10 @@ def choose(device: str, heads: int, kv_heads: int, size: int) -> str:
 def _agrees(way: Way, query: torch.Tensor, pages: Pages, shape: Shape) -> bool:
     try:
         difference = (way(query, pages, shape).float() - plain(query, pages, shape).float()).abs().max()
-    except (RuntimeError, TypeError, NotImplementedError):  # this torch, or this device, does not have it
-        return False
+    except (RuntimeError, TypeError, NotImplementedError) as error:
+        if "CUDA error" in str(error):
+            raise  # the device is in no state to try another way
+        return False  # this torch, or this device, does not have it
     return bool(difference <= TOLERANCE)  # not a number is not
 
 
@@ -166,6 +168,30 @@ def attend(query: torch.Tensor, pages: Pages, shape: Shape) -> torch.Tensor:
 # -- what exllamav2 calls ------------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """Where the tokens of one pass go: all layers of a pass ask the same, and only the first computes it."""
+
+    lengths: torch.Tensor
+    table: torch.Tensor
+    count: int
+    pages: torch.Tensor  # [rows, count]: the page of each new token, and its place there
+    places: torch.Tensor
+    after: torch.Tensor  # lengths with the new tokens
+
+
+_last: dict[torch.device, _Step] = {}
+
+
+def _step(lengths: torch.Tensor, table: torch.Tensor, count: int, page: int) -> _Step:
+    step = _last.get(lengths.device)
+    if step is None or step.lengths is not lengths or step.table is not table or step.count != count:
+        positions = lengths.long()[:, None] + torch.arange(count, device=lengths.device)
+        pages = table.long().gather(1, positions // page)
+        step = _last[lengths.device] = _Step(lengths, table, count, pages, positions % page, (lengths + count).int())
+    return step
+
+
 def flash_attn_with_kvcache(
     q: torch.Tensor,
     k_cache: torch.Tensor,
@@ -182,17 +208,14 @@ def flash_attn_with_kvcache(
     """Append k and v (unless they are None: they are in their pages already, and counted) and attend over all pages of each row."""
     assert cache_seqlens is not None
     assert block_table is not None
-    lengths, table = cache_seqlens.to(q.device), block_table.to(q.device)
+    lengths = cache_seqlens
     if k is not None:
-        assert v is not None
-        count, page = q.shape[1], k_cache.shape[1]
-        positions = lengths.long()[:, None] + torch.arange(count, device=q.device)
-        where = table.long().gather(1, positions // page)
-        k_cache[where, positions % page] = k
-        v_cache[where, positions % page] = v
-        lengths = lengths + count
+        step = _step(cache_seqlens, block_table, q.shape[1], k_cache.shape[1])
+        k_cache[step.pages, step.places] = k
+        v_cache[step.pages, step.places] = v
+        lengths = step.after
     shape = _shape(q, softmax_scale, causal, window_size, softcap)
-    return attend(q, Pages(k_cache, v_cache, table, lengths.int()), shape)
+    return attend(q, Pages(k_cache, v_cache, block_table, lengths), shape)
 
 
 def flash_attn_func(

@@ -11,6 +11,7 @@ from engine.inference.backends.base import Broken
 
 EXIT_MEMORY = 71
 EXIT_DEVICE = 72
+_DEVICE = ("CUDA error", "CUBLAS_STATUS", "CUDNN_STATUS")  # torch's classes for these came late and do not cover all
 
 
 class Failures:
@@ -31,7 +32,7 @@ class Failures:
             if self.count > 1:
                 raise Broken("the GPU's memory ran out twice in a row", EXIT_MEMORY) from error
             return out_of_memory(error)
-        if isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "CUBLAS" in str(error):
+        if any(words in str(error) for words in _DEVICE):
             raise Broken("the GPU failed, its state is unknown", EXIT_DEVICE) from error
         raise error
 

@@ -15,6 +15,7 @@ from exllamav2.generator import ExLlamaV2DynamicGenerator
 
 from engine.inference.backends.base import Delta, Event
 from engine.inference.backends.exllamav2.pages import Ledger, Store
+from engine.inference.backends.exllamav2.plan import PAGE
 
 if TYPE_CHECKING:
     from engine.inference.backends.exllamav2.loras import Loras, Weights
@@ -36,6 +37,15 @@ class Parts:
     chunk: int
 
 
+class _OnePage:
+    """Stands for the cache while a generator is made, which would lay out tables for all pages and take room to sort them."""
+
+    max_seq_len, batch_size = PAGE, 1
+
+    def all_tensors(self) -> list[torch.Tensor]:
+        return []
+
+
 class Lane:
     """One generator and who runs in it."""
 
@@ -45,7 +55,7 @@ class Lane:
         self._parts = parts
         self._generator = ExLlamaV2DynamicGenerator(
             parts.model,
-            parts.store.cache,
+            _OnePage(),
             parts.tokenizer,
             max_batch_size=parts.slots,
             max_chunk_size=parts.chunk,
@@ -53,6 +63,7 @@ class Lane:
             max_sampling_threads=min(SAMPLING_THREADS, max(2, os.cpu_count() or 1)),
             filter_background_eval=False,
         )
+        self._generator.cache, self._generator.max_pages = parts.store.cache, parts.store.count
         self._generator.defrag_cache = lambda: None  # it believes that pages 0 to n are all its own
         self.pages = Ledger(self._generator, parts.store)
         self._loras = parts.loras.take(weights)
@@ -105,7 +116,6 @@ class Lane:
         self.pages.close()
         self._parts.loras.give_back(self._loras)
         self._generator.sampling_pool.shutdown(wait=False)
-        self._generator.defrag_buffer = None  # on the GPU, and the generator is in cycles with its jobs
 
 
 class Lanes:
@@ -129,13 +139,15 @@ class Lanes:
     def pages_used(self) -> int:
         return sum(lane.pages.used for lane in self._lanes.values())
 
-    def admit(self, running: Running, weights: Weights) -> bool:
-        """Start a request; False when every slot or lane is taken or too few pages are free."""
+    def has_room(self, weights: Weights) -> bool:
+        """Whether a slot is free, and a lane of these adapters is open or could be."""
         if len(self) >= self._parts.slots:
             return False
+        return weights in self._lanes or len(self._lanes) < self._limit or self._idle() is not None
+
+    def admit(self, running: Running, weights: Weights) -> bool:
+        """Start a request for which there is room; False when too few pages are free."""
         lane = self._lane(weights)
-        if lane is None:
-            return False
         lane.queue(running)
         if not self._find_pages(lane, running):
             lane.drop(running)
@@ -165,17 +177,18 @@ class Lanes:
             self.close(lane)
         return True
 
-    def _lane(self, weights: Weights) -> Lane | None:
-        """The lane of these adapters, opened if need be; None if all lanes are others' and busy."""
+    def _idle(self) -> Lane | None:
+        """The lane that has rested longest."""
+        return next((lane for lane in self._lanes.values() if not lane.running), None)
+
+    def _lane(self, weights: Weights) -> Lane:
+        """The lane of these adapters, opened if need be."""
         lane = self._lanes.get(weights)
-        if lane is not None:
-            return lane
-        if len(self._lanes) >= self._limit:
-            idle = next((lane for lane in self._lanes.values() if not lane.running), None)
-            if idle is None:
-                return None
-            self.close(idle)
-        lane = self._lanes[weights] = Lane(self._parts, weights)
+        if lane is None:
+            idle = self._idle() if len(self._lanes) >= self._limit else None
+            if idle is not None:
+                self.close(idle)
+            lane = self._lanes[weights] = Lane(self._parts, weights)
         return lane
 
     def _find_pages(self, lane: Lane, running: Running) -> bool:

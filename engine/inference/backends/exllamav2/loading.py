@@ -52,6 +52,13 @@ def load_model(spec: LoadSpec, facts: ModelFacts, progress: Progress) -> Model:
     except (RuntimeError, AssertionError, ValueError, KeyError, FileNotFoundError) as error:
         if any(words in str(error) for words in _NO_ROOM):
             raise _too_big(spec, str(error)) from error
+        if "CUDA error" in str(error):
+            raise AiwmError(
+                Code.backend_unavailable,
+                f"the GPU failed: {str(error).splitlines()[0]}",
+                field="backend",
+                retryable=True,
+            ) from error
         raise AiwmError(
             Code.model_invalid,
             f"exllamav2 cannot load {spec.model.name}: {str(error).strip(' #') or type(error).__name__}",

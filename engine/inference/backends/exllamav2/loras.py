@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from engine.inference.backends.exllamav2.staging import Linear, Piece
+from engine.inference.backends.exllamav2.staging import Linear, Piece, hand_over
 
 Weights = tuple[tuple[str, float], ...]
 """(digest, weight) of the adapters that work together, in one order whoever names them; empty: the base model."""
@@ -49,6 +49,7 @@ class Loras:
     def attach(self, digest: str, pieces: tuple[Piece, ...]) -> None:
         if digest in self._attached:
             return
+        hand_over(pieces)
         factors: dict[tuple[str, str], torch.Tensor] = {}
         for piece in pieces:
             factors |= piece.factors()

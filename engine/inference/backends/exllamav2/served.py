@@ -98,8 +98,10 @@ class Served:
         for adapter in prepared.request.adapters:
             if adapter.digest not in self.loras:
                 raise AiwmError(Code.adapter_not_found, f"adapter {adapter.name} is not attached", field="adapters")
-        running = Running(prepared, self.tokenizer.decode, self.facts.end_tokens, self.context)
-        return self.lanes.admit(running, weights_of(prepared.request.adapters))
+        weights = weights_of(prepared.request.adapters)
+        if not self.lanes.has_room(weights):
+            return False
+        return self.lanes.admit(Running(prepared, self.tokenizer.decode, self.facts.end_tokens, self.context), weights)
 
     def step(self) -> list[Event]:
         events: list[Event] = []
