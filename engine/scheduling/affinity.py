@@ -1,17 +1,18 @@
-"""Which waiting task goes first when others have their adapters at hand: a task whose adapters are not there lets some of equal standing go
-before it, and only for so long.
+"""Which waiting task goes first when the adapters of the next one are not there: it lets some of equal standing go before it for which
+nothing must be loaded, or nothing twice, and only for so long. Its adapters can come meanwhile.
 
 The rule, exactly. Let T be the task that is next by rank and turn. If it needs adapters, and no replica with a free slot has them all, the
-first 32 candidates are looked at: T, then the tasks of T's class and of the classes that are next in the other lines of the pools that
-could start a task on this model now, in (rank, seq) order. The first of them whose adapters are all there on a replica with a free slot
-starts instead of T, provided that
+first 32 candidates are looked at: T, then in (rank, seq) order the tasks of T's class and of the classes that are next in other lines: in
+lines of pools that could start a task on this model now, and whose first task's rank is larger than that of T's line by at most `wait_ms`.
+The first candidate for which nothing must be loaded, on a replica with a free slot, starts instead of T; if there is none, the first one
+whose adapters are not there, or on their way, on another replica than the one that it would get (which may be T). For both,
 
-- its rank differs from T's by at most `wait_ms`: they stand equal, as ranks are times;
-- all candidates before it, T too, may be passed: a task that is passed for the first time now, or was less than `wait_ms` ago, and that
-  can expect another slot before that time is over, as far as the last tasks' durations tell.
+- its rank is larger than T's, and than that of its own class's first task, by at most `wait_ms`: they stand equal, as ranks are times;
+- all candidates before it, T too, may be passed: those that never were, or were for the first time less than `wait_ms` ago, and that can
+  expect another slot before that time is over, as far as the last tasks' durations tell.
 
-So no slot stays empty for an adapter's sake; a task without adapters is never passed; and from the moment at which a task could have
-started and was passed, no task goes before it for its adapters' sake after `wait_ms`, whatever comes."""
+So no slot stays empty for an adapter's sake; nobody is passed for whom nothing must be loaded; and when a task has been passed, others may
+go before it for adapters' sake for `wait_ms` from then on and no longer, whatever comes."""
 
 from __future__ import annotations
 
@@ -46,31 +47,51 @@ def pick(task: Task, cls: ReadyClass, pool: Pool, model: Model, now: Now, wait_m
     adapters = pool.adapters_of(task.ref)
     best = choose(model, adapters)
     first = Pick(task, cls, pool, best)
-    if best is None or best.resident.issuperset(adapters) or not wait_ms:
+    if best is None or best.has(adapters) or not wait_ms:
         return first
     passed: list[Task] = []
-    for candidate in islice(_candidates(first, model), CANDIDATES):
-        other = candidate.task
-        if abs(other.ref.rank - task.ref.rank) <= wait_ms and (replica := _at_hand(candidate, model)) is not None:
-            for one in passed:
-                if one.passed_ns is None:
-                    one.passed_ns = now.mono_ns
-            return candidate._replace(replica=replica)
+    second: tuple[Pick, int] | None = None
+    for candidate in islice(_candidates(first, model, wait_ms), CANDIDATES):
+        row = candidate.cls.window.first()
+        oldest = task.ref.rank if row is None else min(task.ref.rank, row[0])
+        if candidate.task.ref.rank - oldest <= wait_ms:
+            wanted = candidate.pool.adapters_of(candidate.task.ref)
+            there = choose(model, wanted)
+            if there is not None and there.has(wanted):
+                return _pass(candidate._replace(replica=there), passed, now)
+            if second is None and there is not None and not _elsewhere(there, model, wanted):
+                second = candidate._replace(replica=there), len(passed)
         if not _may_pass(candidate, model, now, wait_ms):
-            return first
-        passed.append(other)
-    return first
+            break
+        passed.append(candidate.task)
+    return first if second is None else _pass(second[0], passed[: second[1]], now)
 
 
-def _candidates(first: Pick, model: Model) -> Iterator[Pick]:
+def _pass(chosen: Pick, passed: list[Task], now: Now) -> Pick:
+    for one in passed:
+        if one.passed_ns is None:
+            one.passed_ns = now.mono_ns
+    return chosen
+
+
+def _elsewhere(there: Replica, model: Model, adapters: tuple[str, ...]) -> bool:
+    """Whether these adapters are there or on their way on another replica than this one, so that they would be loaded twice."""
+    return not there.will_have(adapters) and any(
+        one.will_have(adapters) for one in model.replicas.values() if one.total != 0
+    )
+
+
+def _candidates(first: Pick, model: Model, wait_ms: int) -> Iterator[Pick]:
     """The task that is next, then those that could start in its place, by (rank, seq)."""
     yield first
     heads: dict[ReadyClass, tuple[int, int, Pool]] = {}
+    start = first.pool.lines[first.cls.key.queue].first()
+    latest = (first.task.ref.rank if start is None else start[0]) + wait_ms
     for pool in [first.pool] if model.free is None else model.pools:
         if pool is first.pool or (pool.offered and gates.pool_gate(pool) is None):
-            for cls in pool.heads():
+            for key, cls in pool.heads():
                 row = cls.window.first()
-                if row is not None and (cls not in heads or pool is first.pool):
+                if row is not None and key[0] <= latest and (cls not in heads or pool is first.pool):
                     heads[cls] = (row[0], row[1], pool)
     nearest = nsmallest(CANDIDATES, ((rank, seq, cls, pool) for cls, (rank, seq, pool) in heads.items()))
     for _, _, task, cls, pool in merge(*(_rows(cls, pool) for _, _, cls, pool in nearest)):
@@ -80,13 +101,6 @@ def _candidates(first: Pick, model: Model) -> Iterator[Pick]:
 
 def _rows(cls: ReadyClass, pool: Pool) -> Iterator[tuple[int, int, Task, ReadyClass, Pool]]:
     return ((rank, seq, task, cls, pool) for rank, seq, task in cls.window.head(CANDIDATES))
-
-
-def _at_hand(candidate: Pick, model: Model) -> Replica | None:
-    """The replica with a free slot where none of the adapters that this task needs is missing; None also if it needs none."""
-    adapters = candidate.pool.adapters_of(candidate.task.ref)
-    best = choose(model, adapters) if adapters else None
-    return best if best is not None and best.resident.issuperset(adapters) else None
 
 
 def _may_pass(candidate: Pick, model: Model, now: Now, wait_ms: int) -> bool:

@@ -123,12 +123,13 @@ class Pool:
                 best, least = line, key
         return None if best is None else best.next()
 
-    def heads(self) -> Iterator[ReadyClass]:
-        """The class that is next in each line."""
+    def heads(self) -> Iterator[tuple[Key, ReadyClass]]:
+        """Of each line the smallest (rank, seq) and the class that is next."""
         for line in self.lines.values():
-            cls = line.next()
-            if cls is not None:
-                yield cls
+            key = line.first()
+            cls = None if key is None else line.next()
+            if key is not None and cls is not None:
+                yield key, cls
 
     def waiting(self, enough: int) -> int:
         """How many tasks wait for this pool, counted up to `enough` at most, class by class."""

@@ -54,7 +54,7 @@ class Replica:
         """Slots that a task could take now; None when there is no limit."""
         return None if self.total is None else max(0, self.total - self.outside - self.reserved)
 
-    def has(self, resident: frozenset[str]) -> None:
+    def now_has(self, resident: frozenset[str]) -> None:
         """These adapters are there now. A process that is not ready has lost what was on its way, too."""
         if not self.total and self.total is not None:
             self.coming.clear()
@@ -62,18 +62,24 @@ class Replica:
             self.coming = {name: None for name in self.coming if name not in resident}
         self.resident = resident
 
+    def has(self, adapters: tuple[str, ...]) -> bool:
+        """Whether all of these are there."""
+        return self.resident.issuperset(adapters)
+
     def will_have(self, adapters: tuple[str, ...]) -> bool:
         """Whether all of these are there or on their way."""
         return all(name in self.resident or name in self.coming for name in adapters)
 
-    def expect(self, adapters: tuple[str, ...]) -> tuple[str, ...]:
-        """These adapters will be needed there; returns those that are neither there nor on their way."""
-        missing = tuple(name for name in adapters if name not in self.resident and name not in self.coming)
-        for name in missing:
+    def missing(self, adapters: tuple[str, ...]) -> tuple[str, ...]:
+        """Those that are not there yet."""
+        return tuple(name for name in adapters if name not in self.resident)
+
+    def expect(self, adapters: tuple[str, ...]) -> None:
+        """These adapters come there now, if they are not there."""
+        for name in self.missing(adapters):
             self.coming[name] = None
             if len(self.coming) > _COMING:
                 del self.coming[next(iter(self.coming))]
-        return missing
 
 
 class Model:
@@ -124,7 +130,7 @@ class Model:
         replica.total, replica.outside = inp.total, inp.outside
         replica.latency_ms = inp.latency_ms
         replica.why, replica.until_ms = inp.why, inp.until_ms
-        replica.has(inp.resident)
+        replica.now_has(inp.resident)
         self._count(now)
 
     def gone(self, name: str, now: Now) -> None:
@@ -134,7 +140,7 @@ class Model:
         if replica is not None:
             replica.gone = True
             replica.total, replica.outside = 0, 0
-            replica.has(frozenset())
+            replica.now_has(frozenset())
             self._count(now)
             if not replica.reserved:
                 del self.replicas[name]

@@ -18,11 +18,15 @@ LATER: Final = 1  # waits for a time
 PROMOTING: Final = 2  # its time came; its row is being committed as pending
 RUNNING: Final = 3  # from StartTask to TaskEnded
 
+ASKED: Final = 1  # its adapters were asked for while it waited
+ASKED_FIRST: Final = 2  # and when it was the first in line
+
 
 class Task:
     """A row and what has become of it here."""
 
     __slots__ = (
+        "asked",
         "attempt",
         "began_ns",
         "cancelling",
@@ -51,6 +55,7 @@ class Task:
         self.definition: Definition | None = None  # in whose windows its calls are expected
         # What the replicas had to say for themselves when it started, if there were several.
         self.route: tuple[tuple[str, Score], ...] = ()
+        self.asked = 0  # whether its adapters were asked for
         self.began_ns = 0  # when it took that slot
         self.passed_ns: int | None = None  # when another task first went before it because its adapters were at hand
         self.cancelling = False

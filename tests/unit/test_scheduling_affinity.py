@@ -1,4 +1,4 @@
-"""Tasks whose adapters are at hand go before others of equal standing: when, which, and for how long at most."""
+"""Tasks for which nothing must be loaded go before others of equal standing: when, which, and for how long at most."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.scheduling.affinity import CANDIDATES
-from engine.scheduling.decisions import StartTask
+from engine.scheduling.decisions import Prefetch, StartTask
 from engine.scheduling.inputs import QueueChanged, ReplicaChanged
 from tests.support.scheduling import Bench, pool
 
@@ -56,7 +56,7 @@ def test_among_equals_those_with_their_adapters_at_hand_go_first() -> None:
     made = bench("de")
     line(made, FR, DE, IT, DE, ())
     made.do(free(1, "de"))
-    assert order(made) == [2, 4, 1, 3, 5]
+    assert order(made) == [2, 4, 5, 1, 3]
 
 
 def test_a_task_whose_adapters_are_there_or_that_needs_none_is_never_passed() -> None:
@@ -77,7 +77,7 @@ def test_a_pools_own_adapters_count() -> None:
     made = bench("de", adapters=DE)
     line(made, FR, None, ())
     made.do(free(1, "de"))
-    assert order(made) == [2, 1, 3]
+    assert order(made) == [2, 3, 1]
 
 
 def test_priority_and_age_are_not_equal_standing() -> None:
@@ -154,6 +154,22 @@ def test_pools_and_queues_that_share_a_model_are_compared() -> None:
     assert order(made) == [2, 3, 1]
 
 
+def test_a_task_whose_adapters_come_elsewhere_waits_for_them_a_while() -> None:
+    made = bench()
+    made.do(ReplicaChanged("nano", "nano.1", 1, outside=1))
+    line(made, FR, IT, FR)
+    assert [one.adapters for one in made.took(Prefetch) if one.first] == [FR]
+    other = "nano.1" if made.scheduler.route("nano", FR) == "nano.0" else "nano.0"
+    made.do(ReplicaChanged("nano", other, 1))
+    (start,) = made.took(StartTask)
+    assert (start.seq, start.replica) == (2, other), (
+        "its adapter must be loaded anyway, the first task's would be twice"
+    )
+    made.wait(WAIT_MS + 1)
+    made.end(start)
+    assert made.started() == [1]
+
+
 def test_a_tenants_turn_is_kept() -> None:
     made = bench("de")
     for seq, (tenant, wanted) in enumerate([("ana", FR), ("ana", DE), ("ana", FR), ("ben", FR), ("ben", DE)], 1):
@@ -181,6 +197,7 @@ class Watch:
         self.made = Bench(affinity_wait_ms=WAIT_MS)
         self.slots = [1, 2]
         self.resident = [frozenset[str](), frozenset[str]()]
+        self.coming: list[set[str]] = [set(), set()]
         self.running: list[StartTask] = []
         self.line: list[tuple[int, int, tuple[str, ...]]] = []
         self.passed: dict[int, int] = {}
@@ -191,6 +208,7 @@ class Watch:
         self.made.staff()
 
     def tell(self, which: int) -> None:
+        self.coming[which] = self.coming[which] - self.resident[which] if self.slots[which] else set()
         self.made.do(ReplicaChanged("nano", f"nano.{which}", self.slots[which], resident=self.resident[which]))
 
     def submit(self, late_ms: int, adapters: tuple[str, ...] | None) -> None:
@@ -211,21 +229,32 @@ class Watch:
             place = next(place for place, row in enumerate(self.line) if row[1] == start.seq)
             if place:
                 self.check_passing(place, which)
+            self.coming[which] |= set(self.line[place][2]) - self.resident[which]
             del self.line[place]
             self.running.append(start)
+        for asked in self.made.took(Prefetch):
+            if asked.first:
+                self.coming[int(asked.replica[-1])] |= set(asked.adapters)
         if len(self.running) < 4 and self.line:
             assert not any(self.room(which) for which in (0, 1)), "no slot stays empty while a task waits"
 
+    def elsewhere(self, which: int, adapters: tuple[str, ...]) -> bool:
+        """Whether loading these on this replica would load them twice."""
+        known = [self.resident[one] | self.coming[one] for one in (0, 1)]
+        other = 1 - which
+        return not set(adapters) <= known[which] and bool(self.slots[other]) and set(adapters) <= known[other]
+
     def check_passing(self, place: int, which: int) -> None:
         rank, _, adapters = self.line[place]
-        first_rank, _, wanted = self.line[0]
+        first_rank = self.line[0][0]
         assert place < CANDIDATES
         assert rank - first_rank <= WAIT_MS, "only equals may be passed"
-        assert adapters
-        assert set(adapters) <= self.resident[which], "only for adapters that are there"
-        assert wanted, "a task without adapters is never passed"
-        for other in (0, 1):
-            assert not self.room(other) or not set(wanted) <= self.resident[other], "nor one whose adapters are there"
+        if not set(adapters) <= self.resident[which]:
+            assert not self.elsewhere(which, adapters)
+            assert all(self.elsewhere(which, row[2]) for row in self.line[:place]), "only for adapters that are there"
+        for _, _, wanted in self.line[:place]:
+            for other in (0, 1):
+                assert not self.room(other) or not set(wanted) <= self.resident[other], "nobody with nothing to load"
         for _, seq, _ in self.line[:place]:
             since = self.passed.setdefault(seq, self.made.mono_ns)
             assert self.made.mono_ns - since <= WAIT_MS * 1_000_000, "nobody is passed for longer than that"

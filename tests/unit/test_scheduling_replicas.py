@@ -164,8 +164,8 @@ def test_explain_says_where_a_waiting_task_would_go() -> None:
     made = bench(replica("nano.0", 1, outside=1), replica("nano.1", 2, "de", "de@v3", outside=2))
     made.submit(1, adapters=("de", "fr"))
     why = made.scheduler.explain_task(made.scheduler.backlog.tasks[1].ref, made.now)
-    assert why.notes[0].startswith("nano.1 has 87 points: adapters 75, load 0, queue 8, latency 4; ")
-    assert "2 of 2 slots taken (2 not by tasks), de is there, fr is on its way" in why.notes[0]
+    assert why.notes[0].startswith("nano.1 has 62 points: adapters 50, load 0, queue 8, latency 4; ")
+    assert "2 of 2 slots taken (2 not by tasks), de is there, fr is not there" in why.notes[0]
     assert "nano.0 has" in why.notes[1]
     model = made.scheduler.explain_model("nano")
     assert model.notes[1].startswith("nano.1: 2 of 2 slots taken (2 not by tasks), 2 adapter names there; 112 points")
@@ -180,11 +180,21 @@ def test_the_adapters_of_the_next_tasks_in_line_are_asked_for_once() -> None:
         made.submit(seq, adapters=adapters)
     assert made.took(Prefetch) == [
         Prefetch("nano", "nano.0", ("fr",), first=True),
-        Prefetch("nano", "nano.0", ("it",), first=False),
+        Prefetch("nano", "nano.0", ("it", "fr"), first=False),
     ]
     assert [start.seq for start in made.took(StartTask)] == [1]
     made.do(replica("nano.0", 1, "de", "fr"))
     assert made.took(Prefetch) == []
+
+
+def test_what_comes_only_if_there_is_room_is_asked_for_again_when_it_is_next() -> None:
+    made = bench(replica("nano.0", 1, "de"))
+    for seq, adapters in enumerate([("de",), ("de",), ("fr",)], 1):
+        made.submit(seq, adapters=adapters)
+    assert made.took(Prefetch) == [Prefetch("nano", "nano.0", ("fr",), first=False)]
+    first, *_ = made.took(StartTask)
+    made.end(first)
+    assert made.took(Prefetch) == [Prefetch("nano", "nano.0", ("fr",), first=True)]
 
 
 def test_nothing_is_asked_for_that_a_replica_has_or_gets_or_that_no_replica_could_take() -> None:
@@ -202,15 +212,19 @@ def test_nothing_is_asked_for_that_a_replica_has_or_gets_or_that_no_replica_coul
 def test_prefetches_go_to_the_replica_that_will_be_best() -> None:
     made = bench(replica("nano.0", 1, "de", outside=1), replica("nano.1", 1, outside=1))
     made.submit(1, adapters=("de", "fr"))
+    assert made.took(Prefetch) == [], "with one task in line any replica may be the first to have a slot"
+    made.submit(2)
     assert made.took(Prefetch) == [Prefetch("nano", "nano.0", ("fr",), first=True)]
 
 
-def test_what_was_evicted_is_asked_for_again() -> None:
+def test_what_was_evicted_is_asked_for_again_by_others() -> None:
     made = bench(replica("nano.0", 1, outside=1))
     made.submit(1, adapters=("de",))
     assert made.took(Prefetch)
     made.do(replica("nano.0", 1, "de", outside=1), replica("nano.0", 1, outside=1))
-    assert made.took(Prefetch) == [Prefetch("nano", "nano.0", ("de",), first=True)]
+    assert made.took(Prefetch) == [], "not for the same task: two that do not fit together would take turns for ever"
+    made.submit(2, adapters=("de",))
+    assert made.took(Prefetch) == [Prefetch("nano", "nano.0", ("de",), first=False)]
 
 
 # -- more replicas -----------------------------------------------------------------------------------------------------------

@@ -6,13 +6,16 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 from engine.contract.states import TaskState
-from engine.scheduling.decisions import DenyBudget
+from engine.scheduling.ahead import SHORT_MS
+from engine.scheduling.decisions import DenyBudget, MoreReplicas, Prefetch, StartTask
 from engine.scheduling.inputs import ClassKey, Criteria, DefinitionChanged, Key, Now, PoolChanged
 from engine.scheduling.simulation.books import Books
 from engine.scheduling.simulation.disk import Row
+from engine.scheduling.simulation.passing import Passing
 from engine.scheduling.task import READY
 
 if TYPE_CHECKING:
+    from engine.scheduling.simulation.processes import Process
     from engine.scheduling.simulation.workforce import Instance
     from engine.scheduling.simulation.world import World
 
@@ -49,6 +52,7 @@ class Checks:
         # By pool, queue and tenant: its first task, and the starts of each other tenant that it saw.
         self._passed: dict[tuple[str, str, str], tuple[Key, dict[str, int]]] = {}
         self._books = Books()
+        self._passing = Passing(world)
 
     # -- the disk ----------------------------------------------------------------------------------------------------
 
@@ -77,6 +81,7 @@ class Checks:
         self._ready_seqs.clear()
         self._rivals.clear()
         self._passed.clear()
+        self._passing.rebooted()
         kept, clock_ms = self._world.kept, self._world.wall_offset_ms
         self._books.rebooted({name for name, (_, by_clock_ms) in kept.items() if by_clock_ms != clock_ms})
         for row in self._world.disk.rows.values():
@@ -113,9 +118,9 @@ class Checks:
 
     # -- what it decides ---------------------------------------------------------------------------------------------
 
-    def starting(self, row: Row, instance: Instance | None, pool_name: str) -> None:
+    def starting(self, row: Row, instance: Instance | None, start: StartTask) -> None:
         """StartTask was decided; the books do not have it yet."""
-        world = self._world
+        world, pool_name = self._world, start.pool
         what = f"task {row.seq} on {pool_name}"
         if instance is None or instance.pool != pool_name or instance.leaving:
             raise Violation("one task per instance", f"{what}: no such instance, or one that is leaving")
@@ -130,7 +135,7 @@ class Checks:
         named = criteria.definition in (None, pool.definition)
         if pool_name not in queue.pools or not named or not criteria.capabilities <= pool.capabilities:
             raise Violation("criteria", f"{what} of {queue.name}, which asks for {row.key.criteria}")
-        self._check_workforce(what, pool, instance)
+        process = self._check_workforce(what, pool, instance, start.replica)
         for other in row.after:
             if world.disk.rows[other].state is not TaskState.completed:
                 raise Violation("dependencies", f"{what} before task {other}, which is {world.disk.rows[other].state}")
@@ -143,20 +148,39 @@ class Checks:
         self._passed.pop((pool_name, row.key.queue, row.key.tenant), None)
         if row.seq in self._ready_seqs:
             self._ready_seqs.remove(row.seq)
-            self._check_order(row, pool_name)
+            self._check_order(row, pool, process)
             self._check_turns(row, pool_name)
 
-    def _check_workforce(self, what: str, pool: PoolChanged, instance: Instance) -> None:
-        """May this instance of this pool work now?"""
+    def _check_workforce(self, what: str, pool: PoolChanged, instance: Instance, replica: str | None) -> Process | None:
+        """May this instance of this pool work now? Returns the process that does."""
         world = self._world
+        process = None
         if pool.model is not None:
-            total = world.slots[pool.model]
-            if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
-                raise Violation("model slots", f"{what}: all {total} slots of {pool.model} are taken")
+            process = world.processes.by_model[pool.model].get(replica or "")
+            if process is None or process.full:
+                raise Violation("model slots", f"{what}: no slot of {pool.model}'s {replica} is free")
+        elif replica is not None:
+            raise Violation("model slots", f"{what} has a slot of {replica} and needs none")
         if pool.max_tasks and instance.served >= pool.max_tasks:
             raise Violation("retirement", f"{what} on {instance.id}, which has run {instance.served} tasks already")
         if (limits := world.definitions.get(pool.definition)) is not None and not limits.active:
             raise Violation("gates", f"{what} while {pool.definition} is not active")
+        return process
+
+    def prefetching(self, decision: Prefetch, process: Process | None) -> None:
+        """Prefetch was decided: only for a process that is up and lacks just these."""
+        what = f"{decision.adapters} for {decision.replica}"
+        if process is None or process.total == 0:
+            raise Violation("prefetch", f"{what}, which is not up")
+        if not decision.adapters or process.told.intersection(decision.adapters):
+            raise Violation("prefetch", f"{what}, which has {sorted(process.told)}")
+
+    def growing(self, decision: MoreReplicas, processes: list[Process]) -> None:
+        """MoreReplicas was decided: only while work waits and some process is up."""
+        if decision.waiting < 1 or decision.short_ms < SHORT_MS:
+            raise Violation("growth", f"{decision} without need")
+        if all(process.total == 0 for process in processes):
+            raise Violation("growth", f"{decision} while none is up")
 
     def spawning(self, pool_name: str, total: int) -> None:
         """SpawnInstance was decided; `total` instances exist or are on their way with it."""
@@ -239,23 +263,31 @@ class Checks:
             self._rivals[pool_name] = rivals
         return rivals
 
-    def _check_order(self, row: Row, pool_name: str) -> None:
-        own = (row.rank, row.seq)
+    def _check_order(self, row: Row, pool: PoolChanged, process: Process | None) -> None:
+        own, pool_name = (row.rank, row.seq), pool.name
+        slack_ms = self._passing.slack_ms(process)
         first = self._first(row.key)
         if first is not None and first < own:
-            raise Violation("order in a class", f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]})")
+            before = [key[1] for key in self._ready[row.key] if key < own and key[1] in self._ready_seqs]
+            passed = [self._world.disk.rows[seq] for seq in before if self._in_memory(seq)]
+            why = self._passing.refusal(row, pool, process, passed)
+            if why is not None:
+                what = f"task {row.seq} (rank {row.rank}) before {first[1]} (rank {first[0]})"
+                raise Violation("order in a class", f"{what}: {why}")
         firsts = [(key, seen) for key in self._rivals_of(pool_name) if (seen := self._startable(key)) is not None]
         # Queues compete by the first of all their tasks, whichever tenant's turn it then is. One that is not in memory may have been when
         # this was decided, so it counts for its queue and not against others.
         rivals = [self._first(key) for key in self._rivals_of(pool_name) if key.queue == row.key.queue]
         best = min([own, *(seen for seen in rivals if seen is not None)])
         for key, seen in firsts:
-            if key.queue != row.key.queue and seen < best and not self._phantom(row.key.queue, seen):
+            equal = bool(slack_ms) and best[0] - seen[0] <= slack_ms
+            if key.queue != row.key.queue and seen < best and not equal and not self._phantom(row.key.queue, seen):
                 raise Violation(
                     "rank order",
                     f"task {row.seq} of {row.key.queue} (first rank {best[0]}) before {seen[1]} on {pool_name}",
                 )
-            if key.queue == row.key.queue and key.tenant == row.key.tenant and seen < own:
+            equal = bool(slack_ms) and own[0] - seen[0] <= slack_ms
+            if key.queue == row.key.queue and key.tenant == row.key.tenant and seen < own and not equal:
                 raise Violation(
                     "rank order", f"task {row.seq} (rank {row.rank}) before {seen[1]} (rank {seen[0]}) on {pool_name}"
                 )
@@ -316,10 +348,8 @@ class Checks:
             limits = world.definitions.get(pool.definition)
             if limits is not None and (not limits.active or limited(limits)):
                 continue
-            if pool.model is not None:
-                total = world.slots[pool.model]
-                if total is not None and world.used[pool.model] + world.outside[pool.model] >= total:
-                    continue
+            if pool.model is not None and not world.processes.free(pool.model):
+                continue
             for key in self._rivals_of(pool.name):
                 first = self._startable(key)
                 if first is not None:

@@ -64,13 +64,13 @@ class Control:
         seq, attempt = decision.seq, decision.attempt
         row = self.world.disk.rows[seq]
         instance = self.world.instances.get(decision.instance)
-        self.world.checks.starting(row, instance, decision.pool)
+        self.world.checks.starting(row, instance, decision)
         assert instance is not None
         pool = self.world.pools[decision.pool]
         run = self.world.runs[seq] = instance.busy = Run(seq, attempt, self.world.disk.epoch, instance, pool)
         del self.world.idle[pool.name][instance.id]
-        if pool.model is not None:
-            self.world.used[pool.model] += 1
+        if decision.replica is not None:
+            self.world.processes.take(run, decision.replica, self.world.adapters_of(row, pool))
         self.world.digest = (self.world.digest * 1_000_003 + seq * 64 + attempt + self.world.ns) & 0xFFFFFFFFFFFF
         self.world.counts["starts"] += 1
         eager = pool.name in self.world.plan.eager
@@ -247,8 +247,7 @@ class Control:
         instance = run.instance
         if self.world.runs.get(run.seq) is run:
             del self.world.runs[run.seq]
-        if run.pool.model is not None:
-            self.world.used[run.pool.model] -= 1
+        self.world.processes.give(run)
         if instance.busy is run:
             instance.busy = None
             instance.served += 1

@@ -22,6 +22,7 @@ class Row:
     while it is `blocked`."""
 
     __slots__ = (
+        "adapters",
         "after",
         "attempt",
         "blocked",
@@ -48,8 +49,10 @@ class Row:
         max_attempts: int | None,
         on_crash: Literal["retry", "dead-letter"],
         after: tuple[int, ...] = (),
+        adapters: tuple[str, ...] | None = None,
     ) -> None:
         self.seq = seq
+        self.adapters = adapters
         self.after = after
         self.blocked = False
         self.key = key
@@ -79,6 +82,7 @@ class Row:
             self.deadline_ms,
             self.on_crash,
             self.state is TaskState.retrying,
+            adapters=self.adapters,
         )
 
 

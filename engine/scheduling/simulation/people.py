@@ -60,7 +60,17 @@ class Clients:
             max_attempts=None if rng.random() < 0.9 else rng.randint(1, 5),
             on_crash="retry" if rng.random() < 0.98 else "dead-letter",
             after=self._after(rng),
+            adapters=self._adapters(rng),
         )
+
+    def _adapters(self, rng: random.Random) -> tuple[str, ...] | None:
+        """What a task asks for: what its pool has most of the time, else none or some, the first ones most often (Zipf)."""
+        names = self._world.plan.adapters
+        if not names or rng.random() < 0.3:
+            return None
+        weights = [1 / (place + 1) for place in range(len(names))]
+        count = rng.choice((0, 1, 1, 1, 2))
+        return tuple(dict.fromkeys(rng.choices(names, weights, k=count)))
 
     def _after(self, rng: random.Random) -> tuple[int, ...]:
         """What a new task waits for: nothing, or some of the last tasks that are acknowledged."""
@@ -96,7 +106,7 @@ class Storm:
         faults = world.plan.faults
         for rate, what in (
             (faults.engine_dies, self._kill_engine),
-            (faults.model_dies, self._kill_model),
+            (faults.model_dies, world.processes.kill_one),
             (faults.storage_fails, self._fail_storage),
             (faults.clock_jumps, self._jump_clock),
             (faults.cancels, self._cancel_some),
@@ -121,8 +131,6 @@ class Storm:
         world.stormy = False
         world.jump_clock(-world.wall_offset_ms)
         if world.scheduler is None:
-            world.slots = dict(plan.slots)
-            world.outside = dict.fromkeys(plan.slots, 0)
             world.queues = {queue.name: queue for queue in plan.queues}
             world.pools = {pool.name: pool for pool in plan.pools}
             world.definitions = {definition.name: definition for definition in plan.definitions}
@@ -133,9 +141,7 @@ class Storm:
         self._recover_storage(None)
         world.dispatch = True
         world.feed(inputs.DispatchEnabled(True))
-        for name, total in plan.slots.items():
-            world.slots[name], world.outside[name] = total, 0
-            world.feed(inputs.ReplicaChanged(name, name, total))
+        world.processes.calm()
         for queue in plan.queues:
             self._set(queue)
         for pool in plan.pools:
@@ -163,22 +169,6 @@ class Storm:
     def _boot(self, _: None) -> None:
         if self._world.scheduler is None:
             self._world.boot()
-
-    def _kill_model(self) -> None:
-        world = self._world
-        if not world.slots:
-            return
-        name = world.rng.choice(list(world.slots))
-        world.slots[name] = 0
-        world.feed(inputs.ReplicaChanged(name, name, 0, world.outside[name]))
-        for run in [run for run in world.runs.values() if run.pool.model == name and not run.ended]:
-            world.control.finish(run, "crashed")
-        world.later(world.rng.expovariate(1 / 500.0), self._restart_model, name, any_life=True)
-
-    def _restart_model(self, name: str) -> None:
-        world = self._world
-        world.slots[name] = world.plan.slots[name]
-        world.feed(inputs.ReplicaChanged(name, name, world.slots[name], world.outside[name]))
 
     def _fail_storage(self) -> None:
         world = self._world
@@ -221,7 +211,7 @@ class Storm:
                 self._switch_dispatch,
                 self._retire_one,
                 self._hurry_one,
-                self._talk,
+                self._world.processes.talk,
                 self._change_definition,
                 self._change_limits,
                 self._direct,
@@ -259,7 +249,7 @@ class Storm:
                     msgspec.structs.replace(pool, max_total=rng.randint(1, planned.max_total)),
                     msgspec.structs.replace(pool, revision=str(rng.random())),
                     msgspec.structs.replace(pool, capabilities=frozenset()),
-                    msgspec.structs.replace(pool, model=rng.choice([*self._world.slots, None])),
+                    msgspec.structs.replace(pool, model=rng.choice([*self._world.plan.slots, None])),
                 )
             )
         )
@@ -340,11 +330,3 @@ class Storm:
             seq = world.rng.choice(self._clients.acked)
             world.hurried.add(seq)
             world.feed(inputs.RetryNow(seq))
-
-    def _talk(self) -> None:
-        """Somebody takes a model's slot for a chat, or gives it back."""
-        world = self._world
-        if world.outside:
-            name = world.rng.choice(list(world.outside))
-            world.outside[name] = 1 - world.outside[name]
-            world.feed(inputs.ReplicaChanged(name, name, world.slots[name], world.outside[name]))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from engine.scheduling.inputs import Criteria, DefinitionChanged, PoolChanged, QueueChanged, RetryPolicy
 from engine.scheduling.scheduler import SchedulerConfig
 
@@ -40,6 +42,15 @@ class Plan:
     queues: tuple[QueueChanged, ...]
     pools: tuple[PoolChanged, ...]
     slots: dict[str, int | None]
+    """What each process of a model serves at once."""
+    replicas: dict[str, tuple[int, int]]
+    """How many processes a model has at first, and at most."""
+    adapters: tuple[str, ...]
+    """What tasks ask for, the most popular first."""
+    cache: int
+    """So many of them fit into a process, besides those that are in use."""
+    load_ms: float
+    """Mean time that one takes to come there."""
     definitions: tuple[DefinitionChanged, ...]
     """Those whose instances call a model; the others work by themselves."""
     max_instances: int
@@ -66,10 +77,16 @@ def draw(seed: int, tasks: int, workers: int) -> Plan:
     slots: dict[str, int | None] = {}
     for name in ("nano", "qwen")[: rng.randint(0, 2)]:
         slots[name] = rng.choice((None, 1, 2, 4, 8))
+    # Drawn apart, so that a seed's queues, pools and people do not depend on it.
+    crew = random.Random(seed + 1_000_003)
+    replicas = {name: crew.choice(((1, 1), (1, 3), (2, 2), (2, 4))) for name in slots}
+    adapters = tuple(f"a{number}" for number in range(crew.choice((0, 3, 30))))
     pools = _pools(rng, workers, list(slots), plain=plain)
+    if adapters:
+        pools = tuple(replace(pool, adapters=tuple(crew.sample(adapters, crew.choice((0, 0, 1, 2))))) for pool in pools)
     queues = _queues(rng, [pool.name for pool in pools])
     work_ms = rng.choice((2.0, 20.0, 100.0, 1000.0))
-    limits = [slot for slot in slots.values() if slot is not None]
+    limits = [slot * replicas[name][0] for name, slot in slots.items() if slot is not None]
     capacity = max(1, min(workers, sum(limits) if len(limits) == len(slots) and slots else workers))
     # From a world that idles to one that cannot keep up with its clients.
     load = rng.choice((0.3, 0.8, 1.0, 1.5, 4.0))
@@ -77,10 +94,14 @@ def draw(seed: int, tasks: int, workers: int) -> Plan:
     return Plan(
         seed=seed,
         tasks=tasks,
-        config=_config(rng),
+        config=replace(_config(rng), affinity_wait_ms=crew.choice((0, 100, 2_000))),
         queues=queues,
         pools=pools,
         slots=slots,
+        replicas=replicas,
+        adapters=adapters,
+        cache=crew.choice((1, 2, 8)),
+        load_ms=crew.choice((1.0, 50.0, 400.0)),
         definitions=() if plain else _definitions(rng, tasks, workers),
         max_instances=0 if plain else rng.choice((0, 1, max(1, workers // 2), workers)),
         after=rng.choice((0.0, 0.0, 0.1, 0.5)),

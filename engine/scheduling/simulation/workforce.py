@@ -8,12 +8,13 @@ from engine.scheduling.inputs import PoolChanged
 
 if TYPE_CHECKING:
     from engine.scheduling.simulation.calls import Call
+    from engine.scheduling.simulation.processes import Process
 
 
 class Run:
     """One attempt in the hands of an instance. `ended`: its answer was given, or nobody waits for it any more."""
 
-    __slots__ = ("attempt", "call", "ended", "epoch", "instance", "pool", "refused", "seq")
+    __slots__ = ("adapters", "attempt", "call", "ended", "epoch", "instance", "pool", "process", "refused", "seq")
 
     def __init__(self, seq: int, attempt: int, epoch: int, instance: Instance, pool: PoolChanged) -> None:
         self.seq = seq
@@ -22,6 +23,8 @@ class Run:
         self.instance = instance
         self.pool = pool
         self.call: Call | None = None
+        self.process: Process | None = None  # whose slot it holds
+        self.adapters: tuple[str, ...] = ()
         self.ended = False
         self.refused = False
 

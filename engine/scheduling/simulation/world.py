@@ -10,14 +10,15 @@ from typing import Any
 
 from engine.scheduling import inputs
 from engine.scheduling.gates import serves
-from engine.scheduling.inputs import ClassKey, Criteria, Now
+from engine.scheduling.inputs import ClassKey, Criteria, Now, PoolChanged
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.simulation.calls import Calls
 from engine.scheduling.simulation.checks import Checks, Violation
 from engine.scheduling.simulation.control import Control
-from engine.scheduling.simulation.disk import Disk
+from engine.scheduling.simulation.disk import Disk, Row
 from engine.scheduling.simulation.journal import Journal, Op
 from engine.scheduling.simulation.plan import Plan
+from engine.scheduling.simulation.processes import Processes
 from engine.scheduling.simulation.workforce import Instance, Run
 
 MS = 1_000_000
@@ -45,9 +46,7 @@ class World:
         self.dispatch = True
         self.queues = {queue.name: queue for queue in plan.queues}
         self.pools = {pool.name: pool for pool in plan.pools}
-        self.slots = dict(plan.slots)
-        self.outside: dict[str, int] = dict.fromkeys(plan.slots, 0)
-        self.used: dict[str, int] = {}
+        self.processes = Processes(self)
         self.instances: dict[str, Instance] = {}
         self.idle: dict[str, dict[str, Instance]] = {}
         self.totals: dict[str, int] = {}
@@ -66,7 +65,7 @@ class World:
         ] = {}  # use by definition, as stored, and by which clock
         self.calls = Calls(self)
         self.control = Control(self)
-        self._perform = self.control.performers() | self.calls.performers()
+        self._perform = self.control.performers() | self.calls.performers() | self.processes.performers()
         self.counts: defaultdict[str, int] = defaultdict(int)
         self.digest = 0
         self.last_end_ns = 0
@@ -103,7 +102,6 @@ class World:
         """An engine starts on what is on disk."""
         plan = self.plan
         self.disk.take_back(plan.config.max_crashes)
-        self.used = dict.fromkeys(plan.slots, 0)
         self.instances, self.runs = {}, {}
         self.idle = {pool.name: {} for pool in plan.pools}
         self.totals = dict.fromkeys(self.idle, 0)
@@ -118,7 +116,7 @@ class World:
         self.scheduler = Scheduler(plan.config)
         self.counts["engines"] += 1
         told: list[inputs.Input] = [inputs.Recover(), *self.queues.values(), *self.pools.values()]
-        told += [inputs.ReplicaChanged(name, name, total, self.outside[name]) for name, total in self.slots.items()]
+        told += self.processes.booted()
         self.rng.shuffle(told)
         # Limits come before what they limit.
         limits: list[inputs.Input] = [inputs.EngineLimits(self.max_instances), *self.definitions.values()]
@@ -153,6 +151,11 @@ class World:
         if self.counts["steps"] % 64 == 0:
             self.checks.idleness()
             self.checks.memory()
+
+    @staticmethod
+    def adapters_of(row: Row, pool: PoolChanged) -> tuple[str, ...]:
+        """What a task uses on this pool."""
+        return pool.adapters if row.adapters is None else row.adapters
 
     def serving(self, key: ClassKey) -> list[str]:
         """The pools that serve a class as things are now."""
