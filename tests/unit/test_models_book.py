@@ -18,6 +18,7 @@ from engine.contract.requests.fleet import QueueCreate, WorkerReload
 from engine.contract.states import Durability
 from engine.control.offering import made_for
 from engine.inference.models.book import ModelBook
+from engine.inference.models.troubles import troubles
 from engine.inference.names import SHIPPED
 from engine.requests.caller import Caller
 from engine.requests.grants import Grant
@@ -347,3 +348,26 @@ async def test_a_book_that_cannot_be_stored_is_unchanged(tmp_path: Path) -> None
             await book.put(ModelDefinition(name="m", path=str(NANO)), "operator", fails)
         assert "m" not in book.added
         assert house.changed == []
+
+
+async def test_a_route_over_other_models_is_a_model(tmp_path: Path) -> None:
+    async with ModelsHouse(tmp_path / "home", keys=("openai",)) as house:
+        route = ("aiwm-nano", "openai/gpt-4o")
+        added = await house.call(requests.ModelAdd(name="both", route=route, policy="failover"))
+        assert (added.definition.backend, added.definition.route) == (Backend.hybrid, route)
+        assert house.manager.catalogue.pool("both").max_total == 8
+
+
+async def test_what_is_wrong_with_known_models_is_told_before_they_are_asked(tmp_path: Path) -> None:
+    async with ModelsHouse(tmp_path / "home") as house:
+        path = tiny(tmp_path / "mine")
+        await house.call(requests.ModelAdd(path=str(path), name="mine"))
+        await house.call(requests.ModelAdd(name="served", command=("/nowhere/srv", "--port", "{port}")))
+        await house.call(requests.ModelAdd(path=str(NANO), name="good"))
+        (path / "model.safetensors").unlink()
+        tiny(house.home / "models" / "packed", {"quantization_config": {"quant_method": "exl3", "bits": 4}})
+        found = {it.model: it for it in troubles(list(house.book.added.values()), house.book.folder)}
+        assert set(found) == {"mine", "served", "packed"}
+        assert "no weights" in found["mine"].what
+        assert "/nowhere/srv is not there" in found["served"].what
+        assert "TabbyAPI" in found["packed"].fix
