@@ -91,6 +91,15 @@ def url_fault(url: str) -> str:
     return ""
 
 
+def host_of(url: str) -> str:
+    """`api.example.com`, with its port where it is not the usual one: what keys are listed for."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    host = f"[{host}]" if ":" in host else host
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
+
+
 def _base_url(worker: WorkerDefinition) -> str:
     """The address that a worker gives, if it is not its provider's own."""
     given = worker.options.get("base_url", "")

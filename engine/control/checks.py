@@ -20,7 +20,7 @@ from engine.contract.definitions import (
     WorkerDefinition,
 )
 from engine.contract.errors import AiwmError, Code
-from engine.contract.models import needs_key, provider_fault
+from engine.contract.models import host_of, implied, model_name, needs_key, provider_fault
 from engine.contract.suggest import nearest
 from engine.control.definitions import Definition, Definitions, Kind, kind_of
 from engine.inference.constrained.schema import check_keywords
@@ -49,12 +49,14 @@ class Fault(msgspec.Struct, frozen=True):
 
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What definitions are checked against besides each other. `files` is the home's files/, `roots` the directories outside it that
-    config.toml allows, `keys` the API keys it lists, `model` raises model_not_found for a model that is not here."""
+    config.toml allows, `keys` the API keys it lists, `sendable` whether one of them may go to a host, `model` raises model_not_found for
+    a model that is not here."""
 
     kinds: KindRegistry
     files: Path
     roots: tuple[Path, ...] = ()
     keys: Callable[[], Collection[str]] = tuple
+    sendable: Callable[[str, str], bool] = lambda *_: True
     model: Callable[[str], None] = lambda _: None
 
 
@@ -100,6 +102,8 @@ def _worker(worker: WorkerDefinition, among: Definitions, around: Surroundings) 
     if worker.key and worker.key not in (keys := around.keys()):
         fix = nearest(worker.key, keys) or "a definition may only name a key that config.toml lists"
         yield Fault("key", f'config.toml lists no API key "{worker.key[:80]}"', fix)
+    elif worker.key:
+        yield from _key_goes(worker, around)
     yield from _answer_schema(worker.answer_schema)
     if worker.provider is Provider.local:
         yield from _held_to(worker.answer_schema)
@@ -129,6 +133,14 @@ def _kind_and_model(worker: WorkerDefinition, around: Surroundings) -> Iterator[
             around.model(worker.model)
         except AiwmError as error:
             yield Fault("model", error.info.message, error.info.fix)
+
+
+def _key_goes(worker: WorkerDefinition, around: Surroundings) -> Iterator[Fault]:
+    """Said at once, not only when its first task fails: a key that may not go where the model is."""
+    far = implied(model_name(worker)) if provider_fault(worker) is None else None
+    if far is not None and not around.sendable(worker.key, host_of(far.url)):
+        fix = f"add it to hosts of [keys.{worker.key}] in config.toml"
+        yield Fault("key", f'the key "{worker.key}" may not be sent to {host_of(far.url)}', fix, warning=True)
 
 
 def _pool(pool: PoolDefinition, among: Definitions, _: Surroundings) -> Iterator[Fault]:

@@ -28,6 +28,7 @@ from engine.control.operations.templates import TemplateOperations
 from engine.control.scaling import Scaling
 from engine.control.tables import Tables
 from engine.control.tally import Tally
+from engine.keys.ring import may_go_to
 from engine.ports import EventSink
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
@@ -59,7 +60,12 @@ class Library:
         self._keys = config.keys
         roots = tuple(Path(root) for root in config.security.external_roots)
         self.around = Surroundings(
-            kinds=kinds, files=home / "files", roots=roots, keys=lambda: config.keys.keys(), model=check_model
+            kinds=kinds,
+            files=home / "files",
+            roots=roots,
+            keys=lambda: config.keys.keys(),
+            sendable=lambda key, host: may_go_to(host, config.keys[key]),
+            model=check_model,
         )
         self.keeping = Keeping(home, catalogue, store.journal, store.readers, clock, events)
         self.definer = Definer(catalogue, self.keeping, self.around, announce)

@@ -11,8 +11,8 @@ from engine.ports import Delta, GenerateRequest, Generation, Outcome
 
 class Meter:
     """The calls of one attempt or chat turn, summed. `context` is how many tokens the last conversation had, its answer included;
-    `adapters` are those really applied, `input_chars` what the first call was given, `prompt` what the model read last, `models` those that answered for a
-    hybrid one."""
+    `adapters` are those really applied, `input_chars` what the first call was given, `prompt` what the model read last, `models` those
+    that answered for a hybrid one."""
 
     def __init__(self) -> None:
         self.calls = 0

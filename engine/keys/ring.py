@@ -52,7 +52,7 @@ class KeyRing:
         key = self._configured(name)
         if key.method is KeyMethod.none:
             return None
-        if not any(fnmatchcase(host.lower(), pattern.lower()) for pattern in key.hosts):
+        if not may_go_to(host, key):
             raise AiwmError(
                 Code.key_refused,
                 f'the key "{name}" may not be sent to {host[:100]!a}',
@@ -169,6 +169,11 @@ class KeyRing:
             KeyStatus.not_configured,
             f"the vault's passphrase is nowhere: {PASSPHRASE}, or security.vault_passphrase_file",
         )
+
+
+def may_go_to(host: str, key: KeyConfig) -> bool:
+    """Whether a key is listed for a host (with its port where it is not the usual one). One that is none goes nowhere, and so anywhere."""
+    return key.method is KeyMethod.none or any(fnmatchcase(host.lower(), pattern.lower()) for pattern in key.hosts)
 
 
 def _from_file(path: Path) -> Secret:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.contract.definitions import Backend, Provider, WorkerDefinition
-from engine.contract.models import URLS, implied, model_name, provider_fault, url_fault
+from engine.contract.models import URLS, host_of, implied, model_name, provider_fault, url_fault
+from engine.control.checks import Surroundings, check
+from engine.control.definitions import Definitions
+from engine.workers.registry import KindRegistry
 
 
 def _worker(**fields: Any) -> WorkerDefinition:
@@ -80,6 +84,42 @@ def test_a_name_says_all_that_its_worker_said(provider: Provider, model: str, ur
     assert (found.remote, found.key) == (model, key)
     assert found.url == (url.rstrip("/") or URLS[provider])
     assert not url_fault(found.url)
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"provider": Provider.openai, "key": "far", "options": {"base_url": "http://10.0.0.7:8000/v1"}}, None),
+        ({"provider": Provider.openai, "key": "far"}, 'the key "far" may not be sent to api.openai.com'),
+        ({"provider": Provider.anthropic, "key": ""}, "anthropic answers nobody without an API key"),
+        ({"provider": Provider.ollama}, None),
+    ],
+)
+def test_a_key_that_cannot_go_is_said_at_once(fields: dict[str, Any], words: str | None) -> None:
+    worker = _worker(model="m", **fields)
+    around = Surroundings(
+        kinds=KindRegistry(),
+        files=Path("/nowhere"),
+        keys=lambda: ["far"],
+        sendable=lambda _, host: host == "10.0.0.7:8000",
+    )
+    faults = check(worker, Definitions(workers={"w": worker}), around)
+    assert [fault.message for fault in faults] == ([words] if words else [])
+    assert all(fault.warning and fault.field == "key" for fault in faults)
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("https://api.example.com/v1", "api.example.com"),
+        ("https://api.example.com:443/v1", "api.example.com"),
+        ("http://api.example.com:443/v1", "api.example.com:443"),
+        ("http://[::1]:8000/v1", "[::1]:8000"),
+        ("http://LOCALHOST/", "localhost"),
+    ],
+)
+def test_hosts_as_keys_list_them(url: str, host: str) -> None:
+    assert host_of(url) == host
 
 
 @pytest.mark.parametrize(

@@ -158,4 +158,6 @@ def _json(data: dict[str, Any], status: int = 200, headers: dict[str, str] | Non
 
 
 def _headers(error: ErrorInfo) -> dict[str, str] | None:
-    return {"retry-after": "1"} if status_of(error) in (429, 503) else None
+    """When to come again: as whoever failed said, else soon."""
+    seconds = -(-(error.retry_after_ms or 1_000) // 1_000)
+    return {"retry-after": str(seconds)} if status_of(error) in (429, 503) else None

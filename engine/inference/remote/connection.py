@@ -129,15 +129,6 @@ class Connection:
             until, what = loop.time() + self._timeouts.idle, self._timeouts.idle
 
 
-def host_of(url: str) -> str:
-    """`api.example.com`, with its port where it is not the usual one: what keys are listed for."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    host = f"[{host}]" if ":" in host else host
-    usual = {"http": 80, "https": 443}.get(parts.scheme)
-    return host if parts.port in (None, usual) else f"{host}:{parts.port}"
-
-
 def _client(address: str, timeouts: Timeouts) -> httpx.AsyncClient:
     """Blocks: certificates are read. The environment's proxies are for the world, not for this machine."""
     import httpx

@@ -12,11 +12,11 @@ import msgspec
 from engine.clock import Clock
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
-from engine.contract.models import url_fault
+from engine.contract.models import host_of, url_fault
 from engine.contract.records.models import ModelRow
 from engine.inference.meter import Meter
 from engine.inference.remote.anthropic import Anthropic
-from engine.inference.remote.connection import Connection, host_of
+from engine.inference.remote.connection import Connection
 from engine.inference.remote.generation import Call, End, Reader, RemoteGeneration
 from engine.inference.remote.health import Health, RemoteState
 from engine.inference.remote.openai import OpenAI
