@@ -21,7 +21,16 @@ from engine.ports import Generation
 from engine.wire.peer import Peer, notification
 from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
-from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
+from engine.workers.isolation import (
+    AskModel,
+    AskTool,
+    ModelSaid,
+    NoteInsight,
+    ProcessTask,
+    StopModel,
+    WriteText,
+    work_of,
+)
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext, WorkerTemplate
 
 _log = logging.getLogger(__name__)
@@ -42,6 +51,7 @@ class IsolatedWorker(WorkerTemplate):
         self._process: subprocess.Popen[bytes] | None = None
         self._peer: Peer | None = None
         self._context: WorkerContext | None = None
+        self._work = ""
         self._numbers = itertools.count(1)
         self._generations: dict[int, tuple[Generation, asyncio.Task[None]]] = {}
         self._asking: set[asyncio.Task[Any]] = set()
@@ -51,7 +61,7 @@ class IsolatedWorker(WorkerTemplate):
         return self._process.pid if self._process is not None else None
 
     async def process(self, task: TaskInput, context: WorkerContext) -> TaskOutput:
-        self._context = context
+        self._context, self._work = context, work_of(task)
         try:
             peer = await self._connected()
             bound(self._log)
@@ -111,18 +121,19 @@ class IsolatedWorker(WorkerTemplate):
             self._asking.discard(asking)
 
     async def _answered(self, peer: Peer, message: Incoming) -> bytes:
-        if self._context is None:
-            raise AiwmError(Code.denied, "no task is running in this process")
         if message.method == AskModel.method:
             ask = params_of(message, AskModel)
-            generation = await self._context.generate(ask.request)
+            generation = await self._context_of(ask.work).generate(ask.request)
             number = next(self._numbers)
             pump = asyncio.get_running_loop().create_task(_pump(peer, number, generation))
             self._generations[number] = (generation, pump)
             return encode(number)
-        if message.method == AskTool.method and self._context.tools is not None:
+        if message.method == AskTool.method:
             call = params_of(message, AskTool)
-            return encode(await self._context.tools.call(call.name, call.arguments))
+            tools = self._context_of(call.work).tools
+            if tools is None:
+                raise AiwmError(Code.denied, "this task has no tools")
+            return encode(await tools.call(call.name, call.arguments))
         if message.method == StopModel.method:
             found = self._generations.get(params_of(message, StopModel).generation)
             if found is not None:
@@ -130,12 +141,20 @@ class IsolatedWorker(WorkerTemplate):
             return b"null"
         raise AiwmError(Code.unknown_method, f'a worker may not ask for "{message.method}"')
 
+    def _context_of(self, work: str) -> WorkerContext:
+        if self._context is None or work != self._work:
+            raise AiwmError(Code.denied, f"{work[:80]} is not running in this process")
+        return self._context
+
     def _heard(self, _: Peer, message: Incoming) -> None:
-        if message.method == WriteText.method and self._context is not None:
-            self._context.write(params_of(message, WriteText).text)
-        elif message.method == NoteInsight.method and self._context is not None:
+        if message.method == WriteText.method:
+            wrote = params_of(message, WriteText)
+            if self._context is not None and wrote.work == self._work:
+                self._context.write(wrote.text)
+        elif message.method == NoteInsight.method:
             said = params_of(message, NoteInsight)
-            self._context.insight(said.level, said.message, said.details)
+            if self._context is not None and said.work == self._work:
+                self._context.insight(said.level, said.message, said.details)
 
     async def _crashed(self) -> AiwmError:
         code = await self._exit_code()

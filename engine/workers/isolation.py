@@ -1,4 +1,6 @@
-"""What the engine and a kind process say to each other over the pipe."""
+"""What the engine and a kind process say to each other over the pipe.
+
+`work` names the attempt that a message is for (`t-4hq7x/1`): what a task left behind speaks for no later one."""
 
 from __future__ import annotations
 
@@ -10,6 +12,10 @@ from engine.contract.definitions import WorkerDefinition
 from engine.contract.errors import ErrorInfo
 from engine.ports import GenerateRequest, Outcome, ToolDeclaration
 from engine.workers.template import TaskInput
+
+
+def work_of(task: TaskInput) -> str:
+    return f"{task.id}/{task.attempt}"
 
 
 class ProcessTask(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +31,7 @@ class AskModel(msgspec.Struct, frozen=True, kw_only=True):
     """Process to engine, request: start a generation under the task's reservation. The answer is its number."""
 
     method: ClassVar[str] = "generate"
+    work: str
     request: GenerateRequest
 
 
@@ -32,6 +39,7 @@ class AskTool(msgspec.Struct, frozen=True, kw_only=True):
     """Process to engine, request: put a tool call to the gate. The answer is a ToolAnswer."""
 
     method: ClassVar[str] = "tool"
+    work: str
     name: str
     arguments: Any = None
 
@@ -47,6 +55,7 @@ class WriteText(msgspec.Struct, frozen=True, kw_only=True):
     """Process to engine, notification: text for the task's stream."""
 
     method: ClassVar[str] = "write"
+    work: str
     text: str
 
 
@@ -54,6 +63,7 @@ class NoteInsight(msgspec.Struct, frozen=True, kw_only=True):
     """Process to engine, notification: an insight of the worker."""
 
     method: ClassVar[str] = "insight"
+    work: str
     level: str
     message: str
     details: Any = None

@@ -22,7 +22,16 @@ from engine.ports import Delta, GenerateRequest, Outcome, ToolAnswer, ToolDeclar
 from engine.wire.peer import Peer, notification
 from engine.wire.rpc import Incoming, encode, params_of
 from engine.wire.transports import over_pipes
-from engine.workers.isolation import AskModel, AskTool, ModelSaid, NoteInsight, ProcessTask, StopModel, WriteText
+from engine.workers.isolation import (
+    AskModel,
+    AskTool,
+    ModelSaid,
+    NoteInsight,
+    ProcessTask,
+    StopModel,
+    WriteText,
+    work_of,
+)
 from engine.workers.registry import KindRegistry
 from engine.workers.template import TaskOutput, WorkerTemplate
 
@@ -62,36 +71,36 @@ class RemoteGeneration:
 class RemoteTools:
     """The task's tools (`ports.ToolBox`): every call goes to the engine's gate."""
 
-    def __init__(self, peer: Peer, declared: tuple[ToolDeclaration, ...]) -> None:
+    def __init__(self, peer: Peer, work: str, declared: tuple[ToolDeclaration, ...]) -> None:
         self._peer = peer
+        self._work = work
         self.declared = declared
 
     async def call(self, name: str, arguments: Any) -> ToolAnswer:
-        answer = await self._peer.call(AskTool.method, encode(AskTool(name=name, arguments=arguments)))
+        answer = await self._peer.call(AskTool.method, encode(AskTool(work=self._work, name=name, arguments=arguments)))
         return msgspec.json.decode(answer, type=ToolAnswer)
 
 
 class RemoteContext:
     """The context of a task in this process: its requests go over the pipe."""
 
-    def __init__(
-        self, peer: Peer, generations: dict[int, RemoteGeneration], tools: tuple[ToolDeclaration, ...] | None
-    ) -> None:
+    def __init__(self, peer: Peer, generations: dict[int, RemoteGeneration], asked: ProcessTask) -> None:
         self._peer = peer
         self._generations = generations
-        self.tools = None if tools is None else RemoteTools(peer, tools)
+        self._work = work_of(asked.task)
+        self.tools = None if asked.tools is None else RemoteTools(peer, self._work, asked.tools)
 
     async def generate(self, request: GenerateRequest) -> RemoteGeneration:
-        answer = await self._peer.call(AskModel.method, encode(AskModel(request=request)))
+        answer = await self._peer.call(AskModel.method, encode(AskModel(work=self._work, request=request)))
         number = msgspec.json.decode(answer, type=int)
         return self._generations.setdefault(number, RemoteGeneration(self._peer, number))
 
     def write(self, text: str) -> None:
-        notification(self._peer, WriteText(text=text))
+        notification(self._peer, WriteText(work=self._work, text=text))
 
     def insight(self, level: str, message: str, details: Any = None) -> None:
         try:
-            notification(self._peer, NoteInsight(level=level, message=message, details=details))
+            notification(self._peer, NoteInsight(work=self._work, level=level, message=message, details=details))
         except (TypeError, ValueError):
             # Details that are no JSON are no insight; the task does not fail by them.
             pass
@@ -113,7 +122,7 @@ class KindProcess:
         try:
             worker = self._worker_of(work.definition)
             worker.check(work.task.payload)
-            return _encoded(await worker.process(work.task, RemoteContext(peer, self._generations, work.tools)))
+            return _encoded(await worker.process(work.task, RemoteContext(peer, self._generations, work)))
         except AiwmError:
             raise
         except Exception as error:

@@ -16,7 +16,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.ports import GenerateRequest, Message
 from engine.wire.rpc import Incoming, encode
 from engine.workers.isolated import IsolatedWorker
-from engine.workers.isolation import AskModel
+from engine.workers.isolation import AskModel, AskTool, WriteText
 from engine.workers.template import TaskInput
 from tests.support.waiting import until
 
@@ -55,7 +55,9 @@ async def test_a_question_of_a_task_that_was_stopped_waits_for_no_budget(
     running = asyncio.ensure_future(worker.process(work, context))
     await until(lambda: worker._context is not None)
     request = GenerateRequest(messages=(Message(role="user", content="x"),), sampling=Sampling(), deadline_ms=None)
-    question = Incoming(id=1, method=AskModel.method, params=msgspec.Raw(encode(AskModel(request=request))))
+    question = Incoming(
+        id=1, method=AskModel.method, params=msgspec.Raw(encode(AskModel(work="t-10001/1", request=request)))
+    )
     asking = asyncio.ensure_future(worker._serve(context, question))
     await until(lambda: context.asked == 1)
     running.cancel()
@@ -84,3 +86,35 @@ async def test_a_process_that_is_killed_fails_its_task_and_the_next_has_a_new_on
     assert (tmp_path / "log").exists()
     worker.close()
     assert not (tmp_path / "log").exists(), "it said nothing"
+
+
+class Open:
+    """A context that keeps what it is told."""
+
+    tools = None
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+async def test_what_a_task_left_behind_speaks_for_no_other(tmp_path: Path) -> None:
+    worker = IsolatedWorker("template", WorkerDefinition(name="w", model="m"), tmp_path / "log")
+    context: Any = Open()
+    worker._context, worker._work = context, "t-10002/1"
+    peer: Any = None
+
+    def message(said: Any, id: int | None = None) -> Incoming:
+        return Incoming(id=id, method=said.method, params=msgspec.Raw(encode(said)))
+
+    worker._heard(peer, message(WriteText(work="t-10001/1", text="late ")))
+    worker._heard(peer, message(WriteText(work="t-10002/1", text="mine")))
+    assert context.text == "mine"
+    request = GenerateRequest(messages=(Message(role="user", content="x"),), sampling=Sampling())
+    for late in (AskModel(work="t-10001/1", request=request), AskTool(work="t-10001/1", name="read_file")):
+        with pytest.raises(AiwmError, match="t-10001/1 is not running"):
+            await worker._serve(peer, message(late, 1))
+    with pytest.raises(AiwmError, match="no tools"):
+        await worker._serve(peer, message(AskTool(work="t-10002/1", name="read_file"), 2))

@@ -44,7 +44,7 @@ class Heard:
 async def test_insights_cross_the_pipe(tmp_path: Path) -> None:
     definition = WorkerDefinition(name="w", kind="template")
     worker, heard = IsolatedWorker("template", definition, tmp_path / "log"), Heard()
-    worker._context = heard  # type: ignore[assignment]
+    worker._context, worker._work = heard, "t-10001/1"  # type: ignore[assignment]
     process = KindProcess("template")
     process._registry._loaded["template"] = Thoughtful
     left, right = socket.socketpair()
