@@ -5,6 +5,7 @@ definitions is read again: the file never had them. One of the same name in the 
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from engine.contract.definitions import (
@@ -34,18 +35,24 @@ def offer(
     definition: ModelDefinition, slots: int, context: int
 ) -> tuple[WorkerDefinition, PoolDefinition, QueueDefinition]:
     """The definitions for a model that runs `slots` requests at once, each with `context` tokens (0: not known)."""
-    name, mark = definition.name, {MADE_FOR: definition.name}
+    name, mark = plain_name(definition.name), {MADE_FOR: definition.name}
     longest = min(_LONGEST_ANSWER, context // 2) if context else _LONGEST_ANSWER
     worker = WorkerDefinition(
         name=name,
-        model=name,
-        description=definition.description or f"prompts to {name}",
+        model=definition.name,
+        description=definition.description or f"prompts to {definition.name}",
         sampling=Sampling(max_tokens=max(1, longest)),
         capabilities=("text",),
         metadata=mark,
     )
     pool = PoolDefinition(name=name, definition=name, max_total=slots or _INSTANCES, metadata=mark)
     return worker, pool, QueueDefinition(name=name, pools=(name,), metadata=mark)
+
+
+def plain_name(model: str) -> str:
+    """What the definitions for a model are called: a provider's model (`openai/gpt-4o`) has letters in its name that none of ours may
+    have."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", model).strip("-._")[:64] or "model"
 
 
 def of_model(model: str, among: Definitions) -> list[Definition]:

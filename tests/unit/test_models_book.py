@@ -14,7 +14,7 @@ from engine.contract.definitions import Backend, KvPrecision, ModelDefinition, Q
 from engine.contract.errors import AiwmError
 from engine.contract.requests import models as requests
 from engine.contract.requests.definitions import QueueDelete
-from engine.contract.requests.fleet import QueueCreate, WorkerReload
+from engine.contract.requests.fleet import QueueCreate, QueuePause, WorkerReload
 from engine.contract.states import Durability
 from engine.control.offering import made_for
 from engine.inference.models.book import ModelBook
@@ -251,6 +251,7 @@ async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_
             await house.call(requests.ModelRemove(name="mine"))
         assert "queue other" in caught.value.info.message
         await house.call(QueueDelete(name="other"))
+        await house.call(QueuePause(name="mine"))
         await house.submit("mine", prompt="hello")
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="mine"))
@@ -265,7 +266,7 @@ async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_
         assert NANO.exists()
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="second"))
-        assert caught.value.code == "not_found"
+        assert caught.value.code == "model_not_found"
 
 
 async def test_the_file_of_worker_definitions_leaves_what_was_made_alone(tmp_path: Path) -> None:
@@ -302,6 +303,21 @@ async def test_prompts_find_a_queue_or_get_one(tmp_path: Path) -> None:
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelOffer(model="nosuch"))
         assert caught.value.code == "model_not_found"
+
+
+async def test_a_providers_model_gets_a_queue_and_loses_it_again(tmp_path: Path) -> None:
+    async with ModelsHouse(tmp_path / "home", keys=("openai",)) as house:
+        offered = await house.call(requests.ModelOffer(model="openai/gpt-4o"))
+        assert (offered.model, offered.queue) == ("openai/gpt-4o", "openai-gpt-4o")
+        assert house.manager.catalogue.worker("openai-gpt-4o").model == "openai/gpt-4o"
+        assert (await house.call(requests.ModelOffer(model="openai/gpt-4o"))).made == ()
+        assert not house.book.added
+        gone = await house.call(requests.ModelRemove(name="openai/gpt-4o"))
+        assert gone.gone == ("queue openai-gpt-4o", "pool openai-gpt-4o", "worker openai-gpt-4o")
+        assert "openai-gpt-4o" not in house.manager.catalogue.queues
+        with pytest.raises(AiwmError) as caught:
+            await house.call(requests.ModelRemove(name="aiwm-nano"))
+        assert caught.value.code == "not_found"
 
 
 async def test_only_people_name_programs_paths_and_addresses(tmp_path: Path) -> None:

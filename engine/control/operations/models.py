@@ -127,11 +127,16 @@ class BookOperations:
             for definition in made:
                 after = after.without(kind_of(definition), definition.name)
             self._refuse_removal(name, made, after)
+            if name not in self._book.added and not made:
+                self._book.find(name)
+                message = f'"{name[:80]}" was not added: it is known without that'
+                raise AiwmError(Code.not_found, message, field="name", fix="aiwm model show NAME says where it is")
             if request.dry_run:
-                if name not in self._book.added:
-                    self._book.find(name)
-            else:
+                pass
+            elif name in self._book.added:
                 await self._book.remove(name, caller.principal, lambda op, stored: self._stored(after, op, stored))
+            else:
+                await self._definer.put_in_force(after)
         return requests.Removed(name=name, gone=tuple(map(offering.words, made)))
 
     async def offer(self, request: requests.ModelOffer, caller: Caller) -> requests.Offered:
@@ -144,7 +149,7 @@ class BookOperations:
                 _refuse_taken(more, now)
                 await self._definer.put_in_force(_with(now, more))
                 made += map(offering.words, more)
-                queue = definition.name
+                queue = offering.plain_name(definition.name)
         return requests.Offered(model=definition.name, queue=queue, made=tuple(made))
 
     # -- inside ------------------------------------------------------------------------------------------------------
@@ -284,7 +289,7 @@ def _refuse_taken(made: tuple[Definition, ...], now: Definitions) -> None:
     for definition in made:
         kind = kind_of(definition)
         known = now.of(kind).get(definition.name)
-        if known is not None and offering.made_for(known) != definition.name:
+        if known is not None and offering.made_for(known) != offering.made_for(definition):
             raise AiwmError(
                 Code.conflict,
                 f"{kind} {definition.name} exists already and was not made for this model",
