@@ -95,6 +95,10 @@ class World:
         rows = [msgspec.convert(row, ModelRow) for row in page.rows]
         return next(row for row in rows if row.model.startswith(name))
 
+    def gate(self, task: str) -> str:
+        """The first gate that holds a task."""
+        return next((gate.name for gate in self.client.call(TaskExplain(id=task)).gates if gate.closed), "")
+
     def events(self, task: str) -> list[str]:
         page = self.client.call(ViewRead(location=f":events about:{task}"))
         return [msgspec.convert(row, EventRow).type for row in page.rows]
@@ -154,7 +158,7 @@ def test_a_task_is_answered_and_counted(world: World, queue: str, model: str) ->
 def test_a_limited_servers_word_is_kept(world: World) -> None:
     """429 with a time: the task waits that long, though its queue would try again at once, and so does everybody else's."""
     world.server.plays.append(
-        Play(status=429, headers={"retry-after": "1"}, body=b'{"error": {"message": "slow down"}}')
+        Play(status=429, headers={"retry-after": "2"}, body=b'{"error": {"message": "slow down"}}')
     )
     begun = time.monotonic()
     first = world.submit("claude")
@@ -169,10 +173,10 @@ def test_a_limited_servers_word_is_kept(world: World) -> None:
     assert "limited: anthropic/far-2@" in gate.why
     assert "slow down" in gate.why
     assert gate.opens_ms is not None
-    assert 0 < gate.opens_ms - time.time() * 1000 <= 1_000
+    assert 0 < gate.opens_ms - time.time() * 1000 <= 2_000
     done = world.client.call(TaskWait(ids=(first, second), timeout_ms=30_000))
     assert [(it.state, it.attempt) for it in done] == [("completed", 2), ("completed", 1)]
-    assert time.monotonic() - begun >= 1.0
+    assert time.monotonic() - begun >= 2.0
     assert len(world.server.asked) == 3
     assert world.models("anthropic/").state == "ready"
 
@@ -224,8 +228,7 @@ def test_nobody_listens(world: World) -> None:
     """A task that finds nobody waits until somebody is there: it does not spend its attempts on knocking."""
     task = world.submit("nobody")
     wait_until(lambda: world.models("ollama/").state == "unreachable", "it is shown")
-    (gate,) = [gate for gate in world.client.call(TaskExplain(id=task)).gates if gate.closed]
-    assert gate.name in ("model", "due")
+    wait_until(lambda: world.gate(task) == "model", "it waits for the model")
     shown = world.client.call(TaskShow(id=task))
     assert shown.row.attempt == 1
     assert shown.error is not None
