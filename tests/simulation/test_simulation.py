@@ -13,7 +13,7 @@ from multiprocessing import get_context
 
 import pytest
 
-from engine.scheduling import fleet, gates, rate, simulate
+from engine.scheduling import affinity, ahead, dispatch, fleet, gates, rate, simulate
 from engine.scheduling.budget import Budget, Full
 from engine.scheduling.classes import ReadyClass
 from engine.scheduling.decisions import Decision, RetireInstance
@@ -22,7 +22,7 @@ from engine.scheduling.inputs import Now
 from engine.scheduling.lines import Line, Share
 from engine.scheduling.pools import Instance, Pool
 from engine.scheduling.rate import Days
-from engine.scheduling.replicas import Replica
+from engine.scheduling.replicas import Model, Replica
 from engine.scheduling.scaling import Scaling
 from engine.scheduling.scheduler import Scheduler
 from engine.scheduling.simulation import control
@@ -91,6 +91,11 @@ def test_faults_really_happen() -> None:
         "UnparkClass",
         "stale starts",
         "pages",
+        "adapter hits",
+        "adapter misses",
+        "passed",
+        "prefetches",
+        "replicas started",
     ):
         assert counts.get(name, 0) > 0, f"no {name} in 40 seeds: {counts}"
     assert counts.get("ghosts accepted", 0) == 0
@@ -232,6 +237,30 @@ def storage_recovers_unnoticed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("engine.scheduling.backlog.Backlog.repeat", lambda self, out: None)
 
 
+def replicas_without_a_free_slot_get_tasks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(dispatch, "choose", lambda model: next(iter(model.replicas.values())))
+
+
+def tasks_are_passed_without_end(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(affinity, "_may_pass", lambda *_: True)
+
+
+def anybody_may_pass(patch: pytest.MonkeyPatch) -> None:
+    def pick(task: Task, cls: ReadyClass, pool: Pool, model: Model, now: Now, wait_ms: int) -> affinity.Pick:
+        return real(task, cls, pool, model, now, wait_ms and 10**9)
+
+    real = affinity.pick
+    patch.setattr(dispatch, "pick", pick)
+
+
+def what_is_there_is_prefetched(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Replica, "has", lambda self, adapters: False)
+
+
+def replicas_are_asked_for_at_once(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(ahead, "SHORT_MS", 10)
+
+
 MUTANTS: tuple[tuple[Callable[[pytest.MonkeyPatch], None], frozenset[str], int], ...] = (
     (no_fence, frozenset({"fence", "none completed twice"}), 0),
     (fence_without_epoch, frozenset({"fence", "none completed twice"}), 24),
@@ -252,8 +281,17 @@ MUTANTS: tuple[tuple[Callable[[pytest.MonkeyPatch], None], frozenset[str], int],
     (nobody_gives_way, frozenset({"bounded wait", "none lost"}), 54),
     (busy_instances_stay_idle, frozenset({"one task per instance"}), 0),
     (late_rows_are_forgotten, frozenset({"order in a class", "bounded wait", "none lost"}), 10),
-    (verdicts_do_not_stand, frozenset({"bounded wait", "due", "none lost", "fence", "none completed twice"}), 50),
+    (
+        verdicts_do_not_stand,
+        frozenset({"bounded wait", "due", "none lost", "fence", "none completed twice", "cancel"}),
+        50,
+    ),
     (storage_recovers_unnoticed, frozenset({"bounded wait", "none lost"}), 14),
+    (replicas_without_a_free_slot_get_tasks, frozenset({"model slots"}), 0),
+    (tasks_are_passed_without_end, frozenset({"order in a class"}), 0),
+    (anybody_may_pass, frozenset({"order in a class", "rank order"}), 0),
+    (what_is_there_is_prefetched, frozenset({"prefetch"}), 0),
+    (replicas_are_asked_for_at_once, frozenset({"growth"}), 0),
 )
 
 
