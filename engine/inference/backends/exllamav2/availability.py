@@ -76,7 +76,7 @@ def _device() -> Problem | None:
     if not gpus.look():
         return Problem(
             gpus.note or "there is no GPU",
-            "use the reference backend or a server; where there is a card: install NVIDIA's driver",
+            "install NVIDIA's driver if there is a card; until then models run on the CPU or on servers",
         )
     return None
 
