@@ -65,6 +65,22 @@ def _can_decide(row: Any) -> str | None:
     return None if row.state == "pending" else f"{row.id} is {row.state}: it is decided once"
 
 
+def _is_up(row: Any) -> str | None:
+    return None if row.pid is not None else f"{row.id} is {row.state}: nothing of it is loaded"
+
+
+def _is_process(row: Any) -> str | None:
+    return f"{row.id} is {row.state}: L loads it" if row.state in ("absent", "refused") else None
+
+
+def _is_usable(row: Any) -> str | None:
+    return f"{row.id} is refused: {row.note}" if row.state == "refused" else None
+
+
+def _is_loaded(row: Any) -> str | None:
+    return None if row.processes else f"{row.id} is in no process"
+
+
 TABLES = frozenset(
     {
         "tasks",
@@ -72,6 +88,8 @@ TABLES = frozenset(
         "pools",
         "instances",
         "models",
+        "adapters",
+        "devices",
         "workers",
         "events",
         "needs",
@@ -117,6 +135,7 @@ SCREENS: tuple[tuple[str, str, str], ...] = (
     ("4", "pools", "instances of one definition, and their limits"),
     ("5", "instances", "who does what now"),
     ("6", "models", "model processes and their memory"),
+    ("7", "adapters", "LoRA versions and caches"),
     ("8", "workers", "worker definitions"),
     ("9", "events", "what happened"),
     ("0", "approvals", "what asks you"),
@@ -150,6 +169,23 @@ ACTIONS: tuple[Action, ...] = (
     _change("scale", "S", "scale", "how many instances its pool keeps and may have", {"pools", "queues"}, 9),
     _change("retry", "R", "retry", "put failed or cancelled tasks back", _TASKS, 8, fits=_can_retry),
     _change("move", "M", "move", "move waiting tasks to another queue, or to the front", _TASKS, fits=_can_move),
+    _change("load", "L", "load", "load this model, by a way of its plan when there is no room", {"models"}, 7),
+    _change("unload", "D", "unload gently", "unload it when what it does has ended", {"models"}, 8, fits=_is_up),
+    _change(
+        "unload_now", "X", "unload now", "unload it now; asks first", {"models"}, 9, Effect.destructive, fits=_is_up
+    ),
+    _change("keep", "K", "keep", "keep it loaded: for ever, for a time, or no longer", {"models"}, 9),
+    _change("restart", "R", "restart", "start it again when what it does has ended", {"models"}, fits=_is_process),
+    _change("try_model", "T", "try", "put a prompt to this model", {"models"}, 9),
+    _change("version", "V", "set current", "make this version the current one", {"adapters"}, 7, fits=_is_usable),
+    _change(
+        "keep_adapter", "K", "keep resident", "keep it in the processes of its base", {"adapters"}, 8, fits=_is_usable
+    ),
+    _change("load_adapter", "L", "load", "bring it into the processes of its base", {"adapters"}, 8, fits=_is_usable),
+    _change("evict", "X", "evict", "drop it from every process; what runs keeps it", {"adapters"}, 9, fits=_is_loaded),
+    _change("add_adapter", "N", "add", "register a directory as the next version", {"adapters"}, 9),
+    _change("compare", "C", "compare", "its prompt under several adapters, side by side", {"adapters", "tasks"}, 8),
+    _change("ask_prompt", "T", "another prompt", "compare another prompt", {"compare"}, 7),
     _change("reload", "L", "load again", "read the definitions file again", {"workers"}, 8, build=_reload),
     _change("cancel", "X", "cancel", "cancel tasks; asks first", _TASKS, 9, Effect.destructive, fits=_can_cancel),
     _change("delete", "X", "delete", "delete this definition; asks first", _DEFINED, 0, Effect.destructive),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing, making, sets, talking
+from aiwm_tui import changing, making, serving, sets, talking
 from aiwm_tui.actions import ACTIONS, SCREENS, Action
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
@@ -261,6 +261,19 @@ _DEEDS: dict[str, Deed] = {
     "scale": making.scale,
     "retry": sets.change_tasks,
     "move": sets.change_tasks,
+    "load": serving.load,
+    "unload": serving.unload,
+    "unload_now": serving.unload,
+    "keep": serving.keep,
+    "restart": serving.restart,
+    "try_model": serving.try_model,
+    "version": serving.version,
+    "keep_adapter": serving.bring,
+    "load_adapter": serving.bring,
+    "evict": serving.evict,
+    "add_adapter": serving.add,
+    "compare": serving.compare,
+    "ask_prompt": serving.ask_prompt,
     "reload": changing.request,
     "cancel": sets.change_tasks,
     "delete": making.delete,

@@ -9,6 +9,7 @@ import msgspec
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean
+from engine.contract.requests.adapters import AdapterAdd, AdapterChoose, AdapterEvict, AdapterPrefetch
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
 from engine.contract.requests.definitions import (
@@ -27,6 +28,7 @@ from engine.contract.requests.definitions import (
 from engine.contract.requests.fleet import PoolCreate, PoolScale, QueueCreate, QueuePause, QueueResume, WorkerReload
 from engine.contract.requests.instances import InstanceRetire
 from engine.contract.requests.maintenance import EngineDrain, EngineResume
+from engine.contract.requests.memory import ModelKeep, ModelLoad, ModelRestart, ModelUnload
 from engine.contract.requests.operations import OperationUndo
 from engine.contract.requests.tasks import TaskCancel, TaskMove, TaskRetry, TaskSubmit
 
@@ -72,6 +74,45 @@ def _quieted(_: Any, answer: Any) -> str:
     return f"nothing more starts; a restart now would take {form.plural(len(answer.running), 'task')} back{risky}"
 
 
+def _loaded(_: Any, answer: Any) -> str:
+    gone = f"; unloaded {_names(answer.unloaded)}" if answer.unloaded else ""
+    planned = f", {form.size(answer.estimate)} planned" if answer.estimate else ""
+    took = f"{form.size(answer.measured)}{planned}"
+    return f"{answer.process or answer.model} is up in {form.span(answer.load_ms)}: {took}{gone}"
+
+
+def _unloaded(request: Any, answer: Any) -> str:
+    if request.now or not answer.running:
+        return f"unloads {_names(answer.processes) or request.name}"
+    return f"{_names(answer.processes)} goes after its {answer.running}"
+
+
+def _kept(request: Any, answer: Any) -> str:
+    if answer.until_ms == 0:
+        return f"{request.name} is kept no longer"
+    return f"{request.name} is kept " + (
+        "always" if answer.until_ms is None else f"until {form.clock(answer.until_ms)}"
+    )
+
+
+def _chosen(_: Any, answer: Any) -> str:
+    running = f"; {_names(answer.running)} ends with the one before" if answer.running else ""
+    return f"{answer.name}: {answer.before or 'none'} → {answer.after}{running}"
+
+
+def _brought(request: Any, answer: Any) -> str:
+    found = "; ".join(f"{it.name} " + (f"is in {it.model}" if it.ready else "found no room") for it in answer)
+    return found + (" and stays" if request.keep else "")
+
+
+def _evicted(_: Any, answer: Any) -> str:
+    words = [
+        f"{it.name} " + ("stays: it is in use" if it.in_use else "evicted" if it.evicted else "was nowhere")
+        for it in answer
+    ]
+    return "; ".join(words)
+
+
 def _made(request: Any, _: Any) -> str:
     return f"made {request.method.partition('.')[0]} {request.definition.name}"
 
@@ -109,6 +150,14 @@ _SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
     InstanceRetire: lambda request, answer: (
         f"retired {request.id}" if answer.row is None else f"{request.id} goes when its task has ended"
     ),
+    ModelLoad: _loaded,
+    ModelUnload: _unloaded,
+    ModelRestart: lambda request, answer: f"{', '.join(answer.processes) or request.name} starts again",
+    ModelKeep: _kept,
+    AdapterChoose: _chosen,
+    AdapterPrefetch: _brought,
+    AdapterEvict: _evicted,
+    AdapterAdd: lambda _, answer: f"registered {answer.row.id}" + (", now current" if answer.row.current else ""),
     ApprovalApprove: _decided,
     ApprovalReject: _decided,
     WorkerReload: _reloaded,

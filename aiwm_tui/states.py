@@ -98,6 +98,13 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "refused": "broken",
         "failed": "broken",
     },
+    "adapters": {
+        "pinned": "works",
+        "resident": "works",
+        "staged": "coming",
+        "absent": "rests",
+        "refused": "broken",
+    },
     "needs": {
         "broken": "broken",
         "wrong": "wrong",
@@ -171,6 +178,16 @@ ASCII: Final[dict[int, str]] = str.maketrans(
         "≥": ">",
         "≤": "<",
         "•": "*",
+        "├": "|",
+        "┤": "|",
+        "▁": "_",
+        "▂": ".",
+        "▃": ",",
+        "▄": "-",
+        "▅": "=",
+        "▆": "+",
+        "▇": "*",
+        "█": "#",
     }
 )
 

@@ -11,7 +11,7 @@ from aiwm_tui.screens.spec import TableScreen
 from engine.contract.query import Location, parse
 
 INFOS = frozenset({"engine", "usage", "limits"})
-PLACES = frozenset({"overview"}) | INFOS
+PLACES = frozenset({"overview", "compare"}) | INFOS
 """Screens that are no tables."""
 NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS))
 """Every screen, those with a key first."""
@@ -34,6 +34,10 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.overview.screen import OverviewPage
 
         return OverviewPage(place, location)
+    if location.table == "compare":
+        from aiwm_tui.screens.compare.page import ComparePage
+
+        return ComparePage(place, location)
     if location.table in INFOS:
         from aiwm_tui.screens.info.page import InfoPage
 
@@ -50,6 +54,14 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.item.screen import ItemPage
 
         return ItemPage(place, location)
+    if location.table == "models":
+        from aiwm_tui.screens.models.page import ModelsPage
+
+        return ModelsPage(table_screen("models"), place, location)
+    if location.table == "adapters":
+        from aiwm_tui.screens.adapters.page import AdaptersPage
+
+        return AdaptersPage(table_screen("adapters"), place, location)
     from aiwm_tui.screens.table_page import TablePage
 
     return TablePage(table_screen(location.table), place, location)

@@ -45,6 +45,7 @@ class TablePage(Page):
         self._frozen: TableState | None = None
         self._heights = (0, 0)
         self._all_marked = False
+        self.head_height = 0
 
     def compose(self) -> ComposeResult:
         yield self.live_table
@@ -112,7 +113,7 @@ class TablePage(Page):
 
     def _share_height(self) -> None:
         """The table has the lines it can fill, the strip the rest, but at least its own."""
-        room = self.size.height
+        room = self.size.height - self.head_height if self.size.height else 0
         closed = self._size_of_strip is StripSize.closed or room < 14
         if not room or self.has_class("-wide"):
             self.strip.display = not closed

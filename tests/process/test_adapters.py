@@ -49,8 +49,8 @@ def test_a_directory_that_is_dropped_in_appears_and_a_broken_one_is_reported_by_
     tone, legal, wrong = rows["tone@v1"], rows["legal-xl@v1"], rows["wide@v1"]
     assert (tone.state, tone.current, tone.base) == ("absent", True, "aiwm-nano")
     assert legal.state == wrong.state == "refused"
-    assert "DoRA" in legal.note
-    assert str(broken) in legal.note
+    assert legal.note.startswith("uses DoRA (use_dora)")
+    assert legal.path == str(broken)
     assert "another model" in wrong.note
     listed = shell(home, "adapter", "list", "state:refused", "--json").json["data"]
     assert {row["id"] for row in listed} == {"legal-xl@v1", "wide@v1"}

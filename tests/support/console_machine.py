@@ -8,6 +8,7 @@ from engine.contract.ids import task_id
 from engine.contract.records import EventRow, InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, TaskRow
 from tests.support.console_answers.agents import approval_row
 from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.console_inference import adapters, devices
 from tests.support.rows import instance_row, model_row, pool_row, queue_row, task_row, worker_row
 
 
@@ -45,6 +46,8 @@ def populate(engine: ConsoleEngine) -> ConsoleEngine:
     engine.put("pools", *_pools())
     engine.put("instances", *_instances())
     engine.put("models", *_models())
+    engine.put("devices", *devices())
+    engine.put("adapters", *adapters())
     engine.put(
         "workers",
         worker_row(

@@ -6,7 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from aiwm_tui import making, sets, talking
+from aiwm_tui import making, serving, sets, talking
 from aiwm_tui.actions import ACTIONS, TABLES, Group, available, footer
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.deeds import _DEEDS
@@ -48,9 +48,14 @@ def test_no_key_means_two_things_in_one_place(table: str) -> None:
 
 def test_ids_are_unique_and_destruction_asks() -> None:
     assert len({action.id for action in ACTIONS}) == len(ACTIONS)
-    assert {action.id for action in ACTIONS if action.effect is Effect.destructive} == {"cancel", "delete", "end"}
-    dialogs = (sets.change_tasks, making.delete, talking.end)
-    assert tuple(_DEEDS[each] for each in ("cancel", "delete", "end")) == dialogs, "those that open one"
+    assert {action.id for action in ACTIONS if action.effect is Effect.destructive} == {
+        "cancel",
+        "delete",
+        "end",
+        "unload_now",
+    }
+    dialogs = (sets.change_tasks, making.delete, talking.end, serving.unload)
+    assert tuple(_DEEDS[each] for each in ("cancel", "delete", "end", "unload_now")) == dialogs, "those that open one"
 
 
 @pytest.mark.parametrize("table", ["", *sorted(TABLES)])

@@ -211,7 +211,8 @@ def _last_load(kept: Iterable[CachedAdapter]) -> float | None:
 
 def _note(known: Known, kept: list[tuple[str, CachedAdapter]]) -> str:
     if known.problem is not None:
-        return known.problem.message
+        # The row names the adapter and has its path: the reason comes first.
+        return known.problem.message.removeprefix(f"adapter {known.version.path}").removeprefix(":").strip()
     holding = [process for process, it in kept if it.kept]
     return f"kept in {', '.join(holding)}" if holding else ""
 

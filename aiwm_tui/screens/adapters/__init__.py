@@ -1,0 +1,1 @@
+"""The versions of all adapters, and the caches of the processes that hold them."""
