@@ -273,7 +273,7 @@ class Host:
             self._manager.catalogue,
             self._manager.library.definer,
             Gpus(),
-            config.models,
+            _process_settings(config.models),
             config.keys.keys,
             self._models.rows,
             self._models.all_rows,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from engine.config import load_config
 from engine.contract.definitions import WorkerDefinition
 from engine.control.operations.models import BookOperations
 from engine.events import JournalEvents
 from engine.inference.memory.gpus import Gpus
 from engine.inference.models.book import ModelBook
+from engine.inference.settings import ProcessSettings
 from tests.support.manager import House
 
 
@@ -30,7 +30,7 @@ class ModelsHouse(House):
             self.manager.catalogue,
             self.manager.library.definer,
             Gpus(no_gpu),
-            load_config({}).config.models,
+            ProcessSettings(slots=8, context=512, replicas=2),
             lambda: keys,
             list,
             list,

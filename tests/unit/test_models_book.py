@@ -118,7 +118,7 @@ async def test_an_added_model_comes_with_what_prompts_need_as_one_entry(
         worker = catalogue.worker("mine")
         assert (worker.model, made_for(worker)) == ("mine", "mine")
         assert worker.sampling.max_tokens == 256  # half of the model's 512
-        assert catalogue.pool("mine").max_total == 8
+        assert catalogue.pool("mine").max_total == 16  # 8 slots in each of 2 processes
         assert catalogue.queue("mine").pools == ("mine",)
         assert house.changed == ["mine"]
         # Again: nothing changes, nothing is refused.

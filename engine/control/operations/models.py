@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from engine.config import ModelsConfig
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.partial import merged
@@ -16,16 +15,18 @@ from engine.contract.requests.fleet import ModelList
 from engine.contract.states import TaskState
 from engine.control import offering
 from engine.control.catalogue import Catalogue
-from engine.control.checks import referrers
+from engine.control.checks import MAX_INSTANCES, referrers
 from engine.control.definer import Definer
 from engine.control.definitions import Definition, Definitions, Kind, kind_of
 from engine.control.tally import Tally
+from engine.inference.launch import in_process, settings_of
 from engine.inference.memory.gpus import Gpus
 from engine.inference.models import adding
 from engine.inference.models.book import ModelBook
 from engine.inference.models.detect import base_url, detect, place
 from engine.inference.models.llama_swap import read_llama_swap
 from engine.inference.models.machine import Machine, look_around
+from engine.inference.settings import ProcessSettings
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
 from engine.store import ops
@@ -33,7 +34,7 @@ from engine.store import ops
 
 class BookOperations:
     """`rows` are the model processes, `all_rows` those and the models that are known and not loaded; `keys` the names of config.toml's
-    API keys."""
+    API keys, `defaults` how a model is run that does not say."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class BookOperations:
         catalogue: Catalogue,
         definer: Definer,
         gpus: Gpus,
-        config: ModelsConfig,
+        defaults: ProcessSettings,
         keys: Callable[[], Collection[str]],
         rows: Callable[[], list[ModelRow]],
         all_rows: Callable[[], list[ModelRow]],
@@ -51,7 +52,7 @@ class BookOperations:
         self._catalogue = catalogue
         self._definer = definer
         self._gpus = gpus
-        self._config = config
+        self._defaults = defaults
         self._keys = keys
         self._rows = rows
         self._all_rows = all_rows
@@ -155,7 +156,7 @@ class BookOperations:
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _machine(self) -> Machine:
-        return await asyncio.to_thread(look_around, self._gpus, self._config.slots, self._config.context)
+        return await asyncio.to_thread(look_around, self._gpus, self._defaults.slots)
 
     def _called(self, path: Path) -> str:
         """What a path was added as; empty if it was not."""
@@ -268,11 +269,12 @@ class BookOperations:
         return added.definition, [f"model {added.definition.name}", *added.made]
 
     def _offered(self, definition: ModelDefinition) -> tuple[Definition, ...]:
-        """What comes with a model, for as many requests at once as it runs and answers that its context has room for."""
-        ours = definition.backend in (Backend.reference, Backend.exllamav2)
-        context = definition.context or (self._config.context if ours else 0)
-        slots = definition.slots or (0 if definition.backend in _REMOTE else self._config.slots)
-        return offering.offer(definition, slots, context)
+        """What comes with a model, for as many requests at once as all its processes run, and answers that its context has room for."""
+        own = settings_of(definition, self._defaults)
+        if definition.backend in _REMOTE:
+            return offering.offer(definition, definition.slots, definition.context)
+        processes = own.replicas if in_process(definition) else 1
+        return offering.offer(definition, min(own.slots * processes, MAX_INSTANCES), own.context or 0)
 
 
 _REMOTE = (Backend.openai, Backend.anthropic, Backend.hybrid)

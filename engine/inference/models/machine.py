@@ -22,7 +22,7 @@ class Device(msgspec.Struct, frozen=True, kw_only=True):
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """`exllamav2` says why that backend cannot run here (empty: it can), `exllamav2_fix` what to do about it. `llama_server` and `vllm`
-    are where these programs are (empty: they are not in PATH). `slots` and `context` are what a model gets that does not say."""
+    are where these programs are (empty: they are not in PATH). `slots` is what a model gets that does not say."""
 
     devices: tuple[Device, ...]
     exllamav2: str = ""
@@ -30,18 +30,13 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     llama_server: str = ""
     vllm: str = ""
     slots: int = 8
-    context: int = 512
 
     @property
     def gpus(self) -> tuple[Device, ...]:
         return tuple(device for device in self.devices if device.id != CPU)
 
-    @property
-    def host(self) -> Device:
-        return next(device for device in self.devices if device.id == CPU)
 
-
-def look_around(gpus: Gpus, slots: int, context: int) -> Machine:
+def look_around(gpus: Gpus, slots: int) -> Machine:
     """This machine now."""
     total, free = host_memory()
     lacks = without_exllamav2()
@@ -53,7 +48,6 @@ def look_around(gpus: Gpus, slots: int, context: int) -> Machine:
         llama_server=shutil.which("llama-server") or "",
         vllm=shutil.which("vllm") or "",
         slots=slots,
-        context=context,
     )
 
 
