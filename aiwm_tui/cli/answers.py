@@ -51,7 +51,11 @@ _LISTS: dict[Any, tuple[str, str, str]] = {
     limits.LimitRow: ("limit", "limits", "no definition has limits (limits in ai_worker_definitions.json)"),
     records.ModelRow: ("model", "models", "no model processes: they start with the first task that needs one"),
     records.DeviceRow: ("device", "devices", "no devices"),
-    records.AdapterRow: ("adapter", "adapters", "no adapters (aiwm adapter add PATH, or put it into the home's adapters/)"),
+    records.AdapterRow: (
+        "adapter",
+        "adapters",
+        "no adapters (aiwm adapter add PATH, or put it into the home's adapters/)",
+    ),
     records.WorkerRow: ("worker", "workers", "no worker definitions (ai_worker_definitions.json in the home)"),
     rows.TemplateRow: ("template", "templates", "no task templates (aiwm template create NAME)"),
     rows.SourceRow: ("source", "sources", "no data sources (aiwm source create NAME PATH)"),

@@ -284,7 +284,9 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
     "evicted": (
         _text("NAME", "name"),
-        Column("EVICTED", lambda row: "yes" if row.get("evicted") else "in use" if row.get("in_use") else "was not there"),
+        Column(
+            "EVICTED", lambda row: "yes" if row.get("evicted") else "in use" if row.get("in_use") else "was not there"
+        ),
     ),
     "caches": (
         _text("PROCESS", "id"),
