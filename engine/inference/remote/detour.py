@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, aclosing
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
+from engine.inference.remote.pouring import Pouring
 from engine.inference.remote.refusals import clean
 from engine.inference.served import Served
 from engine.ports import Delta, GenerateRequest, Generation, Outcome, Reservation
@@ -42,7 +43,7 @@ class _Slow(Exception):
     """Nothing was said in time."""
 
 
-class HybridGeneration:
+class HybridGeneration(Pouring):
     """`ports.Generation` over a route. `detour` is told the route when the first stop did not answer; `ended` when it is over."""
 
     def __init__(
@@ -55,53 +56,23 @@ class HybridGeneration:
         detour: Callable[[tuple[str, ...]], None],
         ended: Callable[[], None],
     ) -> None:
+        super().__init__()
         self._request = request
         self._reservation = reservation
         self._stops = stops
         self._held = held
         self._detour = detour
         self._told_end = ended
-        self._loop = asyncio.get_running_loop()
-        self._asked = self._loop.time()
         self._tried: list[str] = []
         self._spent = (0, 0)
         self._parts: list[str] = []
         self._written = 0
-        self._first: float | None = None
-        self._deltas: list[Delta] = []
-        self._wake = asyncio.Event()
         self._current: Generation | None = None
-        self._error: AiwmError | None = None
-        self._outcome: Outcome | None = None
         self._task = self._loop.create_task(self._run())
-
-    # -- ports.Generation ----------------------------------------------------------------------------------------------------
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        try:
-            while True:
-                while self._deltas:
-                    deltas, self._deltas = self._deltas, []
-                    yield Delta("".join(it.text for it in deltas), sum(it.tokens for it in deltas))
-                if self._error is not None:
-                    raise self._error
-                if self._outcome is not None:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-        finally:
-            if self._error is None and self._outcome is None:  # whoever reads was cancelled or lost interest
-                await self.cancel()
-
-    @property
-    def outcome(self) -> Outcome:
-        if self._outcome is None:
-            raise RuntimeError("a generation has no outcome before its iteration has ended")
-        return self._outcome
 
     async def cancel(self) -> None:
         """Stop whichever model is being asked."""
-        if self._error is not None or self._outcome is not None:
+        if self.ended:
             return
         current = self._current
         self._task.cancel()
@@ -117,11 +88,9 @@ class HybridGeneration:
         except AiwmError as error:
             spent = error.spent or (0, self._written)
             error.spent = (spent[0] + self._spent[0], spent[1] + self._spent[1])
-            self._error = error
-            self._told_end()
-            self._wake.set()
-            return
-        self._end(outcome)
+            self._end(error)
+        else:
+            self._end(outcome)
 
     async def _answer(self) -> Outcome:
         stops, busy = deque(self._stops), list[Stop]()
@@ -161,11 +130,10 @@ class HybridGeneration:
             try:
                 async with limit:
                     generation = self._current = await stop.member.generate(self._left(), reservation)
-                    async with aclosing(_deltas(generation)) as deltas:
-                        async for delta in deltas:
-                            if delta.text:
-                                limit.reschedule(None)
-                            self._say(delta)
+                    async for delta in generation:
+                        if delta.text:
+                            limit.reschedule(None)
+                        self._say(delta)
             except TimeoutError:
                 if self._current is not None:
                     await self._current.cancel()
@@ -188,26 +156,23 @@ class HybridGeneration:
         self._tried.append(f"{stop.name}: {clean(why, most=160)}")
 
     def _say(self, delta: Delta) -> None:
-        if self._first is None and delta.text:
-            self._first = self._loop.time()
         self._parts.append(delta.text)
         self._written += delta.tokens
-        self._deltas.append(delta)
-        self._wake.set()
+        self._pour(delta)
 
     def _answered(self, stop: Stop, outcome: Outcome) -> Outcome:
         route = (*self._tried, f"{stop.name}: answered")
         if self._tried:
             self._detour(route)
-        first = self._first if self._first is not None else self._loop.time()
+        first_ms, total_ms = self._times()
         return replace(
             outcome,
             route=route,
             process=outcome.process or stop.name,
             tokens_in=outcome.tokens_in + self._spent[0],
             tokens_out=outcome.tokens_out + self._spent[1],
-            first_token_ms=(first - self._asked) * 1000,
-            total_ms=(self._loop.time() - self._asked) * 1000,
+            first_token_ms=first_ms,
+            total_ms=total_ms,
         )
 
     def _failed(self, stop: Stop, error: AiwmError) -> AiwmError:
@@ -223,25 +188,19 @@ class HybridGeneration:
 
     def _own_outcome(self, reason: str) -> Outcome:
         """The end of a call that was given up."""
-        now = self._loop.time()
+        first_ms, total_ms = self._times()
         return Outcome(
             reason=reason,
             text="".join(self._parts),
             tokens_in=self._spent[0],
             tokens_out=self._written + self._spent[1],
-            first_token_ms=((self._first or now) - self._asked) * 1000,
-            total_ms=(now - self._asked) * 1000,
+            first_token_ms=first_ms,
+            total_ms=total_ms,
             route=tuple(self._tried),
         )
 
-    def _end(self, outcome: Outcome) -> None:
-        if self._outcome is None and self._error is None:
-            self._outcome = outcome
+    def _end(self, end: Outcome | AiwmError) -> bool:
+        ends = super()._end(end)
+        if ends:
             self._told_end()
-            self._wake.set()
-
-
-async def _deltas(generation: Generation) -> AsyncGenerator[Delta]:
-    """Its deltas, from an iterator that can be closed."""
-    async for delta in generation:
-        yield delta
+        return ends

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from engine.contract.errors import AiwmError, Code
 from engine.inference.remote.answer import Answer, Malformed, ServerError
 from engine.inference.remote.connection import Broken, Connection, Reply, Unreachable
+from engine.inference.remote.pouring import Pouring
 from engine.inference.remote.promises import check
 from engine.inference.remote.refusals import MAX_BODY, Server, clean, cut, failed, refused, retry_after_ms, unreachable
 from engine.inference.remote.sse import Event, SseReader, TooLong
@@ -57,7 +58,7 @@ class End(msgspec.Struct, frozen=True):
     heard: bool
 
 
-class RemoteGeneration:
+class RemoteGeneration(Pouring):
     """`ports.Generation` over one POST. `turn` is awaited before anything is sent; `ended` is told how it went.
     `wall_ms` and `most_wait_ms` are for what a server asks in dates."""
 
@@ -73,6 +74,7 @@ class RemoteGeneration:
         wall_ms: Callable[[], int],
         most_wait_ms: int,
     ) -> None:
+        super().__init__()
         self._call = call
         self._reader = reader
         self._connection = connection
@@ -81,40 +83,8 @@ class RemoteGeneration:
         self._told_end = ended
         self._wall_ms = wall_ms
         self._most_wait_ms = most_wait_ms
-        self._loop = asyncio.get_running_loop()
-        self._asked = self._loop.time()
-        self._first: float | None = None
-        self._deltas: list[Delta] = []
-        self._wake = asyncio.Event()
-        self._cancelled = False
         self._begun = False
-        self._error: AiwmError | None = None
-        self._outcome: Outcome | None = None
         self._task = self._loop.create_task(self._run())
-
-    # -- ports.Generation ----------------------------------------------------------------------------------------------------
-
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        try:
-            while True:
-                while self._deltas:
-                    deltas, self._deltas = self._deltas, []
-                    yield Delta("".join(it.text for it in deltas), sum(it.tokens for it in deltas))
-                if self._error is not None:
-                    raise self._error
-                if self._outcome is not None:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-        finally:
-            if self._error is None and self._outcome is None:  # whoever reads was cancelled or lost interest
-                await self.cancel()
-
-    @property
-    def outcome(self) -> Outcome:
-        if self._outcome is None:
-            raise RuntimeError("a generation has no outcome before its iteration has ended")
-        return self._outcome
 
     async def over(self) -> None:
         """Wait until it is over and its connection given back."""
@@ -122,9 +92,7 @@ class RemoteGeneration:
 
     async def cancel(self) -> None:
         """Close the connection: a server that notices stops making tokens."""
-        if self._outcome is None and self._error is None:
-            self._cancelled = True
-            self._finish("cancelled")
+        self._finish("cancelled")
         self._task.cancel()
 
     # -- the call ------------------------------------------------------------------------------------------------------------
@@ -226,45 +194,41 @@ class RemoteGeneration:
     # -- what came of it -----------------------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
-        if not text:
-            return
-        if self._first is None:
-            self._first = self._loop.time()
-        tokens = tokens_of(text)
-        self._counted(tokens)
-        self._deltas.append(Delta(text, tokens))
-        self._wake.set()
+        if text:
+            tokens = tokens_of(text)
+            self._counted(tokens)
+            self._pour(Delta(text, tokens))
 
     def _finish(self, reason: str) -> None:
-        if self._outcome is not None or self._error is not None:
+        if self.ended:
             return
         tokens_in, tokens_out = self._spent()
-        answer, now = self._reader.answer, self._loop.time()
-        first = self._first if self._first is not None else now
-        self._outcome = Outcome(
-            reason=reason,
-            text=answer.text,
-            tokens_in=tokens_in,
-            tokens_out=tokens_out,
-            first_token_ms=(first - self._asked) * 1000,
-            total_ms=(now - self._asked) * 1000,
-            adapters=self._call.adapters,
-            tool_calls=answer.tool_calls() if reason == "tool_calls" else (),
-            process=self._call.server.model,
-            cached=answer.usage.cached if answer.usage is not None else 0,
+        answer, (first_ms, total_ms) = self._reader.answer, self._times()
+        self._end(
+            Outcome(
+                reason=reason,
+                text=answer.text,
+                tokens_in=tokens_in,
+                tokens_out=tokens_out,
+                first_token_ms=first_ms,
+                total_ms=total_ms,
+                adapters=self._call.adapters,
+                tool_calls=answer.tool_calls() if reason == "tool_calls" else (),
+                process=self._call.server.model,
+                cached=answer.usage.cached if answer.usage is not None else 0,
+            )
         )
-        self._end(None)
 
     def _fail(self, error: AiwmError) -> None:
-        if self._outcome is None and self._error is None:
-            error.spent = self._spent()
-            self._error = error
-            self._end(error)
+        error.spent = self._spent()
+        self._end(error)
 
-    def _end(self, error: AiwmError | None) -> None:
-        took = 0.0 if self._first is None else (self._first - self._asked) * 1000
-        self._told_end(End(error, took, self._begun))
-        self._wake.set()
+    def _end(self, end: Outcome | AiwmError) -> bool:
+        if not super()._end(end):
+            return False
+        took = 0.0 if self._first is None else self._times()[0]
+        self._told_end(End(end if isinstance(end, AiwmError) else None, took, self._begun))
+        return True
 
     def _spent(self) -> tuple[int, int]:
         """Tokens in and out: as the server counted them, or about four characters each. Nothing before it began to answer."""
