@@ -89,9 +89,9 @@ def headless_demo(cli: Cli, count: int = DEFAULT_TASKS, *, keep: bool = False) -
     # Ended from outside, it must still clean up: the exit code is the one a shell expects of a SIGTERM.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with DemoHome(cli, keep=keep) as home, connect_blocking(home.path, work=True) as client:
-        cli.output.talk(f"demo: {len(messages)} messages through the shipped model, home {home.path}")
         started = time.monotonic()
         try:
+            cli.output.talk(f"demo: {len(messages)} messages through the shipped model, home {home.path}")
             ids = [_submit(client, message) for message in messages]
             outcomes = _watch(cli, client, ids, messages)
             result = judge(messages, outcomes, time.monotonic() - started)

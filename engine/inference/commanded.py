@@ -89,6 +89,7 @@ class CommandModel:
         self.held = self.waits = ""
         self.keep_ms: int | None = None
         self.context_override = 0
+        self.gpus = definition.devices
         self._house = house
         self._text = text
         self._asked: Served | None = None

@@ -68,6 +68,7 @@ class LocalModel:
         self.definition = definition
         self.held = ""
         self.context_override = 0
+        self.gpus = definition.devices
         self.waits = ""
         self.keep_ms: int | None = None
         self._stem = stem
@@ -199,6 +200,7 @@ class LocalModel:
 
     def changed(self, definition: ModelDefinition) -> None:
         self.definition = definition
+        self.gpus = definition.devices
         self._settings = settings_of(definition, self._house.defaults)
         self._refresh()
 
@@ -209,6 +211,7 @@ class LocalModel:
 
     def with_devices(self, devices: tuple[int, ...]) -> None:
         """Where the next starts go."""
+        self.gpus = devices
         for process in self._replicas:
             process.go_to(devices)
 
@@ -233,7 +236,7 @@ class LocalModel:
         identifier = f"{self._stem}.{number}"
         return ModelProcess(
             identifier,
-            load_of(self.definition, self._settings, self.context_override),
+            self._load(),
             self._settings,
             clock=house.clock,
             log=log_path(house.home, identifier),
@@ -248,10 +251,14 @@ class LocalModel:
         self.publish()
         self._house.told(self, process)
 
+    def _load(self) -> protocol.Load:
+        load = load_of(self.definition, self._settings, self.context_override)
+        return msgspec.structs.replace(load, devices=self.gpus)
+
     def _refresh(self) -> None:
         for process in self._replicas:
             process.settings = self._settings
-            process.load = load_of(self.definition, self._settings, self.context_override)
+            process.load = self._load()
 
     def _chosen(self, replica: str | None) -> ModelProcess:
         up = [it for it in self._replicas if it.up]

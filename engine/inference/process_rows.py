@@ -71,6 +71,7 @@ def _progress(process: ModelProcess, load_ms: int) -> tuple[float | None, int | 
 
 def _note(process: ModelProcess) -> str:
     if process.state is ProcessState.starting and process.progress is not None:
-        return process.progress.doing
+        share = process.progress.share
+        return process.progress.doing + (f", {share:.0%}" if share is not None else "")
     troubled = process.state in (ProcessState.backoff, ProcessState.failed, ProcessState.starting)
     return process.last_error.message if process.last_error and troubled else ""

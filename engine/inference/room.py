@@ -27,6 +27,7 @@ PATIENCE_S = 10.0
 """A model that has waited so long for room gets the place of a busy one that nobody keeps, once that has ended what it does."""
 
 _LOOK_S = 0.25
+_AND = "+"  # between the GPUs that one model is spread over
 
 Hits = Callable[[str], tuple[str, ...]]
 """Who waits when a model goes, in words: `inbox: 1,102 wait`."""
@@ -58,6 +59,13 @@ class Room:
         self._coming: dict[str, tuple[asyncio.Task[None], int]] = {}
         self._promised: dict[str, tuple[str, int]] = {}
         self._plans: dict[str, Plan] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Let nothing in any more."""
+        self._closed = True
+        for task, _ in self._coming.values():
+            task.cancel()
 
     def changed(self) -> None:
         """Something has come or gone: who waits looks again."""
@@ -79,9 +87,15 @@ class Room:
         mine = model.definition.name if model is not None else ""
         for name, (device, size) in self._promised.items():
             if name != mine:
-                spaces = [replace(it, free=max(0, it.free - size)) if it.id == device else it for it in spaces]
+                parts = device.split(_AND)
+                spaces = [
+                    replace(it, free=max(0, it.free - size // len(parts))) if it.id in parts else it for it in spaces
+                ]
         held = self._ledger.held(uses)
-        return spaces, [holder for it in self._models() for holder in self._holders(it, held)]
+        holders = [holder for it in self._models() for holder in self._holders(it, held)]
+        if model is not None and len(model.gpus) > 1:
+            return _together(spaces, holders, tuple(f"GPU{number}" for number in model.gpus))
+        return spaces, holders
 
     def uses(self) -> list[Use]:
         return [use for model in self._models() for use in model.uses()]
@@ -117,6 +131,8 @@ class Room:
     async def admit(self, model: Managed, process: Process) -> None:
         """Start a process as soon as there is room for it. Raises model_refused when there never will be. Who waits for the same process
         waits for the same thing; when nobody does any more it is given up."""
+        if self._closed:
+            raise AiwmError(Code.engine_stopping, "the engine is stopping: no model is started any more", retryable=True)
         task, waiting = self._coming.get(process.id) or (
             asyncio.get_running_loop().create_task(self._admit(model, process)),
             0,
@@ -260,8 +276,8 @@ class Room:
     # -- inside ------------------------------------------------------------------------------------------------------------------
 
     def _devices(self, model: Managed) -> tuple[str, ...]:
-        if model.definition.devices:
-            return tuple(f"GPU{number}" for number in model.definition.devices)
+        if model.gpus:
+            return (_AND.join(f"GPU{number}" for number in model.gpus),)
         if model.definition.backend is Backend.exllamav2:
             return tuple(gpu.id for gpu in self._ledger.gpus())
         return (CPU,)
@@ -302,8 +318,17 @@ class Room:
 
 def _put_on(model: Managed, process: Process, space: Space) -> None:
     """A process for any GPU goes to this one."""
-    if isinstance(process, ModelProcess) and space.id != CPU and not model.definition.devices:
+    if isinstance(process, ModelProcess) and space.id != CPU and not model.gpus:
         process.go_to((int(space.id.removeprefix("GPU")),))
+
+
+def _together(spaces: list[Space], holders: list[Holder], devices: tuple[str, ...]) -> tuple[list[Space], list[Holder]]:
+    """Several GPUs as one, for a model that is spread over them."""
+    mine = [it for it in spaces if it.id in devices]
+    name = _AND.join(devices)
+    whole = Space(name, ", ".join(it.name for it in mine), sum(it.total for it in mine), sum(it.free for it in mine))
+    found = [replace(it, held={**it.held, name: sum(it.held.get(device, 0) for device in devices)}) for it in holders]
+    return [*(it for it in spaces if it.id not in devices), whole], found
 
 
 async def _either(event: asyncio.Event, seconds: float) -> None:

@@ -69,6 +69,8 @@ class Managed(Served, Protocol):
     """Until when somebody keeps it: -1 for ever, None: nobody does."""
     context_override: int
     """The context of its next start, when somebody wants another one than its definition says; 0: nobody does."""
+    gpus: tuple[int, ...]
+    """The GPUs that its next starts take, over all of which it is spread; empty: whichever has room."""
 
     @property
     def processes(self) -> list[Process]: ...

@@ -314,6 +314,7 @@ class InferenceService:
     async def close(self, grace: float = 0.0) -> None:
         """Stop everything; processes with requests get `grace` seconds to finish them."""
         self.keeping.close()
+        self.room.close()
         for task in [*self._loading.values(), *self._background]:
             task.cancel()
         served = list(self._served.values())
