@@ -89,6 +89,11 @@ def test_facts_are_read_and_what_exllamav2_would_trip_over_is_refused(tmp_path: 
         with pytest.raises(AiwmError) as caught:
             read_facts(odd)
         assert (caught.value.code, caught.value.info.field) == (Code.model_invalid, field)
+    mistral = write_model(tmp_path / "mistral", architectures=["MistralForCausalLM"], sliding_window=64)
+    assert read_facts(mistral).context == 64
+    with pytest.raises(AiwmError, match="FutureForCausalLM") as caught:
+        read_facts(write_model(tmp_path / "future", architectures=["FutureForCausalLM"]))
+    assert caught.value.code == Code.model_refused
     with pytest.raises(AiwmError) as caught:
         read_facts(tmp_path / "none")
     assert caught.value.code == Code.model_not_found

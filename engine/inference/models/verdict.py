@@ -8,6 +8,7 @@ from pathlib import Path
 from engine.contract.definitions import Backend
 from engine.contract.errors import AiwmError
 from engine.contract.requests.models import Verdict, Way
+from engine.inference.backends.exllamav2.files import ARCHITECTURES
 from engine.inference.memory.estimate import Estimate, Sizing, estimate
 from engine.inference.memory.host import CPU
 from engine.inference.memory.words import size_text
@@ -175,19 +176,6 @@ def _unfit_for_reference(seen: Seen) -> str:
 
 
 def _unfit_for_exllamav2(seen: Seen) -> str:
-    if seen.architecture and seen.architecture not in EXLLAMAV2_ARCHITECTURES:
+    if seen.architecture and seen.architecture not in ARCHITECTURES:
         return f"does not know {seen.architecture}"
     return "" if seen.has_tokenizer or any("tokenizer.model" in note for note in seen.notes) else "it has no tokenizer"
-
-
-EXLLAMAV2_ARCHITECTURES = frozenset(
-    f"{name}ForCausalLM"
-    for name in (
-        "Llama", "Mistral", "Mixtral", "Yi", "Orion", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Gemma2", "Starcoder2", "Gemmoe",
-        "Cohere", "Cohere2", "Dbrx", "Phi3", "GPTBigCode", "MiniCPM", "InternLM2", "Index", "Granite", "Glm4",
-    )
-) | {
-    "LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration", "Qwen2VLForConditionalGeneration",
-    "Qwen2_5_VLForConditionalGeneration", "Gemma3ForConditionalGeneration", "GPT2LMHeadModel",
-}  # fmt: skip
-"""What exllamav2 0.3.2 knows (its architecture.py); anything else it would load as a Llama, and talk nonsense."""

@@ -17,6 +17,17 @@ from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.reference.config import read_json
 
 GENERATION_FILE = "generation_config.json"
+ARCHITECTURES = frozenset(
+    f"{name}ForCausalLM"
+    for name in (
+        "Llama", "Mistral", "Mixtral", "Yi", "Orion", "Qwen2", "Qwen3", "Qwen3Moe", "Gemma", "Gemma2", "Starcoder2", "Gemmoe",
+        "Cohere", "Cohere2", "Dbrx", "Phi3", "GPTBigCode", "MiniCPM", "InternLM2", "Index", "Granite", "Glm4",
+    )
+) | {
+    "LlavaForConditionalGeneration", "Mistral3ForConditionalGeneration", "Qwen2VLForConditionalGeneration",
+    "Qwen2_5_VLForConditionalGeneration", "Gemma3ForConditionalGeneration", "GPT2LMHeadModel",
+}  # fmt: skip
+"""What exllamav2 0.3.2 knows (its architecture.py); anything else it would load as a Llama, and write nonsense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +52,7 @@ class ModelFacts:
 
 
 def read_facts(directory: Path) -> ModelFacts:
-    """Read and check config.json. Raises model_not_found, model_invalid."""
+    """Read and check config.json. Raises model_not_found, model_invalid, model_refused."""
     if not directory.is_dir():
         raise AiwmError(
             Code.model_not_found,
@@ -53,6 +64,13 @@ def read_facts(directory: Path) -> ModelFacts:
     named = raw.get("architectures")
     if not (isinstance(named, list) and len(named) == 1 and isinstance(named[0], str)):
         raise _invalid(f"architectures is {named!r}; exllamav2 wants exactly one", "architectures")
+    if named[0] not in ARCHITECTURES:
+        raise AiwmError(
+            Code.model_refused,
+            f"exllamav2 does not know architecture {named[0]} and would compute it as a Llama",
+            field="architectures",
+            fix="run it with a server: llama-server, vLLM",
+        )
     text = raw | (raw["text_config"] if isinstance(raw.get("text_config"), dict) else {})
     hidden, heads = _number(text, "hidden_size"), _number(text, "num_attention_heads")
     return ModelFacts(
@@ -64,7 +82,7 @@ def read_facts(directory: Path) -> ModelFacts:
         kv_heads=_number(text, "num_key_value_heads", heads),
         head_size=_number(text, "head_dim", hidden // heads),
         vocabulary=_number(text, "vocab_size"),
-        context=_number(text, "max_position_embeddings", 2048),
+        context=_context(named[0], text),
         end_tokens=_end_tokens(directory, text),
     )
 
@@ -80,6 +98,13 @@ def _number(raw: Mapping[str, Any], key: str, default: int = 0) -> int:
     if not isinstance(value, int) or value < 1:
         raise _invalid(f"{key} is {value!r}, it must be a positive integer", key)
     return value
+
+
+def _context(architecture: str, text: Mapping[str, Any]) -> int:
+    """exllamav2 lets every token see all before it, also where a model learned to see only a window: within that it is the same."""
+    context, window = _number(text, "max_position_embeddings", 2048), text.get("sliding_window")
+    windowed = architecture == "MistralForCausalLM" or text.get("use_sliding_window")
+    return min(context, window) if windowed and isinstance(window, int) and window > 0 else context
 
 
 def _end_tokens(directory: Path, text: Mapping[str, Any]) -> frozenset[int]:
