@@ -117,6 +117,11 @@ class Stepper(threading.Thread):
         return self._cache
 
     @property
+    def busy(self) -> bool:
+        """Whether there are requests."""
+        return bool(self._jobs)
+
+    @property
     def waiting(self) -> int:
         """Requests that have no slot yet."""
         return len(self._waiting)

@@ -11,13 +11,16 @@ from tests.support.golden import (
     SHIPPED_DATA,
     TOLERANCE,
     Case,
+    Text,
     cases,
     golden,
     numpy_logits,
     shipped_case,
     shipped_digest,
+    texts,
     transformers_logits,
 )
+from tests.support.tiny_model import tiny_config, write_adapter
 
 NAMES = ("llama", "llama3", "mistral", "qwen2", "adapted")
 
@@ -50,6 +53,40 @@ def test_adapters_change_the_logits(made: dict[str, Case]) -> None:
     for text, without, under in zip(case.texts, base, adapted, strict=True):
         difference = np.abs(without - under).max()
         assert difference > 0.05 if text.adapters else difference < TOLERANCE
+
+
+def test_a_weight_of_zero_is_the_base_and_a_sum_has_no_order(made: dict[str, Case]) -> None:
+    case = made["adapted"]
+    tokens, asked = case.texts[3].tokens, 4
+    sets: list[tuple[tuple[str, float], ...]] = [
+        (), (("all", 0.0), ("some", 0.0)), (("all", 0.75), ("some", -1.5)), (("some", -1.5), ("all", 0.75)),
+        (("all", 0.5), ("all", 0.5)), (("all", 1.0),),
+    ]  # fmt: skip
+    base, nothing, blend, turned, twice, once = numpy_logits(
+        case.model, [Text(tokens, asked, used) for used in sets], case.adapters
+    )
+    for one, other in ((base, nothing), (blend, turned), (twice, once)):
+        np.testing.assert_allclose(one, other, atol=TOLERANCE / 10)
+    assert np.abs(base - blend).max() > 0.05
+    assert np.abs(once - blend).max() > 0.05
+
+
+@pytest.mark.slow
+def test_any_blend_in_any_company_is_what_peft_computes(made: dict[str, Case], tmp_path: Path) -> None:
+    case = made["adapted"]
+    adapters = case.adapters | {
+        "third": write_adapter(tmp_path / "third", seed=13, rank=5, modules=("o_proj", "v_proj"))
+    }
+    random = np.random.RandomState(3)
+    for _ in range(4):
+        sets = []
+        for _ in range(7):
+            names = random.permutation(sorted(adapters))[: random.randint(4)]
+            sets.append(tuple((str(name), float(random.choice([0.0, 0.25, 0.5, 1.0, -0.7, 1.9]))) for name in names))
+        asked = texts(tiny_config()["vocab_size"], tuple(sets))
+        computed = np.concatenate(numpy_logits(case.model, asked, adapters))
+        expected = np.concatenate(transformers_logits(case.model, asked, adapters))
+        np.testing.assert_allclose(computed, expected, atol=TOLERANCE)
 
 
 @pytest.mark.slow
