@@ -279,7 +279,7 @@ class Room:
         if model.gpus:
             return (_AND.join(f"GPU{number}" for number in model.gpus),)
         if model.definition.backend is Backend.exllamav2:
-            return tuple(gpu.id for gpu in self._ledger.gpus())
+            return tuple(gpu.id for gpu in self._ledger.gpus()) or ("GPU",)  # none is here: no device will do
         return (CPU,)
 
     def _holders(self, model: Managed, held: dict[str, dict[str, int]]) -> list[Holder]:
