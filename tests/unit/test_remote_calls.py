@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator
+from random import Random
 from typing import Any
 
 import pytest
@@ -445,8 +446,9 @@ async def test_a_pause_in_the_midst(server: Loopback) -> None:
 
 async def test_a_deadline_ends_a_call(server: Loopback) -> None:
     server.plays.append(Play(hold=3))
-    text, outcome = await Far(server).ask(deadline_ms=150)
-    assert (text, outcome.reason) == ("it is ", "deadline")
+    text, outcome = await Far(server).ask(deadline_ms=300)
+    assert outcome.reason == "deadline"
+    assert "it is ".startswith(text)
     await until(lambda: server.left == 1)
 
 
@@ -530,11 +532,11 @@ async def test_a_server_that_says_the_key_back(server: Loopback, backend: Backen
 async def test_a_limited_server_rests_then_one_tries(server: Loopback) -> None:
     far = Far(server, slots=4)
     far.model.announce()
-    server.plays.append(Play(status=429, headers={"retry-after-ms": "120"}))
+    server.plays.append(Play(status=429, headers={"retry-after-ms": "300"}))
     await far.trouble()
     (row,) = far.model.rows()
     assert row.state == "limited"
-    assert row.note.startswith("again in 0 s: far: 127.0.0.1")
+    assert row.note.startswith(("again in 0 s: far: 127.0.0.1", "tried by the next call"))
     assert far.events.types == ["model.limited"]
     server.usual = Play(hold=0)
     calls = [asyncio.ensure_future(far.ask()) for _ in range(3)]
@@ -596,3 +598,51 @@ async def test_its_row(server: Loopback) -> None:
     assert (row.state, row.running) == ("ready", 0)
     assert row.latency_ms > 0
     assert far.model.context == 8000
+
+
+async def test_nothing_is_left_of_any_calls(server: Loopback) -> None:
+    """Calls that end, fail, are cancelled at any moment, whose readers leave: no task, no connection, no count stays."""
+    before = asyncio.all_tasks()
+    models = [Far(server, backend=backend, backoff_ms=1, slots=3) for backend in (Backend.openai, Backend.anthropic)]
+    random = Random(7)
+    faults = [
+        Play(),
+        Play(cut=2),
+        Play(status=429, headers={"retry-after-ms": "1"}),
+        Play(hold=2),
+        Play(spoil=b"data: x\n\n"),
+    ]
+
+    async def one(far: Far) -> None:
+        server.plays.append(random.choice(faults))
+        generation = await far.start(deadline_ms=random.choice((None, 30)))
+        fate = random.randrange(3)
+        if fate == 0:
+            asyncio.get_running_loop().call_later(
+                random.random() / 20, lambda: asyncio.ensure_future(generation.cancel())
+            )
+        try:
+            async with asyncio.timeout(random.random() / 20 if fate == 1 else 0.5):
+                async for _ in generation:
+                    pass
+        except (AiwmError, TimeoutError):
+            pass
+        await generation.cancel()
+
+    await asyncio.gather(*(one(models[number % 2]) for number in range(80)))
+    for far in models:
+        assert far.model.rows()[0].running == 0
+        await far.model.close()
+    await until(lambda: server.running == 0)
+    await until(lambda: asyncio.all_tasks() == before)
+
+
+async def test_close_ends_what_runs(server: Loopback) -> None:
+    far = Far(server)
+    server.plays.append(Play(hold=3))
+    generation = await far.start()
+    await until(lambda: server.running == 1)
+    await far.model.close(grace=0.05)
+    assert [delta.text async for delta in generation] in ([], ["it is "])
+    assert generation.outcome.reason == "cancelled"
+    await until(lambda: server.left == 1)

@@ -275,7 +275,7 @@ async def test_a_server_that_rests_is_not_asked(server: Loopback) -> None:
     route = Route(far=far.model, near=Near("near"))
     first, second = await route.ask(), await route.ask()
     assert first.route[0].startswith("far: remote_overloaded: far: 127.0.0.1")
-    assert second.route[0] == "far: limited for another 30 s"
+    assert second.route[0].startswith("far: limited for another ")
     assert len(server.asked) == 1
     await far.model.close()
 
