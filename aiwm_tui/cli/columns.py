@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import msgspec
@@ -107,6 +108,16 @@ def _trouble(row: Mapping[str, Any]) -> str:
     if until is None:
         return note or written.NONE
     return f"{note}; opens {written.countdown(until, time.time_ns() // 1_000_000)}"
+
+
+def _keep(row: Mapping[str, Any]) -> str:
+    """How long a model stays: `always`, `until 14:05`, or the time without work after which it goes."""
+    until, idle = row.get("keep_until_ms"), row.get("idle_ms", -1)
+    if until is not None and until > 0:
+        return f"until {datetime.fromtimestamp(until / 1000):%H:%M}"
+    if until is not None:
+        return "always"
+    return written.NONE if idle < 0 or not row.get("pid") else written.span(idle)
 
 
 def _rating(value: float | None) -> str:
@@ -240,6 +251,8 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
         _as("WEIGHTS", "weights_bytes", written.size),
         _as("KV", "kv_bytes", written.size),
         _as("RSS", "rss_bytes", written.size),
+        _as("PLANNED", "estimate_bytes", lambda count: written.size(count) if count else written.NONE),
+        Column("KEEP", _keep),
         _number("RESTARTS", "restarts"),
         _as("PID", "pid", lambda pid: written.NONE if pid is None else str(pid)),
         _text("NOTE", "note"),

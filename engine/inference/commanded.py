@@ -16,7 +16,7 @@ from engine.home import log_path
 from engine.inference.commands.server import CommandServer, ServerSettings
 from engine.inference.launch import settings_of
 from engine.inference.local import House
-from engine.inference.memory.host import CPU
+from engine.inference.memory.host import CPU, resident
 from engine.inference.memory.ledger import Use
 from engine.inference.served import Process, Served
 from engine.inference.settings import ProcessSettings
@@ -212,7 +212,9 @@ class CommandModel:
         if not self.server.starts or not self.server.life.alive:
             return []
         estimate = self._house.sizes.estimate(self.definition, self.settings)
-        return [Use(self.server.id, self.server.pid, self._devices(), estimate, loaded=self.server.up)]
+        pid = self.server.pid
+        rss = resident(pid) if pid is not None else 0
+        return [Use(self.server.id, pid, self._devices(), estimate, loaded=self.server.up, rss=rss)]
 
     def changed(self, definition: ModelDefinition) -> None:
         """A server keeps what it was started with: the service makes another one."""
