@@ -38,8 +38,18 @@ TINY: dict[str, Any] = LLAMA_8B | {
 }
 
 
+BARE = "(bare)"
+
+
 def tiny(path: Path, config: dict[str, Any] | None = None) -> Path:
-    return write_model(path, TINY | (config or {}), llama_tensors(TINY))
+    """A small model without a chat template: no process has to be started to try it."""
+    return write_model(path, TINY | (config or {}), llama_tensors(TINY), template=None)
+
+
+def bare(tmp_path: Path) -> str:
+    """The path of a model that can be run."""
+    path = tmp_path / "bare"
+    return str(path if path.exists() else tiny(path))
 
 
 def refused(caught: pytest.ExceptionInfo[AiwmError]) -> tuple[str, str | None]:
@@ -129,12 +139,12 @@ async def test_an_added_model_comes_with_what_prompts_need_as_one_entry(
 
 async def test_a_dry_run_and_a_bare_one_make_less(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
-        would = await house.call(requests.ModelAdd(path=str(NANO), name="a", dry_run=True))
+        would = await house.call(requests.ModelAdd(path=bare(tmp_path), name="a", dry_run=True))
         assert would.made == ("worker a", "pool a", "queue a")
         assert not house.book.added
         assert "a" not in house.manager.catalogue.workers
-        bare = await house.call(requests.ModelAdd(path=str(NANO), name="b", bare=True))
-        assert bare.made == ()
+        alone = await house.call(requests.ModelAdd(path=bare(tmp_path), name="b", bare=True))
+        assert alone.made == ()
         assert set(house.book.added) == {"b"}
         assert "b" not in house.manager.catalogue.workers
 
@@ -143,11 +153,11 @@ async def test_names_that_are_taken_are_not_taken_again(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
         await house.call(QueueCreate(definition=QueueDefinition(name="busy")))
         with pytest.raises(AiwmError) as caught:
-            await house.call(requests.ModelAdd(path=str(NANO), name="busy"))
+            await house.call(requests.ModelAdd(path=bare(tmp_path), name="busy"))
         assert refused(caught) == ("conflict", "name")
         assert "--bare" in (caught.value.info.fix or "")
         assert not house.book.added
-        await house.call(requests.ModelAdd(path=str(NANO), name="mine"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="mine"))
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelAdd(path=str(tiny(tmp_path / "other")), name="mine"))
         assert refused(caught) == ("conflict", "name")
@@ -162,16 +172,16 @@ async def test_names_that_are_taken_are_not_taken_again(tmp_path: Path) -> None:
         ({"path": "relative/path"}, "bad_request", "path"),
         ({"path": "/nowhere"}, "model_not_found", "path"),
         ({}, "bad_request", "path"),
-        ({"path": str(NANO), "url": "http://127.0.0.1:1"}, "bad_request", "path"),
+        ({"path": BARE, "url": "http://127.0.0.1:1"}, "bad_request", "path"),
         ({"url": "ftp://host/"}, "bad_request", "url"),
         ({"url": "http://user:secret@host:1"}, "bad_request", "url"),
         ({"url": "http://127.0.0.1:9", "remote": "m"}, "remote_failed", "url"),
-        ({"path": str(NANO), "name": "no/name"}, "bad_request", "name"),
-        ({"path": str(NANO), "slots": -1}, "bad_request", "slots"),
-        ({"path": str(NANO), "slots": 10_000}, "bad_request", "slots"),
-        ({"path": str(NANO), "key": "nokey"}, "key_not_found", "key"),
-        ({"path": str(NANO), "backend": "openai"}, "bad_request", "backend"),
-        ({"path": str(NANO), "health": "http://evil/"}, "bad_request", "health"),
+        ({"path": BARE, "name": "no/name"}, "bad_request", "name"),
+        ({"path": BARE, "slots": -1}, "bad_request", "slots"),
+        ({"path": BARE, "slots": 10_000}, "bad_request", "slots"),
+        ({"path": BARE, "key": "nokey"}, "key_not_found", "key"),
+        ({"path": BARE, "backend": "openai"}, "bad_request", "backend"),
+        ({"path": BARE, "health": "http://evil/"}, "bad_request", "health"),
         ({"command": ("srv", "--port", "{port}")}, "bad_request", "name"),
         ({"command": ("srv",), "name": "m"}, "bad_request", "command"),
         ({"route": ("nosuch",), "name": "m"}, "model_not_found", "model"),
@@ -183,7 +193,8 @@ async def test_what_cannot_work_is_refused_by_its_field(
     tmp_path: Path, said: dict[str, Any], code: str, field: str
 ) -> None:
     async with ModelsHouse(tmp_path / "home", keys=("openai",)) as house:
-        request = msgspec.convert(said, requests.ModelAdd)
+        told = said | ({"path": bare(tmp_path)} if said.get("path") == BARE else {})
+        request = msgspec.convert(told, requests.ModelAdd)
         with pytest.raises(AiwmError) as caught:
             await house.call(request)
         assert refused(caught) == (code, field)
@@ -213,7 +224,7 @@ async def test_a_model_that_nothing_runs_is_added_only_when_told_so(tmp_path: Pa
 
 async def test_fields_are_changed_and_go_back_to_their_defaults(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
-        await house.call(requests.ModelAdd(path=str(NANO), name="mine"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="mine"))
         changes = msgspec.convert({"slots": 4, "kv": "q8", "idle_ms": -1}, requests.ModelChanges)
         detail = await house.call(requests.ModelSet(name="mine", changes=changes))
         assert (detail.definition.slots, detail.definition.kv, detail.definition.idle_ms) == (4, KvPrecision.q8, -1)
@@ -233,7 +244,7 @@ async def test_fields_are_changed_and_go_back_to_their_defaults(tmp_path: Path) 
 
 async def test_changes_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
-        words = [ModelDefinition(name=f"m{n % 3}", path=str(NANO), slots=n + 1) for n in range(30)]
+        words = [ModelDefinition(name=f"m{n % 3}", path=bare(tmp_path), slots=n + 1) for n in range(30)]
         await asyncio.gather(*(house.book.put(it, "operator") for it in words))
         assert {name: it.slots for name, it in house.book.added.items()} == {"m0": 28, "m1": 29, "m2": 30}
         assert dict(house.read_again().added) == dict(house.book.added)
@@ -245,7 +256,7 @@ async def test_changes_at_once_are_made_one_after_the_other(tmp_path: Path) -> N
 
 async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
-        await house.call(requests.ModelAdd(path=str(NANO), name="mine"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="mine"))
         await house.call(QueueCreate(definition=QueueDefinition(name="other", pools=("mine",))))
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="mine"))
@@ -256,14 +267,14 @@ async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="mine"))
         assert "1 tasks that have not ended" in caught.value.info.message
-        await house.call(requests.ModelAdd(path=str(NANO), name="second"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="second"))
         plan = await house.call(requests.ModelRemove(name="second", dry_run=True))
         assert plan.gone == ("queue second", "pool second", "worker second")
         assert "second" in house.book.added
         assert (await house.call(requests.ModelRemove(name="second"))).gone == plan.gone
         assert "second" not in house.manager.catalogue.workers
         assert "second" not in house.read_again().added
-        assert NANO.exists()
+        assert (await house.call(requests.ModelCheck(path=bare(tmp_path))))[0].state == "usable"
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="second"))
         assert caught.value.code == "model_not_found"
@@ -272,7 +283,7 @@ async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_
 async def test_the_file_of_worker_definitions_leaves_what_was_made_alone(tmp_path: Path) -> None:
     async with ModelsHouse(tmp_path / "home") as house:
         before = (house.home / "ai_worker_definitions.json").read_bytes()
-        await house.call(requests.ModelAdd(path=str(NANO), name="mine"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="mine"))
         assert (house.home / "ai_worker_definitions.json").read_bytes() == before
         echo = WorkerDefinition(name="echo", kind="template")
         house.write_workers(echo, WorkerDefinition(name="other", kind="template"))
@@ -361,7 +372,7 @@ async def test_a_book_that_cannot_be_stored_is_unchanged(tmp_path: Path) -> None
 
         book: ModelBook = house.book
         with pytest.raises(AiwmError):
-            await book.put(ModelDefinition(name="m", path=str(NANO)), "operator", fails)
+            await book.put(ModelDefinition(name="m", path=bare(tmp_path)), "operator", fails)
         assert "m" not in book.added
         assert house.changed == []
 
@@ -379,7 +390,7 @@ async def test_what_is_wrong_with_known_models_is_told_before_they_are_asked(tmp
         path = tiny(tmp_path / "mine")
         await house.call(requests.ModelAdd(path=str(path), name="mine"))
         await house.call(requests.ModelAdd(name="served", command=("/nowhere/srv", "--port", "{port}")))
-        await house.call(requests.ModelAdd(path=str(NANO), name="good"))
+        await house.call(requests.ModelAdd(path=bare(tmp_path), name="good"))
         (path / "model.safetensors").unlink()
         tiny(house.home / "models" / "packed", {"quantization_config": {"quant_method": "exl3", "bits": 4}})
         found = {it.model: it for it in troubles(list(house.book.added.values()), house.book.folder)}
