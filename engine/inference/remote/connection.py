@@ -130,7 +130,7 @@ class Connection:
 
 
 def _client(address: str, timeouts: Timeouts) -> httpx.AsyncClient:
-    """Blocks: certificates are read. The environment's proxies are for the world, not for this machine."""
+    """Blocks: certificates are read, SSL_CERT_FILE's where it is set. The environment's proxies are for the world, not for this machine."""
     import httpx
 
     for noisy in ("httpx", "httpcore"):  # they would log every address at INFO, headers at DEBUG
@@ -141,7 +141,7 @@ def _client(address: str, timeouts: Timeouts) -> httpx.AsyncClient:
         headers={"user-agent": f"aiwm/{__version__}", "accept": "text/event-stream", "accept-encoding": "identity"},
         follow_redirects=False,
         trust_env=not _is_here(address),
-        verify=address.startswith("https:"),
+        verify=httpx.create_ssl_context() if address.startswith("https:") else False,
     )
 
 
