@@ -109,8 +109,9 @@ class ModelDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """A model that workers may name, and how it is run. 0 and empty mean: as config.toml's [models] says, or as the model itself does.
 
     Local ones have a `path` (a directory, or a file for a server's program). Servers have a `url`, and `remote`, the model's name there;
-    `key` names the API key of config.toml that is sent. A `command` is started with `{port}`, `{path}`, `{context}` and `{name}` replaced
-    and answers at `health` when it is ready. `hybrid` tries the models of `route` in order; `policy` says when to go on to the next.
+    `key` names the API key of config.toml that is sent. A `command` is started with `{port}`, `{path}`, `{name}`, `{context}`, `{slots}`
+    and `{total_context}` (of all slots) replaced, and answers at `health` when it is ready; without one, a server at `url` is looked at.
+    `hybrid` tries the models of `route` in order; `policy` says when to go on to the next.
 
     `slots` requests run at once in each of at most `replicas` processes, each with room for `context` tokens. `devices` are GPU numbers
     (none: chosen by free memory), `split` how many GB of weights go to each. A process without work for `idle_ms` is unloaded (0: config's
