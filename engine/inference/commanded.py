@@ -10,7 +10,6 @@ from dataclasses import replace
 import msgspec
 
 from engine.contract.definitions import Backend, ModelDefinition
-from engine.contract.errors import AiwmError, Code
 from engine.contract.records import ModelRow
 from engine.home import log_path
 from engine.inference.commands.server import CommandServer, ServerSettings
@@ -124,14 +123,6 @@ class CommandModel:
 
     async def ready(self) -> None:
         if self._process.startable:
-            if self.held:
-                name = self.definition.name
-                raise AiwmError(
-                    Code.model_unavailable,
-                    f"{name} is not started: {self.held}",
-                    fix=f"aiwm model load {name}",
-                    retryable=True,
-                )
             await self._house.admit(self, self._process)
         await self.server.ready()
 

@@ -25,7 +25,8 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Keeping:
-    """All methods belong to the loop's thread. `ensure` brings a model up in the background."""
+    """All methods belong to the loop's thread. `ensure` brings a model up in the background, `changed` is told of what
+    lets models in or keeps them out."""
 
     def __init__(
         self,
@@ -34,12 +35,14 @@ class Keeping:
         events: EventSink,
         models: Callable[[], Iterable[Managed]],
         ensure: Callable[[str], None],
+        changed: Callable[[], None],
     ) -> None:
         self._shelf = shelf
         self._clock = clock
         self._events = events
         self._models = models
         self._ensure = ensure
+        self._changed = changed
         self._timer: asyncio.TimerHandle | None = None
         self._due = float("inf")
         self._put_back: dict[str, tuple[str, ...]] = {}
@@ -63,6 +66,7 @@ class Keeping:
             model.held = reason
             self._store(model)
             model.publish()
+            self._changed()
 
     def put_back(self, model: str, others: tuple[str, ...]) -> None:
         """Load `others` again once this model is unloaded."""

@@ -11,7 +11,6 @@ import msgspec
 
 from engine.clock import Clock
 from engine.contract.definitions import ModelDefinition
-from engine.contract.errors import AiwmError, Code
 from engine.contract.records import ModelRow
 from engine.home import log_path
 from engine.inference import protocol
@@ -107,7 +106,6 @@ class LocalModel:
             if process.up:
                 return process
             if process.startable:
-                self._refuse_if_held()
                 await process.settled()  # what failed a moment ago is not tried again at once
                 await self._house.admit(self, process)
             await process.settled()
@@ -295,17 +293,6 @@ class LocalModel:
             why=why,
             until_ms=until_ms,
         )
-
-    def _refuse_if_held(self) -> None:
-        if self.held:
-            name = self.definition.name
-            raise AiwmError(
-                Code.model_unavailable,
-                f"{name} is not started: {self.held}",
-                field="model",
-                fix=f"aiwm model load {name}",
-                retryable=True,
-            )
 
 
 def _gone(state: ReplicaState) -> ReplicaState:

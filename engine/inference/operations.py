@@ -10,6 +10,7 @@ from engine.contract.requests.metrics import Metrics, MetricsRead
 from engine.contract.suggest import nearest
 from engine.inference.keeping import ALWAYS
 from engine.inference.loading import Loading, plan_of
+from engine.inference.local import LocalModel
 from engine.inference.metrics import metrics_of
 from engine.inference.served import Managed, Process
 from engine.inference.service import InferenceService
@@ -57,6 +58,7 @@ class ModelOperations:
 
     async def unload(self, request: requests.ModelUnload, caller: Caller) -> requests.ModelStopped:
         model, processes = self._found(request.name)
+        _as_defined(model)
         if request.hold:
             self._models.keeping.hold(model, f"stopped by {caller.principal}: {request.hold[:200]}")
         return _told_to_go(model, processes, now=request.now)
@@ -79,6 +81,7 @@ class ModelOperations:
 
     async def restart(self, request: requests.ModelRestart, _: Caller) -> requests.ModelStopped:
         model, processes = self._found(request.name)
+        _as_defined(model)
         self._models.keeping.hold(model, "")
         for process in processes:
             if isinstance(process, ModelProcess):
@@ -126,6 +129,13 @@ class ModelOperations:
                 raise
             raise AiwmError(Code.model_not_found, error.info.message, field="name", fix=near) from None
         return model, model.processes
+
+
+def _as_defined(model: Managed) -> None:
+    """What somebody wanted for the time being (`load --ctx`, a way of a plan) ends with the processes that were started so."""
+    if isinstance(model, LocalModel):
+        model.with_context(0)
+        model.with_devices(model.definition.devices)
 
 
 def _told_to_go(model: Managed, processes: list[Process], *, now: bool) -> requests.ModelStopped:

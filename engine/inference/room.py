@@ -132,7 +132,9 @@ class Room:
         """Start a process as soon as there is room for it. Raises model_refused when there never will be. Who waits for the same process
         waits for the same thing; when nobody does any more it is given up."""
         if self._closed:
-            raise AiwmError(Code.engine_stopping, "the engine is stopping: no model is started any more", retryable=True)
+            raise AiwmError(
+                Code.engine_stopping, "the engine is stopping: no model is started any more", retryable=True
+            )
         task, waiting = self._coming.get(process.id) or (
             asyncio.get_running_loop().create_task(self._admit(model, process)),
             0,
@@ -155,6 +157,8 @@ class Room:
         pushed = False
         try:
             while process.startable:
+                if model.held:
+                    raise held_back(model)
                 turn = self._turn
                 async with self._lock:
                     if await self._started(model, process):
@@ -314,6 +318,18 @@ class Room:
                 )
             )
         return found
+
+
+def held_back(model: Managed) -> AiwmError:
+    """Somebody said that it must not be started."""
+    name = model.definition.name
+    return AiwmError(
+        Code.model_unavailable,
+        f"{name} is not started: {model.held}",
+        field="model",
+        fix=f"aiwm model load {name}",
+        retryable=True,
+    )
 
 
 def _put_on(model: Managed, process: Process, space: Space) -> None:

@@ -118,7 +118,7 @@ class InferenceService:
         self._background: set[asyncio.Task[None]] = set()
         self._looked: dict[str, float] = {}
         self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
-        self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure)
+        self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure, self.room.changed)
         self._house = House(
             home=home,
             defaults=settings,
@@ -244,11 +244,11 @@ class InferenceService:
     def caches(self) -> dict[str, tuple[str, protocol.CacheNote]]:
         """The adapter cache of every process that is up: by its id, the model and what it says."""
         return {
-            it.id: (model.definition.name, it.status.cache)
+            it.id: (model.definition.name, protocol.CacheNote() if it.status is None else it.status.cache)
             for model in self.managed()
             if isinstance(model, LocalModel)
             for it in model.replicas
-            if it.up and it.status is not None
+            if it.up
         }
 
     async def keep_adapters(self, model: str, names: tuple[str, ...], *, keep: bool) -> tuple[str, ...]:

@@ -293,6 +293,38 @@ async def test_a_shorter_context_is_a_way(house: ModelHouse, home: Path) -> None
     assert set(states(house)) == {"tiny.0", "other.0"}
 
 
+async def test_another_models_context_can_be_halved(house: ModelHouse, home: Path) -> None:
+    for name in ("tiny", "other"):
+        write_model(home / "models" / name, max_position_embeddings=65_536)
+    operations = small(house, 1.85)
+    await house.service.load("tiny")
+    await operations.keep(ModelKeep(name="tiny"), CALLER)
+    plan = await operations.plan(ModelPlan(name="other"), CALLER)
+    way = next(it for it in plan.ways if it.text == "half the context of tiny.0, 32,768")
+    assert way.fits
+    await operations.load(ModelLoad(name="other", way=way.number, yes=True), CALLER)
+    await until(lambda: states(house) == {"tiny.0": "ready", "other.0": "ready"})
+    assert {row.id: row.context for row in house.service.rows()} == {"tiny.0": 32_768, "other.0": 65_536}
+    await operations.unload(ModelUnload(name="other"), CALLER)
+    await operations.restart(ModelRestart(name="tiny"), CALLER)  # as it is defined again
+    await until(lambda: {row.id: row.context for row in house.service.rows()} == {"tiny.0": 65_536})
+
+
+async def test_a_model_that_waits_for_room_is_told_when_somebody_holds_it(house: ModelHouse, home: Path) -> None:
+    write_model(home / "models" / "tiny", max_position_embeddings=100_000, eos_token_id=None)
+    house.open(context=6_000)
+    operations = small(house, 1.5, context=6_000)
+    busy = await house.ask(max_tokens=5_900)
+    asked = asyncio.ensure_future(house.ask(model="other"))
+    await until(lambda: states(house).get("other.0") == "limited")
+    await operations.unload(ModelUnload(name="other", hold="not tonight"), CALLER)
+    with pytest.raises(AiwmError) as caught:
+        await asked
+    assert (caught.value.code, "not tonight" in caught.value.info.message) == ("model_unavailable", True)
+    await busy.cancel()
+    await read(busy)
+
+
 async def test_a_way_that_is_not_enough_is_refused_by_its_number(house: ModelHouse) -> None:
     operations = small(house, 0.05)
     plan = await operations.plan(ModelPlan(name="tiny"), CALLER)
