@@ -23,6 +23,7 @@ from engine.inference.models.machine import Machine
 from engine.inference.models.sample import samples
 from engine.inference.models.verdict import judge
 from engine.inference.remote.hybrid import route_fault
+from engine.inference.remote.options import read_options
 
 _TAKEN_OVER = (
     "key",
@@ -222,6 +223,7 @@ def _check_way(definition: ModelDefinition) -> None:
         absolute(definition.path)
     if definition.url:
         base_url(definition.url)
+        read_options(definition.metadata, {})
     if definition.command:
         check_words(definition.command)
     if not definition.health.startswith("/") or any(c.isspace() for c in definition.health):
