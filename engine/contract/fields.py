@@ -64,6 +64,9 @@ SEARCHED: dict[str, tuple[str, ...]] = {
 }
 """Attributes that a bare word searches; tables not named here search their id."""
 
+NAMES: dict[str, frozenset[str]] = {"tasks": frozenset({"adapter"}), "records": frozenset({"adapter"})}
+"""Attributes that hold names with commas between them: each is found, and one with a version (`x@v3`) by its name alone (`x`) too."""
+
 WORDY = frozenset({"tasks"})
 """Tables whose rows have bodies, searched by `text:` for words: `text:timeout`, `text:"no route"`, `text:time*`."""
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
-from engine.contract.fields import FAULT_STATES, SEARCHED, Field, Kind, field_of, fields_of
+from engine.contract.fields import FAULT_STATES, NAMES, SEARCHED, Field, Kind, field_of, fields_of
 
 DEFAULT_SORT: dict[str, tuple[str, ...]] = {
     "tasks": ("-submitted",),
@@ -290,6 +290,8 @@ def _term_holds(table: str, term: Term, record: Any, now_ms: int) -> bool:
     value = getattr(record, field.attribute)
     if field.kind is Kind.texts:
         return any(_text_matches(part, pattern) for part in value for pattern in term.values)
+    if field.attribute in NAMES.get(table, ()):
+        return any(_name_matches(value or "", pattern) for pattern in term.values)
     if field.kind is Kind.text:
         return any(_text_matches("" if value is None else str(value), pattern) for pattern in term.values)
     if value is None:
@@ -326,6 +328,19 @@ def _text_matches(value: str, pattern: str) -> bool:
     if is_glob(pattern):
         return _glob(fold(pattern)).fullmatch(fold(value)) is not None
     return fold(value) == fold(pattern)
+
+
+def is_name(pattern: str) -> bool:
+    """Whether a pattern is one name, which is looked for among several; a glob, nothing, or several names are the whole text."""
+    return bool(pattern) and not is_glob(pattern) and "," not in pattern
+
+
+def _name_matches(value: str, pattern: str) -> bool:
+    """Whether one of the names with commas between them is this one, or a version of it."""
+    if not is_name(pattern):
+        return _text_matches(value, pattern)
+    wanted = fold(pattern)
+    return any(name == wanted or name.startswith(f"{wanted}@") for name in fold(value).split(","))
 
 
 def holds(table: str, term: Term, record: Any, now_ms: int) -> bool:

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from engine.contract.errors import AiwmError
-from engine.contract.fields import FAULT_STATES, SEARCHED, Kind, field_of
+from engine.contract.fields import FAULT_STATES, NAMES, SEARCHED, Kind, field_of
 from engine.contract.ids import task_id, task_seq
-from engine.contract.query import Op, Term, compare_op, fold, is_glob, operand
+from engine.contract.query import Op, Term, compare_op, fold, is_glob, is_name, operand
 from engine.contract.records import Record
 from engine.store import rows, words
 from engine.store.schema import ID_DIGITS, ID_OFFSET, ID_WIDTHS, id_sql
@@ -186,6 +186,9 @@ def _text_condition(table: Table, attribute: str, value: str) -> Condition:
         return Condition(f"lower(coalesce({column}, '')) GLOB ?", (pattern.replace("[", "[[]"),))
     if not pattern:
         return Condition(f"coalesce({column}, '') = ''")
+    if attribute in NAMES.get(table.name, ()) and is_name(pattern):
+        names = f"',' || lower({column}) || ','"
+        return Condition(f"instr({names}, ?) OR instr({names}, ?)", (f",{pattern},", f",{pattern}@"))
     if attribute in table.numbers:
         number = _number(table, attribute, pattern)
         return NEVER if number is None else Condition(f"{table.numbers[attribute]} = ?", (number,))

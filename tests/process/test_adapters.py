@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from engine.client import connect_blocking
+from engine.contract.errors import AiwmError
 from engine.contract.records import AdapterRow
 from engine.contract.requests.adapters import AdapterList, AdapterStats
+from engine.contract.requests.comparisons import TaskPrompt
 from engine.contract.requests.tasks import TaskSubmit, TaskWait
 from engine.inference.adapter_files import adapter_digest
 from tests.support.engines import Engine, engine, wait_until
@@ -142,6 +144,14 @@ def test_job_7_what_made_this_answer_and_is_it_the_adapter(running: Engine, home
     # As the model read it: the chat template's marks around what was asked.
     assert prompt["data"]["text"] != payload["prompt"]
     assert payload["prompt"] in prompt["data"]["text"]
+    with running.client() as client:
+        waiting = client.call(TaskSubmit(queue="demo", payload=payload, due_ms=2**42)).id
+        with pytest.raises(AiwmError, match="has not run yet"):
+            client.call(TaskPrompt(id=waiting))
+        echo = client.call(TaskSubmit(queue="echo")).id
+        client.call(TaskWait(ids=(echo,), timeout_ms=60_000))
+        with pytest.raises(AiwmError, match="reads no prompt"):
+            client.call(TaskPrompt(id=echo))
     compare = ("task", "compare", task, "--adapters", "base,invoice-de@v3,invoice-de@v4", "--seed", "same")
     found = shell(home, *compare, "--json").json["data"]
     assert (found["about"], found["seed"], found["kept"], found["prompt"]) == (task, 7, True, prompt["data"]["text"])
@@ -199,6 +209,7 @@ def test_adapters_are_brought_kept_and_dropped_and_the_counters_say_so(running: 
         "model_not_found"
     )
     names = [f"a{n:02}" for n in range(20)]
+    shell(home, "model", "load", "aiwm-nano")
     kept = shell(home, "adapter", "prefetch", "a00", "--keep", "--json").json["data"]
     assert [it["ready"] for it in kept] == [True]
     assert all(it["ready"] for it in shell(home, "adapter", "prefetch", *names, "--json").json["data"])

@@ -28,6 +28,8 @@ NOW = 1_790_000_000_000
 QUEUES = ["etl", "Etl", "inbox", "nightly-eval"]
 STATES = ["pending", "scheduled", "processing", "retrying", "completed", "failed", "cancelled"]
 TEXTS = ["", "a", "A1", "i-2", "i-10", "Müller", "MÜLLER", "50%", "[x]", "a*b", "x_y", "ok, then", "t-10003", "0", "K"]
+ADAPTERS = ["a", "A@v1", "a@v1,x@v2", "aa@v1", "a@b@c", "", "ok, then"]
+"""What an adapter's column may hold: several names, versions, and what a task asked for without knowing better."""
 NUMBERS = [None, 0, 1, 2, 5, 1000, 2048, 10**7]
 TIMES = [None, NOW, NOW - 1, NOW - 60_000, NOW - 300_000, NOW - 3_600_000, NOW + 5_000]
 
@@ -64,7 +66,7 @@ def _fill(path: Path, rng: random.Random, gaps: bool) -> dict[str, list[Any]]:
             number, pick(QUEUES), pick(STATES), pick([0, 1, 5]), pick([0, 1, 2]), pick([1, 3]), pick(TEXTS), NOW - 600_000 + seq,
             pick(TIMES), pick(TIMES), pick(TIMES), pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, *TEXTS]),
             pick([None, *TEXTS]), pick(TEXTS), pick(NUMBERS), pick(NUMBERS), pick([None, "timeout", "x"]), pick(TEXTS),
-            pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, 0.0, 0.5, 2.0]), pick([None, "F-7c1"]), pick([0, 0, 1, 2]),
+            pick([None, *TEXTS]), pick([None, *ADAPTERS]), pick([None, 0.0, 0.5, 2.0]), pick([None, "F-7c1"]), pick([0, 0, 1, 2]),
         )  # fmt: skip
         marks = ",".join("?" * len(values))
         connection.execute(
@@ -93,7 +95,7 @@ def _fill(path: Path, rng: random.Random, gaps: bool) -> dict[str, list[Any]]:
             number * (5 if gaps else 1), pick([1, 3, 14]), pick(["completed", "completed", "failed", "cancelled"]), NOW - 1000 + number,
             pick([None, NOW - 2000, NOW - 61_000]), pick([None, 0, 5_000]), pick([1, 2]), pick(QUEUES), pick([None, *TEXTS]),
             pick([None, *TEXTS]), pick([None, *TEXTS]), pick(TEXTS), pick([None, *TEXTS]), pick([None, *TEXTS]), pick([None, "nano"]),
-            pick([None, *TEXTS]), pick(NUMBERS), pick(NUMBERS), pick([None, 0.0, 0.5, 2.0]), pick(NUMBERS), pick(NUMBERS),
+            pick([None, *ADAPTERS]), pick(NUMBERS), pick(NUMBERS), pick([None, 0.0, 0.5, 2.0]), pick(NUMBERS), pick(NUMBERS),
             pick([None, "stop", "length"]), pick([None, "timeout"]), pick([None, "F-7c1"]), pick([None, 0.0, 0.5, 1.0]),
             pick([None, *TEXTS]), pick(TEXTS), pick([None, *TEXTS]),
         )  # fmt: skip
@@ -148,6 +150,7 @@ PATTERNS = st.one_of(
         TEXTS
         + STATES
         + QUEUES
+        + ADAPTERS
         + ["true", "False", "F-7c1", "*", "?", "i-*", "*ll*", "t-10*", "t-1*", "t-v*", "T-10003", "ETL", "*[*", "t-"]
     ),
     st.sampled_from(["et?", "*ing", "i-?", "k", "ok*", "*%", "3", "42", "t-10014", "t-010003", "0*"]),
@@ -316,3 +319,22 @@ def test_the_refusal_of_a_sort_order_says_which_ones_work(
     with pytest.raises(AiwmError, match="too many for this sort order") as caught:
         case.window(f":tasks sort:{sort}", 0, 5)
     assert caught.value.info.fix == "sort by one of ended, id, submitted, or filter further"
+
+
+@pytest.mark.parametrize(
+    ("term", "found"),
+    [
+        ("adapter:a", {"a", "A@v1", "a@v1,x@v2", "a@b@c"}),
+        ("adapter:a@v1", {"A@v1", "a@v1,x@v2"}),
+        ("adapter:x", {"a@v1,x@v2"}),
+        ("adapter:a@b", {"a@b@c"}),
+        ("adapter:v1", set()),
+        ('adapter:"a@v1,x@v2"', {"a@v1,x@v2"}),
+        ("adapter:a*", {"a", "A@v1", "a@v1,x@v2", "aa@v1", "a@b@c"}),
+    ],
+)
+def test_an_adapter_is_found_among_several_and_in_every_version(case: Case, term: str, found: set[str]) -> None:
+    for table in ("tasks", "records"):
+        rows = case.window(f":{table} {term}", 0, 1000).rows
+        assert {row.adapter for row in rows if not isinstance(row, EventRow)} == found, table
+        assert len(rows) == len(case.expected(f":{table} {term}"))

@@ -67,14 +67,18 @@ class Comparing:
     # -- what was read -----------------------------------------------------------------------------------------------
 
     def prompt(self, identifier: str) -> PromptText:
-        """What a task's model read. Raises not_found, or `bad_request` for a task whose kind reads no prompt."""
+        """What a task's model read. Raises not_found, `conflict` before it has run, `bad_request` when its kind reads no prompt."""
         stored, payload = self._stored(identifier)
         kept = self._readers.prompt(stored.seq)
         if kept is not None:
             return PromptText(id=identifier, text=kept, kept=True)
+        if not stored.attempt:
+            raise AiwmError(
+                Code.conflict, f"{identifier} has not run yet: no model has read it", field="id", retryable=True
+            )
         request = self._request(stored, payload)
         text = "\n".join(f"[{message.role}]\n{message.content}" for message in request.messages)
-        note = "not kept: these are the messages that would be sent now" if stored.attempt else "it has not run yet"
+        note = "not kept: these are the messages that would be sent now"
         return PromptText(id=identifier, text=text, kept=False, note=note)
 
     # -- comparing ---------------------------------------------------------------------------------------------------
