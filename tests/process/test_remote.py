@@ -56,6 +56,13 @@ class World:
             },
             {"name": "claude", "provider": "anthropic", "model": "far-2", "key": "far", "options": options},
             {"name": "lost", "provider": "custom", "model": "far-3", "key": "elsewhere", "options": options},
+            {
+                "name": "adapted",
+                "provider": "openai",
+                "model": "far-5",
+                "key": "far",
+                "options": {**options, "adapters": "model"},
+            },
             {"name": "nobody", "provider": "ollama", "model": "m", "options": {"base_url": "http://127.0.0.1:1/v1"}},
             {
                 "name": "reader",
@@ -269,6 +276,16 @@ def test_an_answer_after_a_schema(world: World) -> None:
     done = world.run("gpt", schema=schema)
     assert (done.state, done.attempt, json.loads(world.result(done)["text"])) == ("completed", 2, {"n": 4})
     assert world.server.asked[0].body["response_format"]["json_schema"]["schema"] == schema
+
+
+def test_an_adapter_of_the_server_or_none(world: World) -> None:
+    done = world.run("adapted", adapters=[{"name": "invoice-de"}])
+    assert [use["name"] for use in world.result(done)["adapters"]] == ["invoice-de"]
+    assert world.server.asked[0].body["model"] == "invoice-de"
+    done = world.run("gpt", adapters=[{"name": "invoice-de"}])
+    assert done.error is not None
+    assert (done.state, done.error.code, len(world.server.asked)) == ("failed", "adapter_unsupported", 1)
+    assert '"invoice-de"' in done.error.message
 
 
 def test_a_chat_with_a_remote_model(world: World) -> None:

@@ -326,4 +326,5 @@ async def test_what_it_tells() -> None:
     assert route.told == [ReplicaState(model="auto", replica="auto", total=3)]
     assert model.context == 512
     (row,) = model.rows()
-    assert (row.id, row.backend, row.where, row.slots, row.state) == ("auto", "hybrid", "near", 3, "ready")
+    assert (row.id, row.backend, row.where, row.slots, row.state) == ("auto", "hybrid", "route", 3, "ready")
+    assert row.note == "near"

@@ -102,7 +102,7 @@ class HybridModel:
         return generation
 
     def rows(self) -> list[ModelRow]:
-        """Its one row; `note` is where the last call that went on went, and why."""
+        """Its one row; `note` is its route, or where the last call that went on went, and why."""
         definition = self.definition
         return [
             ModelRow(
@@ -110,7 +110,7 @@ class HybridModel:
                 model=definition.name,
                 state="busy" if self._running else "ready",
                 backend=definition.backend.value,
-                where=" > ".join(definition.route),
+                where="route",
                 running=len(self._running),
                 waiting=0,
                 slots=definition.slots,
@@ -124,7 +124,7 @@ class HybridModel:
                 restarts=0,
                 since_ms=self._since_ms,
                 pid=None,
-                note=self._last,
+                note=self._last or " > ".join(definition.route)[:300],
                 context=definition.context,
             )
         ]
