@@ -18,7 +18,6 @@ class AdapterList(Request[list[AdapterRow]], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "adapter.list"
     effect: ClassVar[Effect] = Effect.read
-    aliases: ClassVar[tuple[str, ...]] = ("genome/list-layers",)
 
     where: str = ""
 

@@ -206,7 +206,8 @@ class Comparing:
         return definition
 
     def _request(self, stored: StoredTask, payload: dict[str, Any]) -> GenerateRequest:
-        return request_for(read_payload(payload), self._definition(stored), None)
+        definition = self._definition(stored)
+        return request_for(read_payload(payload), definition, None)
 
 
 def _drawn(request: GenerateRequest, asked: TaskCompare | AdapterCompare) -> GenerateRequest:
