@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -314,7 +315,8 @@ def test_a_build_waits_for_the_one_that_runs_and_tells_how_far_it_is(
 ) -> None:
     monkeypatch.setattr(extension, "_sources", lambda: [Path("a.cu"), Path("b.cu")])
     monkeypatch.setattr(extension, "POLL", 0.01)
-    (tmp_path / "a.o").touch()
+    (tmp_path / "build-7").mkdir()
+    (tmp_path / "build-7" / "a.o").touch()
     told: list[tuple[str, float | None]] = []
     heard, entered = threading.Event(), threading.Event()
 
@@ -335,6 +337,35 @@ def test_a_build_waits_for_the_one_that_runs_and_tells_how_far_it_is(
     assert entered.wait(5)  # the lock ends with its holder
     thread.join()
     assert told[0] == ("another process builds exllamav2's extension", 0.5)
+
+
+def test_a_build_removes_what_killed_ones_left_and_leaves_only_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compiler that writes what it is asked for stands in for the real one; the first attempt fails, the second does not."""
+    (tmp_path / "build-7").mkdir()
+    (tmp_path / "build-7" / "lock").touch()  # torch would wait for it for ever
+    attempts: list[Path] = []
+
+    def compile_into(place: Path, found: toolkit.Toolkit) -> ModuleType:
+        attempts.append(place)
+        assert (place / "cuda_home").is_dir()
+        if len(attempts) == 1:
+            raise RuntimeError("Error building extension\nninja: stopped\nfatal error: cuda.h: no such file")
+        (place / f"{availability.EXTENSION}.so").write_text("built")
+        return ModuleType(availability.EXTENSION)
+
+    monkeypatch.setattr(toolkit, "find", lambda: toolkit.Toolkit(tmp_path / "cuda", "13.0"))
+    monkeypatch.setattr(toolkit, "site_packages", lambda: tmp_path / "site")
+    monkeypatch.setattr(extension, "_prepare_environment", lambda home: None)
+    monkeypatch.setattr(extension, "_sources", lambda: [Path("a.cu")])
+    monkeypatch.setattr(extension, "_compile", compile_into)
+    with pytest.raises(AiwmError, match=r"cuda\.h") as caught:
+        extension._build(tmp_path, lambda *told: None)
+    assert caught.value.code == Code.backend_unavailable
+    assert not (tmp_path / "built").exists()
+    extension._build(tmp_path, lambda *told: None)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["built", "exllamav2_ext.so"]
 
 
 def test_a_build_says_how_long_it_will_take() -> None:

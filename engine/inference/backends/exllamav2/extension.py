@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -40,7 +41,6 @@ def load_extension(progress: Progress) -> None:
             sys.modules[EXTENSION] = _import(folder / f"{EXTENSION}.so")
         else:
             sys.modules[EXTENSION] = _build(folder, progress)
-            (folder / BUILT).touch()
 
 
 def _architecture() -> str:
@@ -73,11 +73,13 @@ def _sources() -> list[Path]:
 
 
 def _share(folder: Path) -> float:
-    return min(1.0, len(list(folder.glob("*.o"))) / max(1, len(_sources())))
+    """How much of a build is done, by the files that it made."""
+    return min(1.0, len(list(folder.glob("build-*/*.o"))) / max(1, len(_sources())))
 
 
 def _build(folder: Path, progress: Progress) -> ModuleType:
-    """Compile in a thread, and tell how far it is from this one."""
+    """Compile in a thread, and tell how far it is from this one. We hold the lock, so what lies there of other builds is of killed ones,
+    whose compilers may still be running: without their folder they end."""
     found = toolkit.find()
     if found is None:
         raise AiwmError(
@@ -86,16 +88,18 @@ def _build(folder: Path, progress: Progress) -> ModuleType:
             field="backend",
             fix="install the CUDA toolkit or set CUDA_HOME to where it is",
         )
-    (folder / "lock").unlink(missing_ok=True)  # torch's own, left by a build that was killed: we hold the real one
-    _prepare_environment(toolkit.merge(found, folder / "cuda_home"))
+    for left in folder.glob("build-*"):
+        shutil.rmtree(left, ignore_errors=True)
+    place = folder / f"build-{os.getpid()}"
+    _prepare_environment(toolkit.merge(found, place / "cuda_home"))
     started = time.monotonic()
     with ThreadPoolExecutor(1, thread_name_prefix="build") as pool:
-        module = pool.submit(_compile, folder, found)
+        module = pool.submit(_compile, place, found)
         while not wait([module], timeout=POLL).done:
             share = _share(folder)
             progress(_words(share, time.monotonic() - started), share)
     try:
-        return module.result()
+        built = module.result()
     except Exception as error:
         print(error, file=sys.stderr)
         raise AiwmError(
@@ -104,6 +108,10 @@ def _build(folder: Path, progress: Progress) -> ModuleType:
             field="backend",
             fix="install the CUDA toolkit that torch was built for, and g++; the process's log has the compiler's whole output",
         ) from error
+    (place / f"{EXTENSION}.so").replace(folder / f"{EXTENSION}.so")
+    (folder / BUILT).touch()
+    shutil.rmtree(place, ignore_errors=True)
+    return built
 
 
 def _words(share: float, seconds: float) -> str:

@@ -25,7 +25,7 @@ SAME = 1e-3  # two results are the same up to this share of the largest logit: k
 # Least correlation of logits that were computed in two ways: what a cache of so few bits costs a model of random weights, the worst
 # there is. Trained ones stay above 0.99; a wrong page or position gives 0.5 and less.
 ALIKE = {KvPrecision.fp16: 0.99, KvPrecision.q8: 0.97, KvPrecision.q6: 0.9, KvPrecision.q4: 0.7}
-RANK = 4
+RANK = 8
 DIGEST, OPPOSITE = "probe", "probe turned round"
 
 

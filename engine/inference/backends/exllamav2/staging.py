@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 LARGEST_HALF = 65504.0
 ALIGNMENT = 64  # numbers, 128 bytes: where kernels like a matrix to begin
+RANKS = (
+    8  # ranks are filled up with zeros to a multiple of this: a kernel of exllamav2's reads rows in pieces of 16 bytes
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +93,7 @@ def stage(adapter: AdapterFiles, linears: Mapping[str, Linear], backend: str) ->
 def _piece(files: PeftFiles, device: str, projections: list[Projection], linears: Mapping[str, Linear]) -> Piece:
     places, start = [], 0
     for projection in projections:
-        rank, linear = projection.a.shape[0], linears[projection.path]
+        rank, linear = -(-projection.a.shape[0] // RANKS) * RANKS, linears[projection.path]
         for half, shape in (("A", (linear.inputs, rank)), ("B", (rank, linear.width))):
             places.append(Place(projection.path, half, start, shape))
             start += -(-shape[0] * shape[1] // ALIGNMENT) * ALIGNMENT
@@ -101,8 +104,9 @@ def _piece(files: PeftFiles, device: str, projections: list[Projection], linears
         scaled = projection.b * np.float32(projection.scale)
         if max(np.abs(projection.a).max(), np.abs(scaled).max()) > LARGEST_HALF:
             raise files.invalid(f"{projection.path} has numbers beyond {LARGEST_HALF:g}, the largest in 16 bits")
-        factors[projection.path, "A"].copy_(torch.from_numpy(np.array(projection.a)).T)
-        factors[projection.path, "B"][:, : linears[projection.path].outputs].copy_(torch.from_numpy(scaled).T)
+        outputs, rank = scaled.shape
+        factors[projection.path, "A"][:, :rank].copy_(torch.from_numpy(np.array(projection.a)).T)
+        factors[projection.path, "B"][:rank, :outputs].copy_(torch.from_numpy(scaled).T)
     return piece
 
 
