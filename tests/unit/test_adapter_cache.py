@@ -165,6 +165,16 @@ def test_what_cannot_be_loaded_fails_who_asks_for_it_and_nobody_else() -> None:
     assert "again" in house.done()
 
 
+def test_what_could_not_be_loaded_takes_no_room() -> None:
+    house = House(count=3, size=30)
+    house.backend.unloadable.add("hot")
+    for number in range(5):
+        house.run("hot", name=f"failed{number}")
+    for digest in "abc":
+        house.run(digest)
+    assert (house.cache.refusals, house.cache.evictions, house.cache.resident_bytes) == (5, 0, 30)
+
+
 def test_adapters_that_never_fit_together_are_refused() -> None:
     house = House(count=2)
     house.submit("three", "a", "b", "c")
