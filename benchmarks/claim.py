@@ -4,17 +4,21 @@ For each size a database is filled with that many pending tasks of 16 classes, a
 claims from them: an attempt ends, the next task starts, pages are read when a class runs low. Every started row leaves `pending` and
 a new one comes (not timed), so the number pending stays. CPU time of this process. The bar: flat, i.e. a ratio near 1.
 
+Rows with adapters: each task asks for one of so many, some far more popular than others; two replicas hold eight each and say so whenever
+that changes, which is part of the claims' time.
+
     python -m benchmarks.claim [--sizes 1000,10000,100000,1000000] [--claims 10000] [--rounds 7]
 """
 
 from __future__ import annotations
 
 import argparse
+import random
 import sqlite3
 import tempfile
 import time
 import tracemalloc
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +48,7 @@ from engine.scheduling.inputs import (
     PoolChanged,
     QueueChanged,
     Recover,
+    ReplicaChanged,
     TaskEnded,
     TaskRef,
     TaskSubmitted,
@@ -56,14 +61,20 @@ WORKERS = 8
 CHUNK = 100
 INSERT = (
     'INSERT INTO tasks (seq, queue, state, priority, rank, tenant, criteria, capabilities, "by", durability, on_crash, max_attempts,'
-    " submitted_ms) VALUES (?, 'q', 'pending', 0, ?, ?, '', '[]', 'bench', 'disk', 'retry', 3, ?)"
+    " submitted_ms, adapter) VALUES (?, 'q', 'pending', 0, ?, ?, '', '[]', 'bench', 'disk', 'retry', 3, ?, ?)"
 )
+ADAPTERS = 60
+SHELF = 8
 
 
 class Claims:
-    """A scheduler on a real file, a page reader, and eight instances that finish at once."""
+    """A scheduler on a real file, a page reader, and eight instances that finish at once, with or without a model and its adapters."""
 
-    def __init__(self, path: Path, pending: int) -> None:
+    def __init__(self, path: Path, pending: int, *, adapters: bool = False) -> None:
+        names = [f"a{number}" for number in range(ADAPTERS)]
+        weights = [1 / (place + 1) for place in range(ADAPTERS)]
+        self.adapters: list[str | None] = random.Random(1).choices(names, weights, k=4096) if adapters else [None]
+        self.shelves: dict[str, OrderedDict[str, None]] = {}
         self.store = Store.open(path, clock=SystemClock())
         self.file = sqlite3.connect(path, isolation_level=None)
         self.file.execute("PRAGMA synchronous = OFF")
@@ -76,17 +87,32 @@ class Claims:
         self.started: list[tuple[int]] = []
         self.pages = 0
         self.instances = 0
+        if adapters:
+            self.feed(self.shelve("m.0"))
+            self.feed(self.shelve("m.1"))
         for inp in (
             Recover(),
-            PoolChanged("p", "goat", max_total=WORKERS, min_idle=WORKERS),
+            PoolChanged("p", "goat", max_total=WORKERS, min_idle=WORKERS, model="m" if adapters else None),
             QueueChanged("q", ("p",)),
         ):
             self.feed(inp)
 
-    def fresh(self, count: int) -> list[tuple[int, int, str, int]]:
+    def fresh(self, count: int) -> list[tuple[int, int, str, int, str | None]]:
         """New tasks; five share each rank, as they do when many clients submit at once."""
         first, self.next_seq = self.next_seq, self.next_seq + count
-        return [(seq, seq // 5, f"t{seq % TENANTS:02}", seq) for seq in range(first, first + count)]
+        return [
+            (seq, seq // 5, f"t{seq % TENANTS:02}", seq, self.adapters[seq % len(self.adapters)])
+            for seq in range(first, first + count)
+        ]
+
+    def shelve(self, replica: str, adapter: str | None = None) -> ReplicaChanged:
+        """A replica with the adapters that were used there last."""
+        shelf = self.shelves.setdefault(replica, OrderedDict())
+        if adapter is not None:
+            shelf[adapter] = None
+            if len(shelf) > SHELF:
+                shelf.popitem(last=False)
+        return ReplicaChanged("m", replica, WORKERS // 2, resident=frozenset(shelf))
 
     def write(self, sql: str, values: Sequence[tuple[Any, ...]]) -> None:
         """What the journal does: its time is not a claim's."""
@@ -104,6 +130,13 @@ class Claims:
         if isinstance(decision, StartTask):
             self.running.append(decision)
             self.started.append((decision.seq,))
+            adapter = self.adapters[decision.seq % len(self.adapters)]
+            if adapter is not None and decision.replica is not None:
+                shelf = self.shelves[decision.replica]
+                if adapter in shelf:
+                    shelf.move_to_end(adapter)
+                else:
+                    self.feed(self.shelve(decision.replica, adapter))
         elif isinstance(decision, SpawnInstance):
             self.instances += 1
             self.feed(InstanceReady(f"i-{self.instances}", decision.pool))
@@ -130,8 +163,9 @@ class Claims:
         self.write(INSERT, tasks)
         begun = time.process_time_ns()
         before = self.excluded_ns
-        for seq, rank, tenant, _ in tasks:
-            self.feed(TaskSubmitted(TaskRef(seq, "q", rank, tenant)))
+        for seq, rank, tenant, _, adapter in tasks:
+            asked = None if adapter is None else (adapter,)
+            self.feed(TaskSubmitted(TaskRef(seq, "q", rank, tenant, adapters=asked)))
         self.excluded_ns += time.process_time_ns() - begun - (self.excluded_ns - before)
 
     def run(self, claims: int) -> float:
@@ -173,26 +207,27 @@ def main() -> None:
     options = parser.parse_args()
     sizes = [int(size) for size in options.sizes.split(",")]
     with tempfile.TemporaryDirectory(prefix="aiwm-claim-") as folder:
-        claims = {size: Claims(Path(folder) / f"{size}.db", size) for size in sizes}
-        times: dict[int, list[float]] = {size: [] for size in sizes}
+        kinds = [(size, adapters) for adapters in (False, True) for size in sizes]
+        claims = {kind: Claims(Path(folder) / f"{kind[0]}-{kind[1]}.db", kind[0], adapters=kind[1]) for kind in kinds}
+        times: dict[tuple[int, bool], list[float]] = {kind: [] for kind in kinds}
         # Sizes take turns, so that whatever else the machine does meets all of them.
         for turn in range(options.rounds + 1):
-            for size, engine in claims.items():
+            for kind, engine in claims.items():
                 took = engine.run(options.claims)
                 if turn:
-                    times[size].append(took)
-        smallest = middle(times[sizes[0]])
+                    times[kind].append(took)
         rows: list[dict[str, Any]] = [
             {
-                "pending": size,
+                "pending": kind[0],
+                "adapters": ADAPTERS if kind[1] else 0,
                 "n": options.claims * options.rounds,
-                "us_per_claim": round(middle(times[size]), 2),
-                "us_min": round(min(times[size]), 2),
-                "ratio": round(middle(times[size]) / smallest, 2),
+                "us_per_claim": round(middle(times[kind]), 2),
+                "us_min": round(min(times[kind]), 2),
+                "ratio": round(middle(times[kind]) / middle(times[sizes[0], kind[1]]), 2),
                 "pages": engine.pages,
                 "tasks_in_memory": len(engine.scheduler.backlog.tasks),
             }
-            for size, engine in claims.items()
+            for kind, engine in claims.items()
         ]
         for engine in claims.values():
             engine.close()

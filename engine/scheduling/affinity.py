@@ -49,21 +49,21 @@ def pick(task: Task, cls: ReadyClass, pool: Pool, model: Model, now: Now, wait_m
     first = Pick(task, cls, pool, best)
     if best is None or best.has(adapters) or not wait_ms:
         return first
+    free = [one.resident for one in model.replicas.values() if one.free != 0]
+    latest_ns = _latest(model, pool, now, wait_ms)
     passed: list[Task] = []
     second: tuple[Pick, int] | None = None
-    for candidate in islice(_candidates(first, model, wait_ms), CANDIDATES):
-        row = candidate.cls.window.first()
-        oldest = task.ref.rank if row is None else min(task.ref.rank, row[0])
-        if candidate.task.ref.rank - oldest <= wait_ms:
-            wanted = candidate.pool.adapters_of(candidate.task.ref)
-            there = choose(model, wanted)
-            if there is not None and there.has(wanted):
-                return _pass(candidate._replace(replica=there), passed, now)
-            if second is None and there is not None and not _elsewhere(there, model, wanted):
-                second = candidate._replace(replica=there), len(passed)
-        if not _may_pass(candidate, model, now, wait_ms):
+    for rank, _, other, its_cls, its_pool, oldest in islice(_candidates(first, model, wait_ms), CANDIDATES):
+        if rank - oldest <= wait_ms:
+            wanted = its_pool.adapters_of(other.ref)
+            for resident in free:
+                if resident.issuperset(wanted):
+                    return _pass(Pick(other, its_cls, its_pool, choose(model, wanted)), passed, now)
+            if second is None and not _elsewhere(there := choose(model, wanted), model, wanted):
+                second = Pick(other, its_cls, its_pool, there), len(passed)
+        if (now.mono_ns if other.passed_ns is None else other.passed_ns) < latest_ns:
             break
-        passed.append(candidate.task)
+        passed.append(other)
     return first if second is None else _pass(second[0], passed[: second[1]], now)
 
 
@@ -74,19 +74,26 @@ def _pass(chosen: Pick, passed: list[Task], now: Now) -> Pick:
     return chosen
 
 
-def _elsewhere(there: Replica, model: Model, adapters: tuple[str, ...]) -> bool:
+def _elsewhere(there: Replica | None, model: Model, adapters: tuple[str, ...]) -> bool:
     """Whether these adapters are there or on their way on another replica than this one, so that they would be loaded twice."""
-    return not there.will_have(adapters) and any(
-        one.will_have(adapters) for one in model.replicas.values() if one.total != 0
+    return (
+        there is not None
+        and not there.will_have(adapters)
+        and any(one.will_have(adapters) for one in model.replicas.values() if one.total != 0)
     )
 
 
-def _candidates(first: Pick, model: Model, wait_ms: int) -> Iterator[Pick]:
+_Candidate = tuple[int, int, Task, ReadyClass, Pool, int]
+"""Rank, seq, task, its class and pool, and the smallest rank that may not be much smaller: the class's first one's, or T's."""
+
+
+def _candidates(first: Pick, model: Model, wait_ms: int) -> Iterator[_Candidate]:
     """The task that is next, then those that could start in its place, by (rank, seq)."""
-    yield first
+    ref = first.task.ref
+    yield ref.rank, ref.seq, first.task, first.cls, first.pool, ref.rank
     heads: dict[ReadyClass, tuple[int, int, Pool]] = {}
     start = first.pool.lines[first.cls.key.queue].first()
-    latest = (first.task.ref.rank if start is None else start[0]) + wait_ms
+    latest = (ref.rank if start is None else start[0]) + wait_ms
     for pool in [first.pool] if model.free is None else model.pools:
         if pool is first.pool or (pool.offered and gates.pool_gate(pool) is None):
             for key, cls in pool.heads():
@@ -94,17 +101,17 @@ def _candidates(first: Pick, model: Model, wait_ms: int) -> Iterator[Pick]:
                 if row is not None and key[0] <= latest and (cls not in heads or pool is first.pool):
                     heads[cls] = (row[0], row[1], pool)
     nearest = nsmallest(CANDIDATES, ((rank, seq, cls, pool) for cls, (rank, seq, pool) in heads.items()))
-    for _, _, task, cls, pool in merge(*(_rows(cls, pool) for _, _, cls, pool in nearest)):
-        if task is not first.task:
-            yield Pick(task, cls, pool, None)
+    sources = [_rows(cls, pool, min(ref.rank, rank)) for rank, _, cls, pool in nearest]
+    for found in sources[0] if len(sources) == 1 else merge(*sources):
+        if found[2] is not first.task:
+            yield found
 
 
-def _rows(cls: ReadyClass, pool: Pool) -> Iterator[tuple[int, int, Task, ReadyClass, Pool]]:
-    return ((rank, seq, task, cls, pool) for rank, seq, task in cls.window.head(CANDIDATES))
+def _rows(cls: ReadyClass, pool: Pool, oldest: int) -> Iterator[_Candidate]:
+    return ((rank, seq, task, cls, pool, oldest) for rank, seq, task in cls.window.head(CANDIDATES))
 
 
-def _may_pass(candidate: Pick, model: Model, now: Now, wait_ms: int) -> bool:
-    since = candidate.task.passed_ns
-    until = (now.mono_ns if since is None else since) + wait_ms * _MS
-    slots = candidate.pool.total if model.free is None else min(candidate.pool.total, model.total or 1)
-    return now.mono_ns + model.work_ns // max(1, slots) <= until
+def _latest(model: Model, pool: Pool, now: Now, wait_ms: int) -> int:
+    """Who was passed before this time (monotonic, ns) may not be passed now: another slot is to be expected too late for it."""
+    slots = pool.total if model.free is None else min(pool.total, model.total or 1)
+    return now.mono_ns + model.work_ns // max(1, slots) - wait_ms * _MS

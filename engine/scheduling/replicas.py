@@ -85,7 +85,7 @@ class Replica:
 class Model:
     """A model's replicas, and their slots added up. One that nobody told of has no limits: whoever knows of models speaks first."""
 
-    __slots__ = ("free", "name", "pools", "replicas", "short_ns", "since_ms", "told", "work_ns")
+    __slots__ = ("free", "name", "pools", "replicas", "short_ns", "since_ms", "told", "total", "work_ns")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -93,18 +93,10 @@ class Model:
         self.pools: list[Pool] = []
         self.told = False
         self.free: int | None = None  # slots that a task could take now; None when there is no limit
+        self.total: int | None = None  # all slots; None when there is no limit
         self.since_ms: int | None = None  # since when no slot is free
         self.short_ns: int | None = None  # since when tasks have waited for a slot all the time
         self.work_ns = 0  # how long its tasks have taken lately, about
-
-    @property
-    def total(self) -> int | None:
-        """All slots, None when there is no limit."""
-        if not self.told:
-            return None
-        totals = [replica.total for replica in self.replicas.values()]
-        known = [total for total in totals if total is not None]
-        return sum(known) if len(known) == len(totals) else None
 
     @property
     def taken(self) -> int:
@@ -162,14 +154,15 @@ class Model:
             del self.replicas[replica.name]
 
     def _count(self, now: Now) -> None:
-        free = 0
+        free = total = 0
         for replica in self.replicas.values():
-            slots = replica.free
+            slots = replica.total
             if slots is None:
-                self.free = self.since_ms = None
+                self.free = self.total = self.since_ms = None
                 return
-            free += slots
-        self.free = free
+            total += slots
+            free += replica.free or 0
+        self.free, self.total = free, total
         if free:
             self.since_ms = None
         elif self.since_ms is None:

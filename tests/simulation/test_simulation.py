@@ -242,7 +242,7 @@ def replicas_without_a_free_slot_get_tasks(patch: pytest.MonkeyPatch) -> None:
 
 
 def tasks_are_passed_without_end(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(affinity, "_may_pass", lambda *_: True)
+    patch.setattr(affinity, "_latest", lambda *_: -(2**62))
 
 
 def anybody_may_pass(patch: pytest.MonkeyPatch) -> None:
