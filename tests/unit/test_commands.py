@@ -167,7 +167,7 @@ async def test_programs_die_with_an_engine_that_is_killed(tmp_path: Path) -> Non
     code = (
         "import asyncio, sys; from pathlib import Path; from engine.inference.commands.program import Program\n"
         "async def main():\n"
-        f"    program = await Program.start({words!r}, Path({str(tmp_path / 'log')!r}), 0)\n"
+        f"    program = await Program.start({words!r}, Path({str(tmp_path / 'log')!r}))\n"
         f"    Path({str(note)!r}).write_text(str(program.pid)); await asyncio.sleep(600)\n"
         "asyncio.run(main())"
     )
@@ -184,12 +184,13 @@ async def test_programs_die_with_an_engine_that_is_killed(tmp_path: Path) -> Non
         await engine.wait()
 
 
-async def test_its_memory_is_bounded(tmp_path: Path) -> None:
-    greedy = (sys.executable, "-c", "bytearray(2**33)", "{port}")
-    async with server(tmp_path, command=greedy, memory_bytes=2**30) as it:
+async def test_a_program_that_takes_too_much_memory_is_ended(tmp_path: Path) -> None:
+    greedy = "import sys, time; held = bytearray(b'x' * 150_000_000); time.sleep(600)"
+    async with server(tmp_path, command=(sys.executable, "-c", greedy, "{port}"), memory_bytes=100_000_000) as it:
         with pytest.raises(AiwmError) as caught:
             await it.ready()
-        assert "MemoryError" in caught.value.info.stderr
+        assert "its memory_bytes allow 95M" in caught.value.info.message
+        assert it.life.crashes == 3
 
 
 async def test_an_adopted_server_is_probed_and_left_alone(tmp_path: Path) -> None:

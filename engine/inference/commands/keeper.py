@@ -4,7 +4,7 @@ A program of its own, started with `-I -S`: it imports nothing of ours. The engi
 engine died, the program and everything it started are told to end, and killed after a grace. On stdout it says `pid N` and `exit CODE`
 (negative: a signal); what the program prints goes to stderr, the log.
 
-    keeper.py GRACE_S MEMORY_BYTES PROGRAM [WORD …]        MEMORY_BYTES 0: no bound"""
+    keeper.py GRACE_S PROGRAM [WORD …]"""
 
 from __future__ import annotations
 
@@ -17,17 +17,13 @@ import time
 _PR_SET_PDEATHSIG = 1
 
 
-def _begin(words: list[str], memory: int) -> None:
-    """In the child: a session of its own, a bound on its memory, and then the program."""
+def _begin(words: list[str]) -> None:
+    """In the child: a session of its own, and then the program."""
     os.setsid()
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if memory:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     null = os.open(os.devnull, os.O_RDONLY)
     os.dup2(null, 0)
     os.dup2(2, 1)
@@ -50,7 +46,7 @@ def _ended(pid: int) -> int | None:
 
 
 def main(arguments: list[str]) -> int:
-    grace, memory, words = float(arguments[0]), int(arguments[1]), arguments[2:]
+    grace, words = float(arguments[0]), arguments[1:]
     wakes, woken = os.pipe()
     os.set_blocking(woken, False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
@@ -59,7 +55,7 @@ def main(arguments: list[str]) -> int:
     pid = os.fork()
     if pid == 0:
         try:
-            _begin(words, memory)
+            _begin(words)
         except OSError as error:
             os.write(2, f"{words[0]} cannot be started: {error.strerror}\n".encode())
         os._exit(127)

@@ -23,7 +23,7 @@ class Program:
         self.pid = pid
 
     @classmethod
-    async def start(cls, words: Sequence[str], log: Path, memory: int, grace: float = GRACE) -> Program:
+    async def start(cls, words: Sequence[str], log: Path, grace: float = GRACE) -> Program:
         """Start it, logging to `log`. Raises OSError. A program that does not exist ends at once with code 127."""
         with open_log(log) as file:
             file.write(f"--- {' '.join(words)}\n".encode())
@@ -34,7 +34,6 @@ class Program:
                 "-S",
                 str(_KEEPER),
                 str(grace),
-                str(memory),
                 *words,
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
@@ -61,6 +60,21 @@ class Program:
         """Tell it to end; its keeper sees to the rest."""
         assert self._keeper.stdin is not None
         self._keeper.stdin.close()
+
+
+def memory_held(pid: int) -> int:
+    """Bytes that a program and what it started hold for themselves; files that are mapped do not count, they go when room is wanted."""
+    import psutil
+
+    held = 0
+    try:
+        program = psutil.Process(pid)
+        for process in (program, *program.children(recursive=True)):
+            memory = process.memory_info()
+            held += memory.rss - getattr(memory, "shared", 0)
+    except psutil.Error:
+        pass  # it ended, or one of its children did
+    return held
 
 
 def free_port() -> int:

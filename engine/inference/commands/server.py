@@ -15,9 +15,10 @@ from engine.clock import Clock
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.inference.commands.probe import Prober
-from engine.inference.commands.program import Program, free_port
+from engine.inference.commands.program import Program, free_port, memory_held
 from engine.inference.commands.words import check_words, fill
 from engine.inference.crashes import exit_text
+from engine.inference.memory.words import size_text
 from engine.inference.process_log import tail
 from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
 
@@ -179,9 +180,7 @@ class CommandServer:
         port = free_port()
         base = f"http://127.0.0.1:{port}"
         try:
-            self._program = program = await Program.start(
-                self._words(port), self._log, self.definition.memory_bytes, self._settings.grace
-            )
+            self._program = program = await Program.start(self._words(port), self._log, self._settings.grace)
         except OSError as error:
             self._crashed(f"{self.id} cannot be started: {error}")
             return
@@ -231,6 +230,8 @@ class CommandServer:
             while True:
                 reason = await _asked(prober, retry=self.starts and self.state is ProcessState.starting)
                 now = _now()
+                if over := self._over_memory():
+                    return over
                 if not reason:
                     healthy = now
                     self._feed("loaded")
@@ -245,6 +246,12 @@ class CommandServer:
                     await asyncio.sleep(min(settings.probe_every, settings.hang_timeout / 4))
         finally:
             await prober.close()
+
+    def _over_memory(self) -> str:
+        """Why it must end, if it holds more than its definition allows."""
+        bound = self.definition.memory_bytes
+        held = memory_held(self.pid) if bound and self.pid is not None else 0
+        return f"{self.id} holds {size_text(held)}, its memory_bytes allow {size_text(bound)}" if held > bound else ""
 
     def _words(self, port: int) -> list[str]:
         values = {
