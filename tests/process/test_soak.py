@@ -14,11 +14,12 @@ import psutil
 import pytest
 
 from engine.client import BlockingClient
-from engine.contract.requests.fleet import ModelList
+from engine.contract.definitions import QueueDefinition
+from engine.contract.requests.fleet import ModelList, QueueCreate
 from engine.contract.requests.session import EngineStatus
 from engine.contract.requests.tasks import TaskCancel, TaskList, TaskSubmit, TaskWait
 from tests.support.adapters import many_adapters
-from tests.support.engines import engine, make_queue, wait_until
+from tests.support.engines import engine, wait_until
 
 SOAK_S = float(os.environ.get("AIWM_SOAK_S", "600"))
 IN_FLIGHT = 48
@@ -100,7 +101,7 @@ def test_ten_minutes_of_random_adapters_cancels_and_kills_leave_nothing_behind(t
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     with engine(home) as running, running.client() as client:
-        make_queue(client, "soak", pools=("demo",))
+        client.call(QueueCreate(definition=QueueDefinition(name="soak", pools=("demo",))))
         soak = Soak(client, running.process.pid, names, random.Random(seed))
         end = time.monotonic() + SOAK_S
         readings: list[Reading] = []
