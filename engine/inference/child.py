@@ -61,15 +61,16 @@ class Child:
     async def call(self, request: protocol.Request) -> bytes:
         """The encoded result. Raises the process's error, or connection_lost when it is gone."""
         number = next(self._numbers)
-        self._unanswered[number] = asyncio.get_running_loop().time()
+        if not isinstance(request, protocol.Prefetch):  # it takes as long as the disk does, and waits for requests' own adapters
+            self._unanswered[number] = asyncio.get_running_loop().time()
         try:
             return await self._peer.call(request.method, rpc.encode(request))
         finally:
-            del self._unanswered[number]
+            self._unanswered.pop(number, None)
 
     @property
     def oldest_call(self) -> float | None:
-        """Since when the oldest unanswered call waits."""
+        """Since when the oldest unanswered call waits that should be answered at once."""
         return min(self._unanswered.values(), default=None)
 
     async def ended(self) -> int:
