@@ -10,6 +10,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import BinaryIO
 
@@ -17,7 +18,7 @@ import msgspec
 
 from engine import __version__
 from engine.clock import SystemClock
-from engine.config import LoadedConfig, ModelsConfig, NotifyConfig, load_config
+from engine.config import KeyConfig, KeyMethod, LoadedConfig, ModelsConfig, NotifyConfig, load_config
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import EngineNotice
@@ -95,8 +96,10 @@ def _process_settings(models: ModelsConfig) -> ProcessSettings:
     )
 
 
-def _server_settings(models: ModelsConfig) -> ServerSettings:
+def _server_settings(models: ModelsConfig, keys: Mapping[str, KeyConfig]) -> ServerSettings:
+    """Programs that are not ours get none of the API keys."""
     return ServerSettings(
+        hidden=frozenset(key.value for key in keys.values() if key.method is KeyMethod.env),
         slots=models.slots,
         start_timeout=models.server_timeout_ms / 1000,
         hang_timeout=models.hang_timeout_ms / 1000,
@@ -150,7 +153,7 @@ class Host:
                 member=lambda name: self._models.served(name),
                 held=lambda model, adapters: self._manager.slots.held(model, adapters),
             ),
-            servers=_server_settings(config.models),
+            servers=_server_settings(config.models, config.keys),
             hits=lambda model: waits_for(model, self._manager.catalogue, self._manager.tally),
         )
         self._book.on_change(self._models.definition_changed)

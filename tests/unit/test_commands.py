@@ -9,6 +9,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -19,7 +20,7 @@ from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError
 from engine.inference.commands.program import free_port
 from engine.inference.commands.server import CommandServer, ServerSettings
-from engine.inference.commands.words import check_words, fill
+from engine.inference.commands.words import check_words, environment, fill
 from engine.inference.supervision import Policy, ProcessState
 from tests.support.waiting import until
 
@@ -167,7 +168,7 @@ async def test_programs_die_with_an_engine_that_is_killed(tmp_path: Path) -> Non
     code = (
         "import asyncio, sys; from pathlib import Path; from engine.inference.commands.program import Program\n"
         "async def main():\n"
-        f"    program = await Program.start({words!r}, Path({str(tmp_path / 'log')!r}))\n"
+        f"    program = await Program.start({words!r}, Path({str(tmp_path / 'log')!r}), {{}})\n"
         f"    Path({str(note)!r}).write_text(str(program.pid)); await asyncio.sleep(600)\n"
         "asyncio.run(main())"
     )
@@ -215,6 +216,31 @@ async def test_an_adopted_server_is_probed_and_left_alone(tmp_path: Path) -> Non
             program.kill()
             await program.wait()
         await until(lambda: state(it) is ProcessState.backoff)
+
+
+def test_a_program_gets_no_keys_and_the_gpus_that_it_may_use() -> None:
+    given = {"PATH": "/bin", "OPENAI_API_KEY": "secret", "AIWM_VAULT_PASSPHRASE": "secret", "CUDA_VISIBLE_DEVICES": "3"}
+    hidden = frozenset({"OPENAI_API_KEY"})
+    assert environment(given, hidden, ()) == {"PATH": "/bin", "CUDA_VISIBLE_DEVICES": "3"}
+    assert environment(given, hidden, (0, 2)) == {
+        "PATH": "/bin",
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+        "CUDA_VISIBLE_DEVICES": "0,2",
+    }
+
+
+async def test_what_is_hidden_stays_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEAM_KEY", "secret")
+    monkeypatch.setenv("AIWM_HOME", "/h")
+    tells = "import os; print(sorted(name for name in os.environ if name in ('TEAM_KEY', 'AIWM_HOME', 'PATH')))"
+    async with server(
+        tmp_path,
+        settings=replace(QUICK, hidden=frozenset({"TEAM_KEY"})),
+        command=(sys.executable, "-c", tells, "{port}"),
+    ) as it:
+        with pytest.raises(AiwmError) as caught:
+            await it.ready()
+        assert caught.value.info.stderr[-1] == "['PATH']"
 
 
 def test_words_are_filled_without_a_shell() -> None:

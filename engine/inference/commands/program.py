@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.inference.process_log import open_log
@@ -23,7 +22,9 @@ class Program:
         self.pid = pid
 
     @classmethod
-    async def start(cls, words: Sequence[str], log: Path, grace: float = GRACE) -> Program:
+    async def start(
+        cls, words: Sequence[str], log: Path, environment: Mapping[str, str], grace: float = GRACE
+    ) -> Program:
         """Start it, logging to `log`. Raises OSError. A program that does not exist ends at once with code 127."""
         with open_log(log) as file:
             file.write(f"--- {' '.join(words)}\n".encode())
@@ -39,7 +40,7 @@ class Program:
                 stdout=asyncio.subprocess.PIPE,
                 stderr=file,
                 start_new_session=True,
-                env={name: value for name, value in os.environ.items() if not name.startswith("AIWM_")},
+                env=environment,
             )
         assert keeper.stdout is not None
         word, _, pid = (await keeper.stdout.readline()).decode().partition(" ")

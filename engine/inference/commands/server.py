@@ -6,6 +6,7 @@ its business: `ready` gives the address that an OpenAI client asks."""
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.inference.commands.probe import Prober
 from engine.inference.commands.program import Program, free_port, memory_held
-from engine.inference.commands.words import check_words, fill
+from engine.inference.commands.words import check_words, environment, fill
 from engine.inference.crashes import exit_text
 from engine.inference.memory.words import size_text
 from engine.inference.process_log import tail
@@ -29,7 +30,8 @@ _NEVER = 2**31
 @dataclass(frozen=True, slots=True)
 class ServerSettings:
     """Times in seconds. `slots` and `context` are what a definition gets that does not say. A server that is up is probed every
-    `probe_every`; one that has not been healthy for `hang_timeout` is started again."""
+    `probe_every`; one that has not been healthy for `hang_timeout` is started again. `hidden` are environment
+    variables that no program is given."""
 
     slots: int = 8
     context: int = 4096
@@ -39,6 +41,7 @@ class ServerSettings:
     first_probe: float = 0.1
     grace: float = 5.0
     policy: Policy = field(default_factory=Policy)
+    hidden: frozenset[str] = frozenset()
 
 
 class CommandServer:
@@ -180,7 +183,12 @@ class CommandServer:
         port = free_port()
         base = f"http://127.0.0.1:{port}"
         try:
-            self._program = program = await Program.start(self._words(port), self._log, self._settings.grace)
+            self._program = program = await Program.start(
+                self._words(port),
+                self._log,
+                environment(os.environ, self._settings.hidden, self.definition.devices),
+                self._settings.grace,
+            )
         except OSError as error:
             self._crashed(f"{self.id} cannot be started: {error}")
             return

@@ -1,9 +1,9 @@
-"""The words of a server program's command line, with their places filled in."""
+"""The words of a server program's command line, with their places filled in, and its environment."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
@@ -17,6 +17,15 @@ _PLACE = re.compile(r"\{([a-z_]*)\}")
 def fill(words: tuple[str, ...], values: Mapping[str, str]) -> list[str]:
     """Each word with its places filled. No shell reads it, so that a value is never more than a part of its word."""
     return [_PLACE.sub(lambda found: values.get(found[1], found[0]), word) for word in words]
+
+
+def environment(given: Mapping[str, str], hidden: Collection[str], devices: tuple[int, ...]) -> dict[str, str]:
+    """What a program finds in its environment: ours, without our own settings and API keys, and with the GPUs that it may use."""
+    kept = {name: value for name, value in given.items() if not name.startswith("AIWM_") and name not in hidden}
+    if devices:
+        # The driver's numbers, which NVML and nvidia-smi show, too.
+        kept |= {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUDA_VISIBLE_DEVICES": ",".join(map(str, devices))}
+    return kept
 
 
 def check_words(words: tuple[str, ...]) -> None:
