@@ -207,6 +207,9 @@ def machine_row(
     )
 
 
+_TROUBLES = {"backoff": "is in backoff", "failed": "did not start", "refused": "does not fit"}
+
+
 def need_rows(
     queues: Sequence[QueueRow],
     models: Sequence[ModelRow],
@@ -231,13 +234,13 @@ def need_rows(
             )
         )
     for model in models:
-        if model.state in ("backoff", "failed"):
+        if model.state in ("backoff", "failed", "refused"):
             needs.append(
                 NeedRow(
                     id=f"model {model.id}",
                     since_ms=model.since_ms,
-                    state="broken" if model.state == "failed" else "wrong",
-                    what=f"{model.id} is in {model.state}" if model.state == "backoff" else f"{model.id} did not start",
+                    state="wrong" if model.state == "backoff" else "broken",
+                    what=f"{model.id} {_TROUBLES[model.state]}",
                     why=model.note,
                     press="↵ read its events",
                     location=f":models {model.id}",

@@ -17,6 +17,7 @@ from engine.inference.launch import settings_of
 from engine.inference.local import House
 from engine.inference.memory.host import CPU, resident
 from engine.inference.memory.ledger import Use
+from engine.inference.process_rows import state_of
 from engine.inference.served import Process, Served
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import ProcessState
@@ -85,7 +86,7 @@ class CommandModel:
         self, definition: ModelDefinition, stem: str, house: House, settings: ServerSettings, text: Text
     ) -> None:
         self.definition = definition
-        self.held = self.waits = ""
+        self.held = self.waits = self.refused = ""
         self.keep_ms: int | None = None
         self.context_override = 0
         self.gpus = definition.devices
@@ -129,9 +130,9 @@ class CommandModel:
     def rows(self) -> list[ModelRow]:
         state: str = self.server.state
         if self.server.state is ProcessState.stopped:
-            if not self.held and not self.waits:
+            if not self.held and not self.waits and not self.refused:
                 return []
-            state = "paused" if self.held else "limited"
+            state = state_of(self)
         error = self.server.last_error
         troubled = self.server.state in (ProcessState.backoff, ProcessState.failed)
         return [
@@ -154,7 +155,10 @@ class CommandModel:
                 restarts=self.server.life.restarts,
                 since_ms=self.server.since_ms,
                 pid=self.server.pid,
-                note=self.held or self.waits or (error.message if error is not None and troubled else ""),
+                note=self.held
+                or self.waits
+                or self.refused
+                or (error.message if error is not None and troubled else ""),
                 path=self.definition.path,
                 url=self.server.url,
                 context=self.server.context,

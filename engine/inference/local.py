@@ -21,7 +21,7 @@ from engine.inference.generation import LocalGeneration
 from engine.inference.launch import Sizes, load_of, settings_of
 from engine.inference.memory.host import CPU
 from engine.inference.memory.ledger import Use
-from engine.inference.process_rows import row_of
+from engine.inference.process_rows import row_of, state_of
 from engine.inference.served import Managed, Process, Publish
 from engine.inference.settings import ProcessSettings
 from engine.inference.supervision import ProcessState
@@ -68,7 +68,7 @@ class LocalModel:
         self.held = ""
         self.context_override = 0
         self.gpus = definition.devices
-        self.waits = ""
+        self.waits = self.refused = ""
         self.keep_ms: int | None = None
         self._stem = stem
         self._house = house
@@ -124,7 +124,7 @@ class LocalModel:
         """A row a process; one that does not run because something holds it has a row too."""
         estimate = self._house.sizes.estimate(self.definition, self._settings, self.context_override).total
         load_ms = self._house.load_ms(self.definition.name)
-        held = self.held or self.waits
+        held = self.held or self.waits or self.refused
         found = [
             row_of(self.definition, it, estimate, load_ms, self.keep_ms)
             for it in self._replicas
@@ -132,7 +132,7 @@ class LocalModel:
         ]
         if held and not found:
             row = row_of(self.definition, self._replicas[0], estimate, load_ms, self.keep_ms)
-            found = [msgspec.structs.replace(row, state="paused" if self.held else "limited", note=held)]
+            found = [msgspec.structs.replace(row, state=state_of(self), note=held)]
         return found
 
     async def close(self, grace: float = 0.0) -> None:

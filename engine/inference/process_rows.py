@@ -4,10 +4,16 @@ from __future__ import annotations
 
 from engine.contract.definitions import ModelDefinition
 from engine.contract.records import ModelRow
+from engine.inference.served import Managed
 from engine.inference.supervision import ProcessState
 from engine.inference.supervisor import ModelProcess
 
 _ALMOST = 0.99  # what a load that takes longer than the last time is said to have done
+
+
+def state_of(model: Managed) -> str:
+    """The state of a model that does not run because something holds it."""
+    return "paused" if model.held else "limited" if model.waits else "refused"
 
 
 def row_of(

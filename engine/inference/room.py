@@ -166,7 +166,7 @@ class Room:
                     need = self.need(model)
                     spaces, holders = self.situation(model)
                     if not could_fit(need, spaces, holders):
-                        raise self.refusal(need, spaces, holders)
+                        raise self._refused(model, self.refusal(need, spaces, holders))
                     waited = asyncio.get_running_loop().time() - asked
                     if waited > self._patience and not pushed:
                         pushed = self._push(model, need, spaces, holders)
@@ -179,10 +179,19 @@ class Room:
                 model.waits = ""
                 model.publish()
 
+    def _refused(self, model: Managed, error: AiwmError) -> AiwmError:
+        """Tell it once, and let it be seen for as long as nobody has loaded the model."""
+        message = error.info.message
+        if model.refused != message:
+            model.refused = message
+            self._events.emit("error", "model.refused", model.definition.name, message, fix=error.info.fix)
+        return error
+
     async def _started(self, model: Managed, process: Process) -> bool:
         """Start it if it fits, perhaps after idle ones have gone."""
         while process.startable:
             if self.unplanned(model):
+                model.refused = ""
                 process.start()
                 return True
             spaces, holders = self.situation(model)
@@ -192,6 +201,7 @@ class Room:
             space, leaving = found
             if not leaving:
                 _put_on(model, process, space)
+                model.refused = ""
                 process.start()
                 return True
             await self.unload(leaving, f"to make room for {model.definition.name}", drain=True)

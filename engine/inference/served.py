@@ -65,6 +65,8 @@ class Managed(Served, Protocol):
     """Why it must not be started (somebody said so); empty when it may."""
     waits: str
     """What it waits for before it is started; empty when it does not."""
+    refused: str
+    """Why there is no room for it, found when it was last needed; empty when there was."""
     keep_ms: int | None
     """Until when somebody keeps it: -1 for ever, None: nobody does."""
     context_override: int

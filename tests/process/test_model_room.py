@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
@@ -230,6 +231,10 @@ async def test_a_kept_model_stays_and_the_other_is_refused_with_the_numbers(hous
     assert (error.code, error.fix, error.retryable) == ("model_refused", "aiwm model plan other", True)
     assert "short" in error.message
     assert "kept by somebody" in error.message
+    assert states(house)["other.0"] == "refused"
+    with pytest.raises(AiwmError):
+        await house.ask(model="other")
+    assert house.events.types.count("model.refused") == 1  # told once
     await operations.keep(ModelKeep(name="tiny", keep_ms=0), CALLER)
     await read(await house.ask(model="other"))
     assert states(house) == {"other.0": "ready"}
@@ -396,6 +401,23 @@ async def test_what_somebody_wished_outlives_the_engine(house: ModelHouse) -> No
     assert states(house)["other.0"] == "paused"
     await ModelOperations(house.service, SystemClock()).load(ModelLoad(name="other"), CALLER)
     await read(await house.ask(model="other"))
+
+
+async def test_a_load_says_how_far_it_is_by_what_the_last_one_took(house: ModelHouse) -> None:
+    await house.service.load("tiny")
+    record = house.service.loads.of("tiny")
+    assert record is not None
+    assert (record.slots, record.context, record.load_ms > 0) == (3, 128, True)
+    house.service.loads.note("tiny", msgspec.structs.replace(record, load_ms=60_000))
+    await house.service.close()
+    house.open([sys.executable, "-c", "import time; time.sleep(60)"])  # it never gets there; another engine remembers
+    house.service.ensure("tiny")
+    await until(lambda: house.process.pid is not None)
+    (row,) = house.service.rows()
+    assert row.state == "starting"
+    assert row.progress is not None
+    assert 0 <= row.progress < 0.99
+    assert row.eta_ms == row.since_ms + 60_000
 
 
 async def test_a_gentle_unload_lets_what_runs_end(house: ModelHouse) -> None:
