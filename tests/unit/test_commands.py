@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 
 from engine.clock import SystemClock
@@ -265,3 +266,26 @@ def test_a_command_that_can_never_run_is_refused(words: tuple[str, ...], message
     with pytest.raises(AiwmError, match=re.escape(message)) as caught:
         check_words(words)
     assert caught.value.info.field == "command"
+
+
+async def test_starting_and_stopping_at_any_moment_leaves_nothing(tmp_path: Path) -> None:
+    ours = psutil.Process()
+    before, open_before = set(ours.children(recursive=True)), ours.num_fds()
+    async with server(tmp_path) as it:
+        for number in range(8):
+            waiting = asyncio.ensure_future(it.ready())
+            if number % 3 == 0:
+                await until(lambda: it.life.alive)  # it has hardly begun
+            elif number % 3 == 1:
+                await until(lambda: it.pid is not None)
+            else:
+                await waiting
+            it.stop()
+            await it.stopped()
+            (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+            stopped = isinstance(ended, AiwmError) and "was stopped before it was ready" in str(ended)
+            assert stopped if number % 3 < 2 else ended == it.url
+            assert it.pid is None
+            assert not it.life.alive
+    await until(lambda: set(ours.children(recursive=True)) <= before)
+    await until(lambda: ours.num_fds() <= open_before + 1)

@@ -80,6 +80,7 @@ class CommandServer:
         self._turn = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._failed_at = 0.0
+        self._stops = 0  # how often it was told to: who waits for it meanwhile must not start it again
 
     # -- what others see -------------------------------------------------------------------------------------------------
 
@@ -104,10 +105,14 @@ class CommandServer:
 
     async def ready(self) -> str:
         """Wait until it takes requests, starting it if need be; its OpenAI address (`http://127.0.0.1:PORT/v1`). Raises what made it fail;
-        of an adopted one that is not there, model_unavailable at once."""
+        of an adopted one that is not there, model_unavailable at once, and of one that is stopped meanwhile."""
+        stops = self._stops
         while True:
             if self.up:
                 return self.url
+            if self._stops != stops:
+                message = f"{self.id} was stopped before it was ready"
+                raise AiwmError(Code.model_unavailable, message, retryable=True)
             given_up = self.state is ProcessState.failed and _now() - self._failed_at < _FAILED_FOR
             away = self.state is ProcessState.backoff and not self.starts
             if (given_up or away) and self.last_error is not None:
@@ -132,10 +137,12 @@ class CommandServer:
 
     def drain(self) -> None:
         """Take no more requests; stop when the last has ended."""
+        self._stops += 1
         self._feed("drain")
 
     def stop(self) -> None:
         """Stop now. What is asked of it then fails as its connection does. An adopted one is only looked at no more."""
+        self._stops += 1
         self._feed("stop")
 
     async def stopped(self) -> None:
