@@ -284,16 +284,47 @@ def test_a_given_split_and_an_automatic_one_load_the_same(model: Path, judge: Ju
     assert desk.backend.step() == []
 
 
-def test_configurations_of_transformers_5_are_read_rightly(folder: Path) -> None:
-    rope = {
-        "rope_type": "llama3", "rope_theta": 500_000.0, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
-        "original_max_position_embeddings": 64,
-    }  # fmt: skip
-    path = small_model(folder / "five", rope_theta=None, rope_parameters=rope, num_hidden_layers=2)
-    desk, judge = Desk(path, slots=1, context=512), oracle(path)
-    assert short_of_best(judge, desk.ask(tale(300), max_tokens=12)) < NEAR
-    config = desk.served.model.model.config
-    assert (config.rotary_embedding_base, config.l3_rope_factor) == (500_000.0, 8.0)
+LLAMA3 = {
+    "rope_type": "llama3",
+    "rope_theta": 500_000.0,
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+}
+YARN = {"rope_type": "yarn", "rope_theta": 10_000.0, "factor": 4.0}
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 10_000.0,
+    "long_factor": [2.0] * 16,
+    "short_factor": [1.1] * 16,
+    "factor": 4.0,
+}
+
+
+@pytest.mark.parametrize(
+    ("rope", "original", "context", "length"),
+    [
+        ({"rope_type": "default", "rope_theta": 500_000.0}, 0, 512, 300),
+        ({"rope_type": "linear", "rope_theta": 10_000.0, "factor": 4.0}, 0, 512, 300),
+        (LLAMA3, 64, 512, 300),
+        (YARN, 512, 256, 100),  # exllamav2 would leave it out here
+        (YARN, 256, 1024, 700),  # and take another length for the trained one here
+        (YARN | {"attention_factor": 1.3, "beta_fast": 24, "truncate": False}, 512, 512, 300),
+        (LONG, 512, 256, 100),
+        (LONG, 256, 1024, 700),
+    ],
+)
+def test_rotary_settings_of_transformers_5_are_computed_as_it_does(
+    folder: Path, rope: dict[str, Any], original: int, context: int, length: int
+) -> None:
+    if original:
+        rope = rope | {"original_max_position_embeddings": original}
+    path = small_model(folder / f"r{abs(hash(str(rope)))}", rope_theta=None, rope_parameters=rope, num_hidden_layers=2)
+    desk, judge = Desk(path, slots=1, context=context), oracle(path)
+    assert short_of_best(judge, desk.ask(tale(length), max_tokens=12)) < NEAR
+    if rope["rope_type"] == "llama3":
+        config = desk.served.model.model.config
+        assert (config.rotary_embedding_base, config.l3_rope_factor) == (500_000.0, 8.0)
     desk.backend.unload()
 
 

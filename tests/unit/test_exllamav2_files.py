@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -19,6 +20,7 @@ from engine.inference.backends.base import LoadSpec, Prepared, Request, Sampling
 from engine.inference.backends.exllamav2 import availability, extension, toolkit
 from engine.inference.backends.exllamav2.files import normalised, read_facts, readable
 from engine.inference.backends.exllamav2.plan import context_of, kv_bytes, page_bytes, pages_of, plan
+from engine.inference.backends.exllamav2.rotary import rotation
 from engine.inference.memory.gpus import Gpu
 from tests.support.tiny_model import write_model
 
@@ -57,6 +59,27 @@ def test_what_transformers_4_wrote_stays_as_it_is() -> None:
     assert normalised(old) == old
     both = {"rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 2.0}}
     assert normalised(both) == {"rope_scaling": {"rope_type": "linear", "factor": 2.0}}
+
+
+def test_only_what_exllamav2_gets_wrong_is_computed_here() -> None:
+    for kind in (None, {"rope_type": "llama3", "factor": 8.0}, {"rope_type": "linear", "factor": 2.0}):
+        assert rotation({"rope_theta": 1e4, "rope_scaling": kind}, 8, 64) is None
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64}
+    turned = rotation({"text_config": {"rope_theta": 1e4, "rope_scaling": yarn}}, 8, 64)
+    assert turned is not None
+    assert turned.frequencies[0] == 1.0  # what turns fast stays, what turns slowly is stretched
+    assert turned.frequencies[-1] == pytest.approx(1e4 ** (-6 / 8) / 4)
+    assert turned.factor == pytest.approx(0.1 * math.log(4) + 1)
+    given = rotation({"rope_scaling": yarn | {"mscale": 1.0, "mscale_all_dim": 1.0}}, 8, 64)
+    assert given is not None
+    assert given.factor == 1.0
+    long = {"rope_type": "longrope", "long_factor": [4.0] * 4, "short_factor": [1.0] * 4, "attention_factor": 1.5}
+    config = {"rope_scaling": long, "original_max_position_embeddings": 64, "max_position_embeddings": 256}
+    short, longer = rotation(config, 8, 64), rotation(config, 8, 65)
+    assert short is not None
+    assert longer is not None
+    assert [one / other for one, other in zip(short.frequencies, longer.frequencies, strict=True)] == [4.0] * 4
+    assert short.factor == longer.factor == 1.5
 
 
 def test_the_shadow_of_a_directory_has_its_files_and_another_configuration(tmp_path: Path) -> None:

@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from exllamav2 import ExLlamaV2, ExLlamaV2Config, ExLlamaV2Tokenizer
+from exllamav2.architecture import RopeStyle
 
 from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.base import LoadSpec, Progress
 from engine.inference.backends.exllamav2.attention import choose
 from engine.inference.backends.exllamav2.failures import give_back
-from engine.inference.backends.exllamav2.files import ModelFacts, readable
+from engine.inference.backends.exllamav2.files import ModelFacts, normalised, readable
 from engine.inference.backends.exllamav2.pages import CACHES, Store
 from engine.inference.backends.exllamav2.plan import LARGEST_CHUNK, PAGE, context_of, pages_of
+from engine.inference.backends.exllamav2.rotary import Rotation, rotation
+from engine.inference.backends.reference.config import read_json
 
 RESERVED = 192 * 2**20  # bytes of each GPU that a load leaves for steps, besides the room for adapters
 _NO_ROOM = ("Insufficient VRAM", "Insufficient space in device allocation", "out of memory")
@@ -65,6 +68,9 @@ def load_model(spec: LoadSpec, facts: ModelFacts, progress: Progress) -> Model:
             field="model",
             fix="check the directory against where it came from, or use another backend",
         ) from error
+    _turn(
+        model, rotation(normalised(read_json(spec.model / "config.json", Code.model_invalid)), facts.head_size, context)
+    )
     tokenizer.get_id_to_piece_list(False)  # a second or two with a large vocabulary: not in somebody's first token
     devices = tuple(sorted(set(model.cache_map.values())))
     ways = {choose(device, facts.heads, facts.kv_heads, facts.head_size) for device in devices}
@@ -78,6 +84,20 @@ def load_model(spec: LoadSpec, facts: ModelFacts, progress: Progress) -> Model:
         attention="/".join(sorted(ways)),
         weights_bytes=_weights_bytes(model),
     )
+
+
+def _turn(model: Any, wanted: Rotation | None) -> None:
+    """Replace the tables of sines and cosines by what the model was trained with, where exllamav2's own are not that."""
+    if wanted is None or model.archparams.rope_style != RopeStyle.NEOX:
+        return
+    angles = torch.outer(torch.arange(model.config.max_seq_len).float(), torch.tensor(wanted.frequencies))
+    angles = torch.cat((angles, angles), dim=-1)[None, None]
+    for context in model.device_context:
+        if context is not None:
+            ready = model.get_device_context(context.device_idx, scratch=model.is_quant())
+            device = ready.sin[0].device
+            ready.sin[0] = (angles.sin() * wanted.factor).half().to(device)
+            ready.cos[0] = (angles.cos() * wanted.factor).half().to(device)
 
 
 def _weights_bytes(model: Any) -> int:
