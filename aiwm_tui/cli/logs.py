@@ -48,6 +48,10 @@ def _logs(
         made = LogRead(name=name, previous=life or int(previous), lines=lines)
         piece = client.call(made)
         _print(cli, piece)
+        if not piece.text and not follow:
+            when = "in that life" if made.previous else "in this life"
+            how = "" if name == "engine" else f" (aiwm model crashes {name}: how lives ended)"
+            cli.output.talk(f"{name} wrote nothing {when}{how}")
         while follow:
             time.sleep(_POLL_S)
             more = client.call(msgspec.structs.replace(made, after=piece.next, life=piece.life))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -14,8 +15,10 @@ from aiwm_tui.cli import values
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import confirm
+from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import memory
+from engine.contract.requests.session import EngineStatus
 
 _Size = Callable[[int], str]
 _UNITS = {"k": 1_024, "m": 1_048_576}
@@ -68,14 +71,24 @@ def _load(
     made = msgspec.structs.replace(
         request, context=tokens(ctx), evict=tuple(evict or ()), gpu=tuple(gpu or ()), yes=yes
     )
-    try:
-        loaded = cli.call(made)
-    except AiwmError as error:
-        if error.code != Code.needs_confirmation:
-            raise
-        confirm(cli.output, f"{error.info.message}. Go it?", yes=False)
-        loaded = cli.call(msgspec.structs.replace(made, yes=True))
-    cli.output.one("loaded", loaded, lambda: _loaded_text(loaded))
+    with cli.connected() as client:
+        try:
+            loaded = client.call(made)
+        except AiwmError as error:
+            if error.code != Code.needs_confirmation or not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            confirm(cli.output, f"{error.info.message}. Go it?", yes=False)
+            loaded = client.call(msgspec.structs.replace(made, yes=True))
+        cli.output.one("loaded", loaded, lambda: _loaded_text(loaded))
+        _say_if_it_ends(cli, client)
+
+
+def _say_if_it_ends(cli: Cli, client: BlockingClient) -> None:
+    """An engine that was started for this command takes its models with it."""
+    if not client.call(EngineStatus()).dispatching:
+        cli.output.talk(
+            "no engine runs on this home but for this command: it ends now, and its models with it (aiwm engine run)"
+        )
 
 
 def _unload(cli: Cli, request: memory.ModelUnload) -> None:
@@ -94,8 +107,10 @@ def _keep(
     """Keep a model loaded: it does not go for being idle, nor to make room by itself. JSON: kind kept."""
     words = {"always": -1, "off": 0}
     keep_ms = words[how_long] if how_long in words else values.duration_ms(how_long, "TIME")
-    kept = cli.call(msgspec.structs.replace(request, keep_ms=keep_ms))
-    cli.output.one("kept", kept, lambda: _kept_text(kept))
+    with cli.connected() as client:
+        kept = client.call(msgspec.structs.replace(request, keep_ms=keep_ms))
+        cli.output.one("kept", kept, lambda: _kept_text(kept))
+        _say_if_it_ends(cli, client)
 
 
 def _restart(cli: Cli, request: memory.ModelRestart) -> None:

@@ -49,7 +49,7 @@ class Loading:
 
     async def _way(self, model: Managed, request: ModelLoad) -> Way | None:
         """The way that somebody saw in the last plan, if it is still there."""
-        if not request.way:
+        if request.way is None:
             if request.plan:
                 raise AiwmError(Code.bad_request, "a plan without a way says nothing", field="way", fix="--way 1")
             return None
@@ -157,8 +157,8 @@ def _outdated(name: str, plan: str) -> AiwmError:
     )  # fmt: skip
 
 
-def plan_of(plan: Plan, model: Managed, models: InferenceService, now_ms: int) -> MemoryPlan:
-    """A plan as it is told."""
+def plan_of(plan: Plan, model: Managed, models: InferenceService, now_ms: int, asked: int) -> MemoryPlan:
+    """A plan as it is told; `asked` is the context that somebody wanted (0: none was named)."""
     definition = model.definition
     parts = models.sizes.estimate(definition, model.settings, plan.need.context)
     last = models.loads.of(definition.name)
@@ -190,8 +190,16 @@ def plan_of(plan: Plan, model: Managed, models: InferenceService, now_ms: int) -
             for it in plan.spaces
         ),
         ways=tuple(_told(way, now_ms) for way in plan.ways),
-        note="" if plan.spaces else models.ledger.note or "the devices that it is for are not here",
+        note=_note(plan, models, model, asked),
     )
+
+
+def _note(plan: Plan, models: InferenceService, model: Managed, asked: int) -> str:
+    if not plan.spaces:
+        return models.ledger.note or "the devices that it is for are not here"
+    if asked > plan.need.context:
+        return f"{model.definition.name} is made for {plan.need.context:,} tokens: it cannot have {asked:,}"
+    return ""
 
 
 def _told(way: Way, now_ms: int) -> PlanWay:

@@ -51,7 +51,7 @@ class ModelOperations:
                 Code.bad_request, f"context is {request.context}", field="context", fix="a number of tokens"
             )
         plan = await self._models.room.plan(model, request.context)
-        return plan_of(plan, model, self._models, self._clock.wall_ms())
+        return plan_of(plan, model, self._models, self._clock.wall_ms(), request.context)
 
     async def load(self, request: requests.ModelLoad, _: Caller) -> requests.ModelLoaded:
         return await self._loading.load(self._model(request.name), request)

@@ -19,7 +19,7 @@ TAIL_BYTES = 16_384
 def open_log(path: Path) -> BinaryIO:
     """A new log for a new life; what the lives before wrote moves back by one, and the oldest goes."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.exists() and path.stat().st_size:
+    if path.exists():
         for life in range(LIVES - 1, 0, -1):
             older = life_path(path, life)
             if older.exists():

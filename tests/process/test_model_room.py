@@ -123,7 +123,7 @@ async def test_two_processes_write_at_the_same_time(house: ModelHouse, home: Pat
 @pytest.mark.slow
 async def test_two_prompts_on_two_processes_take_about_the_time_of_one(house: ModelHouse, home: Path) -> None:
     """Needs two cores to itself. The model is big enough that its arithmetic is what takes the time."""
-    sizes = {"hidden_size": 512, "intermediate_size": 2_048, "num_hidden_layers": 6, "num_attention_heads": 64}
+    sizes: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 2_048, "num_hidden_layers": 6, "num_attention_heads": 64}
     write_model(home / "models" / "tiny", max_position_embeddings=4_000, eos_token_id=None, **sizes)
     house.open(slots=1, replicas=2)
     await house.service.load("tiny")
@@ -343,8 +343,13 @@ async def test_a_way_that_is_not_enough_is_refused_by_its_number(house: ModelHou
         await operations.load(ModelLoad(name="tiny", way=number), CALLER)
     assert caught.value.code in ("model_refused", "bad_request")
     with pytest.raises(AiwmError) as caught:
+        await operations.load(ModelLoad(name="tiny", way=0), CALLER)
+    assert (caught.value.code, caught.value.info.field) == ("bad_request", "way")
+    with pytest.raises(AiwmError) as caught:
         await operations.load(ModelLoad(name="tiny"), CALLER)
     assert caught.value.code == "model_refused"
+    longer = await operations.plan(ModelPlan(name="tiny", context=16_384), CALLER)
+    assert (longer.context, longer.note) == (128, "tiny is made for 128 tokens: it cannot have 16,384")
     with pytest.raises(AiwmError) as caught:
         await operations.load(ModelLoad(name="tiny", evict=("nobody.0",)), CALLER)
     assert (caught.value.code, caught.value.info.field) == ("not_found", "evict")
@@ -557,6 +562,17 @@ async def test_logs_of_this_life_and_the_one_before(house: ModelHouse) -> None:
         with pytest.raises(AiwmError) as caught:
             await logs.read(LogRead(name=name), CALLER)
         assert caught.value.code == "not_found"
+
+
+async def test_a_life_that_wrote_nothing_is_a_life(house: ModelHouse) -> None:
+    await house.service.load("tiny")
+    os.kill(house.process.pid, signal.SIGKILL)
+    await until(lambda: house.process.life.restarts == 1 and house.process.up)
+    before = await LogOperations(house.home).read(LogRead(name="tiny.0", previous=1), CALLER)
+    assert before.text == ""
+    with pytest.raises(AiwmError) as caught:
+        await LogOperations(house.home).read(LogRead(name="tiny.0", previous=2), CALLER)
+    assert "no life so long ago" in caught.value.info.message
 
 
 async def test_a_log_that_a_process_fills_stays_bounded(house: ModelHouse, tmp_path: Path) -> None:

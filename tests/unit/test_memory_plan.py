@@ -83,6 +83,11 @@ def test_waiting_is_a_way_that_others_go() -> None:
     assert (way.text, way.runnable, way.load_ms) == ("wait: llama8.0 is idle and unloads in 4m", False, 249_000)
 
 
+def test_a_stranger_is_no_way_where_our_own_limit_is_reached() -> None:
+    limited = replace(GPU0, most=GPU0.free)
+    assert not any("ana" in way.text for way in make_plan(MISTRAL, [limited], [], [ANA]).ways)
+
+
 def test_a_plan_has_an_id_that_changes_with_the_situation() -> None:
     first = make_plan(MISTRAL, [GPU0, GPU1], [QWEN, LLAMA])
     assert make_plan(MISTRAL, [GPU0, GPU1], [LLAMA, QWEN]).id == first.id

@@ -104,7 +104,7 @@ class ModelLoad(Request[ModelLoaded], frozen=True, kw_only=True):
     aliases: ClassVar[tuple[str, ...]] = ("ai-daemon/spawn-process",)
 
     name: str
-    way: int = 0
+    way: int | None = None
     plan: str = ""
     evict: tuple[str, ...] = ()
     drain: bool = False

@@ -278,13 +278,16 @@ def _shrink(holder: Holder, space: Space, need: Need) -> Way:
 
 def _asked(space: Space, need: Need, strangers: Sequence[Stranger]) -> list[Way]:
     """Processes of others: theirs to end, not ours."""
+    most = space.total if space.most is None else space.most
+    if most <= space.free:
+        return []  # it is our own limit that is reached: whoever else goes, nothing is won
     big = [it for it in strangers if it.device == space.id and it.bytes >= space.total * _WORTH_NAMING]
     return [
         Way(
             number=0,
             text=f"{it.owner} ends {it}",
             frees=it.bytes,
-            spare=min(space.free + it.bytes, space.total if space.most is None else space.most) - need.bytes,
+            spare=min(space.free + it.bytes, most) - need.bytes,
             device=space.id,
             steps=(Step("ask", str(it.pid)),),
             hit=(it.owner,),
