@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -157,6 +158,11 @@ async def test_broken_directories_are_reported_by_name_with_the_reason(house: Ho
     (house.folder / "garbled" / "adapter_config.json").write_text("{")
     write_adapter(house.folder / "manifest")
     (house.folder / "manifest" / "manifest.json").write_text("[]")
+    write_adapter(house.folder / "pipe")
+    (house.folder / "pipe" / "adapter_model.safetensors").unlink()
+    os.mkfifo(house.folder / "pipe" / "adapter_model.safetensors")
+    write_adapter(house.folder / "novel")
+    (house.folder / "novel" / "adapter_config.json").write_bytes(b" " * 5_000_000)
     (house.folder / "nothing").mkdir()
     (house.folder / "nothing" / "adapter_config.json").write_text("{}")
     book = await house.begin()
@@ -171,6 +177,8 @@ async def test_broken_directories_are_reported_by_name_with_the_reason(house: Ho
         "pickle": ("adapter_unsupported", "pickle"),
         "garbled": ("adapter_invalid", "not readable JSON"),
         "manifest": ("adapter_invalid", "manifest.json"),
+        "pipe": ("adapter_invalid", "no readable adapter_model.safetensors"),
+        "novel": ("adapter_invalid", "more than"),
         "nothing": ("adapter_unsupported", "peft_type None"),
     }
     for name, (code, word) in reasons.items():

@@ -6,6 +6,7 @@ chosen, and which number means which content, outlives the engine as documents. 
 from __future__ import annotations
 
 import asyncio
+import logging
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -24,6 +25,8 @@ from engine.inference.adapters.versions import Adapter, Choice, Found, News, Sou
 from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
+
+_log = logging.getLogger(__name__)
 
 KIND = "adapter"
 SHIPPED = Path(__file__).parents[1] / "shipped" / "adapters"
@@ -277,7 +280,10 @@ class AdapterBook:
 
     async def _watching(self) -> None:
         while True:
-            await self.refresh()
+            try:
+                await self.refresh()
+            except Exception:
+                _log.exception("the adapters could not be looked at")
             await asyncio.sleep(LOOK_S)
 
     async def _look(self) -> None:

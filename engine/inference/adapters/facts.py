@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MANIFEST_FILE = "manifest.json"
 MAX_RANK = 1024
+_MOST_BYTES = 4 * 2**20
+"""No settings are longer; what is, is something else."""
 _FLOATS = frozenset({"F32", "F16", "BF16"})
 _TENSOR = re.compile(
     r"base_model\.model\.(?P<module>(?:\w+\.)*(?P<projection>\w+))\.lora_(?P<half>[AB])(?:\.\w+)?\.weight"
@@ -73,13 +75,11 @@ def read_base(name: str, backend: str, directory: Path) -> Base | None:
 def read_facts(directory: Path) -> Facts:
     """Read a PEFT directory's settings and header. Raises adapter_not_found, adapter_invalid, adapter_unsupported, naming the
     directory and what is wrong."""
-    if not (directory / CONFIG_FILE).is_file():
-        raise missing_part(directory, CONFIG_FILE)
-    settings = read_json(directory / CONFIG_FILE, Code.adapter_invalid)
+    settings = _settings(directory, CONFIG_FILE)
     what = unsupported(settings)
     if what is not None:
         raise _refused(Code.adapter_unsupported, directory, f"uses {what} and is no plain LoRA", _PLAIN)
-    manifest = read_json(directory / MANIFEST_FILE, Code.adapter_invalid) if _has(directory, MANIFEST_FILE) else {}
+    manifest = _settings(directory, MANIFEST_FILE) if (directory / MANIFEST_FILE).exists() else {}
     if not (directory / WEIGHTS_FILE).is_file():
         raise missing_part(directory, WEIGHTS_FILE)
     file = TensorFile(directory / WEIGHTS_FILE, Code.adapter_invalid)
@@ -183,8 +183,14 @@ def _layer(path: str) -> int | None:
     return None if found is None else int(found[1])
 
 
-def _has(directory: Path, name: str) -> bool:
-    return (directory / name).exists()
+def _settings(directory: Path, name: str) -> dict[str, Any]:
+    """A small file of JSON, read only if it is one."""
+    path = directory / name
+    if not path.is_file():
+        raise missing_part(directory, name)
+    if path.stat().st_size > _MOST_BYTES:
+        raise _refused(Code.adapter_invalid, directory, f"has a {name} of more than {_MOST_BYTES} bytes")
+    return read_json(path, Code.adapter_invalid)
 
 
 def _refused(code: Code, directory: Path, why: str, fix: str | None = None) -> AiwmError:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract.errors import AiwmError
+from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.inference.adapter_files import CONFIG_FILE, WEIGHTS_FILE, adapter_digest
 from engine.inference.adapters.facts import MANIFEST_FILE, read_facts
 from engine.inference.adapters.spelling import spelled
@@ -63,17 +63,24 @@ def look(places: Iterable[Place], known: Mapping[str, Found]) -> list[Found]:
 
 
 def read(place: Place, marks: tuple[int, ...]) -> Found:
-    """One directory whole: its facts and the digest of its content, or its problem."""
+    """One directory whole: its facts and the digest of its content, or its problem. Never raises: whoever may write there must not be
+    able to stop the looking."""
     it = Found(path=place.path, name=place.name, source=place.source, number=place.number, marks=marks)
     directory = Path(place.path)
     try:
-        digest = adapter_digest(directory)
-    except AiwmError as error:
-        digest, problem = "", error.info
-    try:
         facts = read_facts(directory)
+        return msgspec.structs.replace(it, digest=adapter_digest(directory), facts=facts)
     except AiwmError as error:
-        return msgspec.structs.replace(it, digest=digest, problem=error.info)
-    if not digest:
-        return msgspec.structs.replace(it, problem=problem)
-    return msgspec.structs.replace(it, digest=digest, facts=facts)
+        return msgspec.structs.replace(it, digest=_digest_of_refused(directory), problem=error.info)
+    except OSError as error:
+        message = f"adapter {directory} cannot be read: {error.strerror or error}"
+        return msgspec.structs.replace(it, problem=ErrorInfo(code=Code.adapter_invalid, message=message))
+
+
+def _digest_of_refused(directory: Path) -> str:
+    """The digest of what is refused for what it asks for, so that it can be told apart; empty where its files are no files."""
+    try:
+        whole = all((directory / name).is_file() for name in (CONFIG_FILE, WEIGHTS_FILE))
+        return adapter_digest(directory) if whole else ""
+    except (AiwmError, OSError):
+        return ""
