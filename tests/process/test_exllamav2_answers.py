@@ -258,6 +258,31 @@ def test_an_adapter_that_changes_while_it_is_read_is_refused(desk: Desk, tmp_pat
     assert caught.value.info.retryable
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        {"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2"},
+        {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "sliding_window": None},
+        {"tie_word_embeddings": True, "num_key_value_heads": 4},
+        {"attention_bias": True},
+        {"mlp_bias": True, "num_key_value_heads": 1},
+    ],
+)
+def test_other_models_of_the_family(tmp_path: Path, kind: dict[str, Any]) -> None:
+    model = small_model(tmp_path / "model", num_hidden_layers=2, **kind)
+    desk, judge = Desk(model, slots=2, context=512), oracle(model)
+    assert max(short_of_best(judge, desk.ask(prompt, max_tokens=12)) for prompt in PROMPTS) < NEAR
+    desk.backend.unload()
+
+
+@pytest.mark.parametrize("sizes", [{"intermediate_size": 200}, {"head_dim": 40}, {"hidden_size": 80}])
+def test_sizes_that_exllamav2_would_trip_over_are_refused_by_name(tmp_path: Path, sizes: dict[str, int]) -> None:
+    model = small_model(tmp_path / "model", **sizes)
+    with pytest.raises(AiwmError, match="multiples of 32") as caught:
+        Desk(model)
+    assert caught.value.code == Code.model_refused
+
+
 # -- many at once --------------------------------------------------------------------------------------------------------
 
 

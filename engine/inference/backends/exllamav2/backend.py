@@ -30,7 +30,7 @@ from engine.inference.backends.base import (
     quietly,
 )
 from engine.inference.backends.exllamav2 import plan as planning
-from engine.inference.backends.exllamav2.files import read_facts
+from engine.inference.backends.exllamav2.files import check_sizes, read_facts
 from engine.inference.backends.exllamav2.library import import_library
 from engine.inference.backends.reference.sampling import check_sampling
 from engine.inference.backends.reference.tokenizer import Tokenizer
@@ -58,6 +58,7 @@ class ExllamaV2Backend:
             raise AiwmError(Code.bad_request, "a model needs at least 1 slot and a context of 2", field="slots")
         self.unload()
         facts = read_facts(spec.model)
+        check_sizes(facts)
         tokenizer = Tokenizer(spec.model, facts.vocabulary)
         import_library(spec.devices, progress)
         from engine.inference.backends.exllamav2.served import Served

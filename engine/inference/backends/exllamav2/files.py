@@ -17,6 +17,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.inference.backends.reference.config import read_json
 
 GENERATION_FILE = "generation_config.json"
+MULTIPLE = 32
 ARCHITECTURES = frozenset(
     f"{name}ForCausalLM"
     for name in (
@@ -85,6 +86,23 @@ def read_facts(directory: Path) -> ModelFacts:
         context=_context(named[0], text),
         end_tokens=_end_tokens(directory, text),
     )
+
+
+def check_sizes(facts: ModelFacts) -> None:
+    """exllamav2 fills up every projection to a multiple of 32 outputs, and forgets that it did. Raises model_refused."""
+    for what, size in (
+        ("hidden_size", facts.hidden),
+        ("intermediate_size", facts.intermediate),
+        ("num_attention_heads x head_dim", facts.heads * facts.head_size),
+        ("num_key_value_heads x head_dim", facts.kv_heads * facts.head_size),
+    ):
+        if size % MULTIPLE:
+            raise AiwmError(
+                Code.model_refused,
+                f"exllamav2 computes sizes in multiples of {MULTIPLE}; {what} of this model is {size}",
+                field=what.split()[0],
+                fix="run it with the reference backend or with a server",
+            )
 
 
 def _invalid(why: str, field: str) -> AiwmError:
