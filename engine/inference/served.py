@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from engine.contract.definitions import ModelDefinition
 from engine.contract.records import ModelRow
@@ -33,7 +33,6 @@ class Served(Protocol):
     async def close(self, grace: float = 0.0) -> None: ...
 
 
-@runtime_checkable
 class Process(Protocol):
     """A process of this machine that a model runs in."""
 
@@ -56,7 +55,6 @@ class Process(Protocol):
     async def stopped(self) -> None: ...
 
 
-@runtime_checkable
 class Managed(Served, Protocol):
     """A model in processes that this engine starts and ends: it needs memory."""
 

@@ -40,6 +40,9 @@ from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, R
 
 _log = logging.getLogger(__name__)
 
+_OURS = (LocalModel, CommandModel)
+"""What runs in processes that this engine starts and ends (`served.Managed`)."""
+
 _LOOK_S = 5.0  # between two looks at what a process takes, and at the size of its log
 
 
@@ -152,14 +155,14 @@ class InferenceService:
         known = self._served.get(model)
         if known is None:
             known = self._served[model] = self._make(self._find(model))
-            if isinstance(known, Managed):
+            if isinstance(known, _OURS):
                 self.keeping.restore(known)
         return known
 
     def local(self, model: str) -> Managed:
         """A model that runs in processes of ours. Raises bad_request for one that does not."""
         served = self.served(model)
-        if not isinstance(served, Managed):
+        if not isinstance(served, _OURS):
             raise AiwmError(
                 Code.bad_request,
                 f"{model} does not run on this machine: there is nothing to load or unload",
@@ -174,7 +177,7 @@ class InferenceService:
         return None if known is None else known.context
 
     def managed(self) -> list[Managed]:
-        return [it for it in self._served.values() if isinstance(it, Managed)]
+        return [it for it in self._served.values() if isinstance(it, _OURS)]
 
     def definition_changed(self, model: str) -> None:
         """The book has another definition of a model, or none any more: processes that run go on as they are until they end."""
@@ -215,7 +218,7 @@ class InferenceService:
     async def load(self, model: str) -> None:
         """Bring a model up before it is needed. Raises AiwmError."""
         served = self.served(model)
-        if isinstance(served, Managed):
+        if isinstance(served, _OURS):
             await served.ready()
 
     def grow(self, model: str) -> None:
