@@ -9,6 +9,7 @@ import re
 from typing import Any
 
 from engine.contract.definitions import (
+    DefinitionStatus,
     ModelDefinition,
     PoolDefinition,
     QueueDefinition,
@@ -71,7 +72,10 @@ def queue_for(model: str, among: Definitions) -> str | None:
         pools = [among.pools[name] for name in queue.pools if name in among.pools]
         workers = [among.workers[pool.definition] for pool in pools if pool.definition in among.workers]
         return bool(workers) and all(
-            model_name(it) == model and it.kind == "goat" and not (it.system or it.adapters or it.tools_allow)
+            model_name(it) == model
+            and it.kind == "goat"
+            and it.status is DefinitionStatus.active
+            and not (it.system or it.adapters or it.tools_allow)
             for it in workers
         )
 

@@ -10,11 +10,19 @@ from typing import Any
 import msgspec
 import pytest
 
-from engine.contract.definitions import Backend, KvPrecision, ModelDefinition, QueueDefinition, WorkerDefinition
+from engine.contract.definitions import (
+    Backend,
+    DefinitionStatus,
+    KvPrecision,
+    ModelDefinition,
+    PoolDefinition,
+    QueueDefinition,
+    WorkerDefinition,
+)
 from engine.contract.errors import AiwmError
 from engine.contract.requests import models as requests
 from engine.contract.requests.definitions import QueueDelete
-from engine.contract.requests.fleet import QueueCreate, QueuePause, WorkerReload
+from engine.contract.requests.fleet import PoolCreate, QueueCreate, QueuePause, WorkerReload
 from engine.contract.states import Durability
 from engine.control.offering import made_for
 from engine.inference.models.book import ModelBook
@@ -314,6 +322,14 @@ async def test_prompts_find_a_queue_or_get_one(tmp_path: Path) -> None:
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelOffer(model="nosuch"))
         assert caught.value.code == "model_not_found"
+
+
+async def test_a_queue_that_takes_nothing_is_not_offered(tmp_path: Path) -> None:
+    off = WorkerDefinition(name="nano", model="aiwm-nano", status=DefinitionStatus.disabled)
+    async with ModelsHouse(tmp_path / "home", off) as house:
+        await house.call(PoolCreate(definition=PoolDefinition(name="p", definition="nano")))
+        await house.call(QueueCreate(definition=QueueDefinition(name="q", pools=("p",))))
+        assert (await house.call(requests.ModelOffer(model="aiwm-nano"))).queue == "aiwm-nano"
 
 
 async def test_a_providers_model_gets_a_queue_and_loses_it_again(tmp_path: Path) -> None:
