@@ -80,6 +80,9 @@ def _use(cli: Cli, request: adapters.AdapterChoose) -> None:
     What runs ends with what it began with. With --delay it is done later; aiwm undo takes it back, before and after."""
     used = cli.call(request)
     cli.output.one("used", used, lambda: f"{used.name}  {used.before or '–'} → {used.after}")
+    if not used.operation:
+        cli.output.talk(f"{used.after} is the current one already: nothing was changed")
+        return
     if used.running:
         cli.output.talk(f"running with another version, and end with it: {', '.join(used.running)}")
     if used.pinned:

@@ -188,7 +188,9 @@ def _kind(field: str, hint: Any, option: str) -> tuple[Any, Callable[[Any], Any]
         return list[str], tuple, None
     if hint == tuple[int, ...]:
         return list[int], tuple, None
-    if get_origin(hint) is Literal or hint in (str, int, float, bool):
+    if hint is float:
+        return hint, lambda value: values.finite(value, option), None
+    if get_origin(hint) is Literal or hint in (str, int, bool):
         return hint, None, None
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint, None, None

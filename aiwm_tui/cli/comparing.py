@@ -12,6 +12,7 @@ import typer
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, styled, terminal_width
+from aiwm_tui.cli.values import finite
 from aiwm_tui.live.comparing import Line, difference, lines_of
 from aiwm_tui.live.text import clean, cut
 from engine.contract.errors import AiwmError, Code
@@ -58,7 +59,8 @@ def compare_adapters(
 
     NAMES are base, NAME, NAME@vN, NAME@vN:0.5, or blended A@v1+B@v2:0.5. Exit code: 1 when an answer failed. JSON: kind comparison."""
     text = sys.stdin.read() if prompt == "-" else prompt
-    request = msgspec.structs.replace(request, prompt=text, weights=_weights(weights), seed=_seed(seed))
+    names = tuple(part for name in request.names for part in _parts(name))
+    request = msgspec.structs.replace(request, names=names, prompt=text, weights=_weights(weights), seed=_seed(seed))
     return _show(cli, cli.call(request))
 
 
@@ -130,7 +132,7 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _weights(text: str | None) -> tuple[float, ...]:
     try:
-        return tuple(float(part) for part in _parts(text or ""))
+        return tuple(finite(float(part), "--weights") for part in _parts(text or ""))
     except ValueError:
         raise _wrong("weights", text, "--weights 0,0.5,1") from None
 

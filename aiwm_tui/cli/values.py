@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,6 +23,13 @@ def json_value(text: str, option: str) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:
         raise _bad(option, f"{option} is not JSON: {error}", None) from None
+
+
+def finite(value: float, option: str) -> float:
+    """A number that is one: nan would be nothing on its way to the engine."""
+    if not math.isfinite(value):
+        raise AiwmError(Code.bad_request, f"{option} is {value}, which is no number to use", field=option)
+    return value
 
 
 def json_object(text: str, option: str) -> dict[str, Any]:

@@ -74,6 +74,9 @@ def test_job_5_roll_back_an_adapter(running: Engine, home: Path, tmp_path: Path)
             shell(home, "adapter", "add", str(run), "--name", "invoice-de", *parent).out.strip() == f"invoice-de@v{n}"
         )
     shell(home, "adapter", "use", "invoice-de@v3", "--reason", "the newest")
+    again = shell(home, "adapter", "use", "invoice-de", "--json").json["data"]
+    assert (again["operation"], again["after"]) == ("", "invoice-de@v3")
+    assert "--weight" in shell(home, "adapter", "pin", "nano", "invoice-de", "--weight", "nan", code=2).err
     shell(home, "adapter", "pin", "nano", "invoice-de", "--weight", "0.5")
     with running.client() as client:
         task = client.call(TaskSubmit(queue="demo", payload={"prompt": "What is 2+3?", "max_tokens": 8})).id
@@ -173,7 +176,7 @@ def test_job_7_what_made_this_answer_and_is_it_the_adapter(running: Engine, home
 def test_base_whole_half_and_blended_are_four_answers_with_digests(running: Engine, home: Path) -> None:
     for name, seed in (("one", 1), ("two", 2)):
         _random(home / "adapters" / name, seed)
-    names = ("base", "one", "one:0.5", "one+two")
+    names = ("base", "one,one:0.5", "one+two")
     found = shell(home, "adapter", "compare", *names, "--prompt", "What is 2+3?", "--max-tokens", "16", "--json").json[
         "data"
     ]

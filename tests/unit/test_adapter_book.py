@@ -161,6 +161,8 @@ async def test_broken_directories_are_reported_by_name_with_the_reason(house: Ho
     write_adapter(house.folder / "pipe")
     (house.folder / "pipe" / "adapter_model.safetensors").unlink()
     os.mkfifo(house.folder / "pipe" / "adapter_model.safetensors")
+    write_adapter(house.folder / "nested")
+    (house.folder / "nested" / "adapter_config.json").write_text("[" * 1_000_000 + "]" * 1_000_000)
     write_adapter(house.folder / "novel")
     (house.folder / "novel" / "adapter_config.json").write_bytes(b" " * 5_000_000)
     (house.folder / "nothing").mkdir()
@@ -178,6 +180,7 @@ async def test_broken_directories_are_reported_by_name_with_the_reason(house: Ho
         "garbled": ("adapter_invalid", "not readable JSON"),
         "manifest": ("adapter_invalid", "manifest.json"),
         "pipe": ("adapter_invalid", "no readable adapter_model.safetensors"),
+        "nested": ("adapter_invalid", "nested too deeply"),
         "novel": ("adapter_invalid", "more than"),
         "nothing": ("adapter_unsupported", "peft_type None"),
     }
@@ -257,7 +260,7 @@ async def test_what_cannot_be_registered(house: House, tmp_path: Path) -> None:
         (dora, "x", "adapter_unsupported", "DoRA"),
         (tmp_path / "none", "x", "adapter_not_found", "none"),
         (dora, "x@v2", "bad_request", "x@v2"),
-        (dora, "base", "bad_request", "base"),
+        (dora, "base", "bad_request", "reserved"),
     ):
         with pytest.raises(AiwmError) as caught:
             await book.add(path, name, "ana")

@@ -166,6 +166,8 @@ def test_variants_as_people_write_them() -> None:
         with pytest.raises(AiwmError) as caught:
             variants((text,), (), "names")
         assert (caught.value.code, caught.value.info.field) == (Code.bad_request, "names")
+    with pytest.raises(AiwmError, match="between -100 and 100"):
+        variants(("a",), (0.5, 101), "names")
     for texts in ((), tuple(f"a@v{n}" for n in range(1, MOST + 2))):
         with pytest.raises(AiwmError):
             variants(texts, (), "names")

@@ -93,7 +93,7 @@ class Standing:
             hits=hour.hits,
             misses=hour.misses,
             evictions=hour.evictions,
-            load_ms=percentile(hour.loads, 0.5) if hour.loads else _last_load(it for _, it in kept),
+            load_ms=_rounded(percentile(hour.loads, 0.5) if hour.loads else _last_load(it for _, it in kept)),
             tasks=ended.tasks,
             ok=ended.ok,
             tokens_out_p50=ended.tokens_out_p50,
@@ -179,8 +179,8 @@ class Standing:
                     loads=note.loads,
                     hit_rate=note.hits / uses if uses else None,
                     prefetch_rate=note.prefetch_hits / uses if uses else None,
-                    load_ms_mean=note.load_ms / note.loads if note.loads else None,
-                    load_ms_p95=percentile(hour.loads, 0.95),
+                    load_ms_mean=_rounded(note.load_ms / note.loads if note.loads else None),
+                    load_ms_p95=_rounded(percentile(hour.loads, 0.95)),
                     evictions_1h=hour.evictions,
                     misses_by_minute=self.traffic.misses_by_minute(process, now),
                 )
@@ -207,6 +207,10 @@ def _kept_of(digest: str, caches: Caches) -> Iterable[tuple[str, CachedAdapter]]
 
 def _last_load(kept: Iterable[CachedAdapter]) -> float | None:
     return next((it.load_ms for it in kept if it.load_ms is not None), None)
+
+
+def _rounded(ms: float | None) -> float | None:
+    return None if ms is None else round(ms, 1)
 
 
 def _note(known: Known, kept: list[tuple[str, CachedAdapter]]) -> str:

@@ -23,6 +23,8 @@ class Variant(msgspec.Struct, frozen=True):
 
 def variants(texts: Sequence[str], weights: Sequence[float], field: str) -> list[Variant]:
     """What is to be compared, in order, nothing twice. Raises `bad_request` naming the field."""
+    if not all(-100 <= weight <= 100 for weight in weights):
+        raise AiwmError(Code.bad_request, "a weight must lie between -100 and 100", field="weights")
     found: dict[tuple[AdapterUse, ...], None] = {}
     for text in texts:
         uses = _read(text, field)

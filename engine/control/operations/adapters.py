@@ -111,6 +111,8 @@ class AdapterOperations:
         await self._book.refresh()
         known = self._book.get(request.name)
         name, before = known.adapter.name, known.adapter.current
+        if known.current and not request.delay_ms:
+            return requests.AdapterUsed(operation="", name=name, before=known.name, after=known.name)
         operation, _ = await self._undertakings.begin(
             request.method,
             caller.principal,

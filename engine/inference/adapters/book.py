@@ -20,7 +20,7 @@ from engine.contract.states import Durability
 from engine.contract.suggest import nearest
 from engine.inference.adapters.facts import Base, Facts, misfit, read_base
 from engine.inference.adapters.scan import Place, look, marks_of, places_in, read
-from engine.inference.adapters.spelling import exact, spelled
+from engine.inference.adapters.spelling import BASE, exact, spelled
 from engine.inference.adapters.versions import Adapter, Choice, Found, News, Source, Version, reconciled
 from engine.store import ops
 from engine.store.journal import Journal
@@ -178,7 +178,10 @@ class AdapterBook:
         there already gives its version. Raises what is wrong with the directory."""
         spelling = spelled(name)
         if spelling is None or spelling.exact:
-            raise AiwmError(Code.bad_request, f'"{name[:80]}" is no adapter\'s name', field="name", fix=NAME_PATTERN)
+            reserved = name == BASE
+            why = "is reserved: it means no adapter at all" if reserved else "is no adapter's name"
+            fix = "choose another name" if reserved else NAME_PATTERN
+            raise AiwmError(Code.bad_request, f'"{name[:80]}" {why}', field="name", fix=fix)
         if parent:
             self.get(parent)
         async with self._looking:

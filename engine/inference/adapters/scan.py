@@ -72,8 +72,9 @@ def read(place: Place, marks: tuple[int, ...]) -> Found:
         return msgspec.structs.replace(it, digest=adapter_digest(directory), facts=facts)
     except AiwmError as error:
         return msgspec.structs.replace(it, digest=_digest_of_refused(directory), problem=error.info)
-    except OSError as error:
-        message = f"adapter {directory} cannot be read: {error.strerror or error}"
+    except (OSError, RecursionError) as error:
+        why = "its JSON is nested too deeply" if isinstance(error, RecursionError) else error.strerror or str(error)
+        message = f"adapter {directory} cannot be read: {why}"
         return msgspec.structs.replace(it, problem=ErrorInfo(code=Code.adapter_invalid, message=message))
 
 
