@@ -14,7 +14,7 @@ import typer
 from aiwm_tui.cli import values
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command
-from aiwm_tui.cli.output import confirm
+from aiwm_tui.cli.output import confirm, terminal_width
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import memory
@@ -162,20 +162,28 @@ def plan_text(plan: memory.MemoryPlan) -> str:
     what = f"{plan.slots} requests of {plan.context:,} tokens"
     lines = [f"{plan.model} plan {plan.id}: {' + '.join(sums)} = {size(parts.total)} ({what}{measured})"]
     for space in plan.spaces:
-        others = f"; not ours: {', '.join(space.others)}" if space.others else ""
-        lines.append(f"{space.id:<5} {space.name}: {size(space.free)} free of {size(space.total)}{others}")
+        lines.append(f"{space.id:<5} {space.name}: {size(space.free)} free of {size(space.total)}")
+        lines += [f"      not ours: {other}" for other in space.others]
     if plan.note:
         lines.append(plan.note)
     if not plan.ways:
         return "\n".join(lines)
-    rows: list[tuple[str, ...]] = [("", "WAY", "FREES", "WHO IS HIT", "LEAVES", "READY")]
-    rows += [_way_cells(way, size) for way in plan.ways]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines += ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    rows = [_way_cells(way, size) for way in plan.ways]
+    head = ("", "WAY", "FREES", "WHO IS HIT", "LEAVES", "READY")
+    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    most = terminal_width()
+    if most is not None and sum(widths) + 2 * len(widths) > most:
+        # Too narrow for a table: a way is two lines.
+        for number, text, frees, hit, leaves, ready in rows:
+            lines += [f"{number}  {text}", f"   frees {frees} · hits {hit} · {leaves} · ready {ready}"]
+        return "\n".join(lines)
+    lines += [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+    ]
     return "\n".join(lines)
 
 
-def _way_cells(way: memory.PlanWay, size: _Size) -> tuple[str, ...]:
+def _way_cells(way: memory.PlanWay, size: _Size) -> tuple[str, str, str, str, str, str]:
     short = f"not enough: {size(-way.spare)} short" if not way.fits else f"{size(way.spare)} on {way.device}"
     ready = "–"
     if way.fits and way.load_ms:

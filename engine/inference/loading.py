@@ -63,7 +63,7 @@ class Loading:
             count = len((seen or plan).ways)
             raise AiwmError(
                 Code.bad_request,
-                f"the plan has ways 1 to {count}, not {request.way}",
+                f"there is no way {request.way}: the plan has {count}",
                 field="way",
                 fix=f"aiwm model plan {name}",
             )
