@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pty
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,28 @@ def _app(home: Path, location: str) -> ConsoleApp:
         return await connect(home, spawn=False, name="console")
 
     return ConsoleApp(dial, location=location)
+
+
+async def test_adapters_are_compared_set_current_and_taken_back(home: Path) -> None:
+    """What base and an adapter make of one prompt, side by side; another version becomes current, and is not any more."""
+    shipped = Path(__file__).parents[2] / "engine" / "inference" / "shipped" / "adapters"
+    with engines.engine(home):
+        for version, name in ((1, "house-words"), (2, "ticket-labels")):
+            shutil.copytree(shipped / name, home / "adapters" / f"tone@v{version}")
+        app = _app(home, ":adapters name:tone")
+        async with app.run_test(size=(120, 36)):
+            await shows(app, "tone@v1", "tone@v2", "cur", "CACHE aiwm-nano.0")
+            await press(app, "home", "C", "T", *"House word for 'lamp'?", "enter")
+            await shows(app, "the prompt of aiwm-nano", "lamp-ovi", "1 of 1 words differ")
+            await press(app, "escape")
+            await shows(app, "2 match of 4", "● resident")
+            await wait_until(lambda: app.page.row is not None)
+            await press(app, "down")
+            await shows(app, "› ○ absent")
+            await press(app, "V", *"labels", "enter")
+            await shows(app, "tone: tone@v1 → tone@v2", "Z takes it back")
+            await press(app, "Z")
+            await shows(app, "is undone")
 
 
 async def test_a_task_is_submitted_watched_and_answered(home: Path) -> None:
