@@ -391,6 +391,33 @@ def test_a_build_removes_what_killed_ones_left_and_leaves_only_the_library(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["built", "exllamav2_ext.so"]
 
 
+def test_what_was_built_once_is_loaded_from_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(toolkit, "builds", lambda: tmp_path)
+    monkeypatch.setattr(toolkit, "versions", lambda: "v")
+    monkeypatch.setattr(extension, "_architectures", lambda: ["8.6", "9.0"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.delitem(sys.modules, availability.EXTENSION, raising=False)
+    folder = tmp_path / "v-sm86-sm90"
+    loaded: list[Path] = []
+
+    def load(path: Path) -> ModuleType:
+        loaded.append(path)
+        return ModuleType(availability.EXTENSION)
+
+    def build(place: Path, progress: object) -> ModuleType:
+        (place / "built").touch()
+        return ModuleType(availability.EXTENSION)
+
+    monkeypatch.setattr(extension, "_import", load)
+    monkeypatch.setattr(extension, "_build", build)
+    assert not toolkit.built_before()
+    for _ in range(2):
+        extension.load_extension(lambda *told: None)
+        assert sys.modules.pop(availability.EXTENSION).__name__ == availability.EXTENSION
+    assert loaded == [folder / "exllamav2_ext.so"]  # the second time
+    assert toolkit.built_before()
+
+
 def test_a_build_says_how_long_it_will_take() -> None:
     assert extension._words(0.02, 10.0) == "building exllamav2's extension, 2%"
     assert extension._words(0.25, 60.0) == "building exllamav2's extension, 25%, about 4 min left"

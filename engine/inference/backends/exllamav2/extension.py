@@ -34,7 +34,7 @@ def load_extension(progress: Progress) -> None:
     """Make `import exllamav2_ext` work, building it first if need be (minutes). Raises backend_unavailable."""
     if EXTENSION in sys.modules or importlib.util.find_spec(EXTENSION) is not None:
         return
-    folder = toolkit.builds() / f"{toolkit.versions()}-sm{_architecture().replace('.', '')}"
+    folder = toolkit.builds() / "-sm".join([toolkit.versions(), *(name.replace(".", "") for name in _architectures())])
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder / "aiwm.lock", folder, progress):
         if (folder / BUILT).exists():
@@ -43,11 +43,12 @@ def load_extension(progress: Progress) -> None:
             sys.modules[EXTENSION] = _build(folder, progress)
 
 
-def _architecture() -> str:
-    """The device's compute capability, such as "9.0"; the lowest if there are several."""
+def _architectures() -> list[str]:
+    """The compute capabilities of all GPUs, such as "9.0": the extension is built for each, as none runs what is built for another."""
     import torch
 
-    return ".".join(map(str, min(torch.cuda.get_device_capability(n) for n in range(torch.cuda.device_count()))))
+    found = {torch.cuda.get_device_capability(number) for number in range(torch.cuda.device_count())}
+    return [f"{major}.{minor}" for major, minor in sorted(found)]
 
 
 @contextmanager
@@ -127,7 +128,7 @@ def _prepare_environment(cuda_home: Path) -> None:
 
     os.environ["CUDA_HOME"] = str(cuda_home)
     cpp_extension.CUDA_HOME = str(cuda_home)  # it looked at the environment when it was imported
-    os.environ["TORCH_CUDA_ARCH_LIST"] = _architecture()
+    os.environ["TORCH_CUDA_ARCH_LIST"] = ";".join(_architectures())
     jobs = min(os.cpu_count() or 1, int(psutil.virtual_memory().available // JOB_BYTES))
     os.environ["MAX_JOBS"] = str(max(1, jobs))
     os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])  # has ninja
