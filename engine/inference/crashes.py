@@ -38,7 +38,7 @@ def oom_kills() -> int:
     return count
 
 
-def verdict(code: int, oom_rose: bool, hung: bool, over_limit: bool) -> str:
+def verdict(code: int, *, oom_rose: bool, hung: bool, over_limit: bool) -> str:
     """What an end means, in a sentence. `oom_rose`: the kernel's count of killings for want of memory rose in this life."""
     if over_limit:
         return "killed by the engine: it passed its memory_bytes"

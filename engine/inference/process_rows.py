@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from engine.contract.definitions import ModelDefinition
+from engine.contract.errors import AiwmError
 from engine.contract.records import ModelRow
 from engine.inference.served import Managed
 from engine.inference.supervision import ProcessState
@@ -81,3 +84,35 @@ def _note(process: ModelProcess) -> str:
         return process.progress.doing + (f", {share:.0%}" if share is not None else "")
     troubled = process.state in (ProcessState.backoff, ProcessState.failed, ProcessState.starting)
     return process.last_error.message if process.last_error and troubled else ""
+
+
+def refused_row(name: str, error: AiwmError) -> ModelRow:
+    """A model that lies in the home and cannot be run."""
+    return msgspec.structs.replace(absent_row(ModelDefinition(name=name)), state="refused", backend="", note=str(error))
+
+
+def absent_row(definition: ModelDefinition) -> ModelRow:
+    """A model that is known and not loaded."""
+    return ModelRow(
+        id=definition.name,
+        model=definition.name,
+        state="absent",
+        backend=definition.backend,
+        where="",
+        running=0,
+        waiting=0,
+        slots=0,
+        tokens_per_s=0.0,
+        steps_per_s=0.0,
+        weights_bytes=0,
+        kv_bytes=0,
+        kv_used_bytes=0,
+        rss_bytes=0,
+        adapters=0,
+        restarts=0,
+        since_ms=0,
+        pid=None,
+        note="",
+        path=definition.path,
+        url=definition.url,
+    )

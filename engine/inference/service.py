@@ -11,8 +11,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-import msgspec
-
 from engine.clock import Clock
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
@@ -21,29 +19,27 @@ from engine.contract.records import DeviceRow, ModelRow
 from engine.contract.requests.memory import Crash
 from engine.inference import protocol
 from engine.inference.commanded import CommandModel
-from engine.inference.commands.server import CommandServer, ServerSettings
-from engine.inference.crashes import CrashBook, verdict
+from engine.inference.commands.server import ServerSettings
+from engine.inference.crashes import CrashBook
 from engine.inference.keeping import Keeping
 from engine.inference.launch import Sizes, in_process
-from engine.inference.loads import LoadBook, LoadRecord
+from engine.inference.loads import LoadBook
 from engine.inference.local import Adapters, House, LocalModel
 from engine.inference.memory.ledger import Ledger
-from engine.inference.process_log import bound
+from engine.inference.process_rows import absent_row, refused_row
 from engine.inference.room import PATIENCE_S, Hits, Room
 from engine.inference.served import Managed, Process, Publish, Served
 from engine.inference.settings import ProcessSettings
 from engine.inference.shelf import Shelf
-from engine.inference.supervision import ProcessState
-from engine.inference.supervisor import Death, ModelProcess
+from engine.inference.supervisor import ModelProcess
 from engine.inference.telling import Telling
+from engine.inference.watching import Watching
 from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
 
 _log = logging.getLogger(__name__)
 
 _OURS = (LocalModel, CommandModel)
 """What runs in processes that this engine starts and ends (`served.Managed`)."""
-
-_LOOK_S = 5.0  # between two looks at what a process takes, and at the size of its log
 
 
 class Elsewhere(Protocol):
@@ -113,15 +109,14 @@ class InferenceService:
         self._servers = servers or ServerSettings()
         self._on_change = on_change
         self._on_replica = on_replica
-        self._clock = clock
         self._crashes = CrashBook(shelf)
-        self._telling = Telling(events)
+        telling = Telling(events)
         self._served: dict[str, Served] = {}
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self._looked: dict[str, float] = {}
         self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
         self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure, self.room.changed)
+        watching = Watching(self.loads, self.ledger, self._crashes, telling, self.keeping, self.room, clock, on_change)
         self._house = House(
             home=home,
             defaults=settings,
@@ -130,11 +125,11 @@ class InferenceService:
             sizes=self.sizes,
             publish=on_replica,
             admit=self.room.admit,
-            told=self._told,
-            server_told=self._server_told,
+            told=watching.process,
+            server_told=watching.server,
             rested=self.keeping.look,
-            died=self._died,
-            noted=self._telling.adapter,
+            died=watching.died,
+            noted=telling.adapter,
             released=self.ledger.gone,
             load_ms=self.loads.load_ms,
             command=command,
@@ -287,8 +282,8 @@ class InferenceService:
         """Processes, and the models that are known and not loaded."""
         rows = self.rows()
         there = {row.model for row in rows}
-        rows += [_absent(it) for it in self._book.all() if it.name not in there]
-        return rows + [_refused(name, error) for name, error in self._book.refused().items()]
+        rows += [absent_row(it) for it in self._book.all() if it.name not in there]
+        return rows + [refused_row(name, error) for name, error in self._book.refused().items()]
 
     def devices(self) -> list[DeviceRow]:
         return self.ledger.rows(self.room.uses())
@@ -371,81 +366,6 @@ class InferenceService:
             await process.stopped()
             await self.room.admit(model, process)
 
-    def _told(self, model: LocalModel, process: ModelProcess) -> None:
-        """A process changed."""
-        if self._telling.state(process) and process.state in (ProcessState.stopped, ProcessState.ready):
-            if process.state is ProcessState.ready and process.loaded is not None:
-                self._note_load(model, process.loaded)
-            self.keeping.stopped(model)
-        if process.state in (ProcessState.ready, ProcessState.stopped, ProcessState.failed):
-            self.keeping.look()
-            self.room.changed()
-        if process.status is not None and process.up:
-            self._look_at(model, process)
-        self._on_change()
-
-    def _note_load(self, model: LocalModel, loaded: protocol.LoadResult) -> None:
-        name = model.definition.name
-        before = self.loads.of(name)
-        self.loads.note(
-            name,
-            LoadRecord(
-                backend=loaded.backend,
-                slots=loaded.slots,
-                context=loaded.context,
-                load_ms=max(1, int(loaded.load_ms)),
-                estimate=next((it.estimate.total for it in model.uses()), 0),
-                measured=before.measured
-                if before is not None and (before.slots, before.context) == (loaded.slots, loaded.context)
-                else 0,
-            ),
-        )
-
-    def _look_at(self, model: LocalModel, process: ModelProcess) -> None:
-        """Now and then: what a process takes, and what it has written."""
-        now = asyncio.get_running_loop().time()
-        if now - self._looked.get(process.id, float("-inf")) < _LOOK_S:
-            return
-        self._looked[process.id] = now
-        bound(process.log)
-        use = next((it for it in model.uses() if it.process == process.id), None)
-        if use is not None:
-            self.loads.measured(model.definition.name, self.ledger.measured(use))
-
-    def _server_told(self, model: Managed, server: CommandServer) -> None:
-        """A server program changed."""
-        new = self._telling.server(server)
-        if new and server.state in (ProcessState.backoff, ProcessState.failed) and server.last_error is not None:
-            code = server.last_exit or 0
-            if server.starts:
-                meaning = verdict(code, False, False, False)
-                self._died(
-                    model.definition.name, server.id, Death(code, meaning, server.last_error, server.requests, 0)
-                )
-        if new and server.state is ProcessState.stopped:
-            self.keeping.stopped(model)
-        if new:
-            self.keeping.look()
-            self.room.changed()
-        self._on_change()
-
-    def _died(self, model: str, process: str, death: Death) -> None:
-        error = death.error
-        self._crashes.note(
-            Crash(
-                process=process,
-                model=model,
-                started_ms=death.started_ms,
-                ended_ms=self._clock.wall_ms(),
-                code=death.code,
-                signal=death.signal,
-                verdict=death.verdict,
-                requests=death.requests,
-                error=error.message,
-                stderr=death.stderr or error.stderr,
-            )
-        )
-
     def _adapters_changed(self) -> None:
         for model in self.managed():
             model.publish()
@@ -468,35 +388,3 @@ class InferenceService:
 
 def _nobody(_: ReplicaState) -> None:
     """Whom the state of something inside something else is told."""
-
-
-def _refused(name: str, error: AiwmError) -> ModelRow:
-    """A model that lies in the home and cannot be run."""
-    return msgspec.structs.replace(_absent(ModelDefinition(name=name)), state="refused", backend="", note=str(error))
-
-
-def _absent(definition: ModelDefinition) -> ModelRow:
-    """A model that is known and not loaded."""
-    return ModelRow(
-        id=definition.name,
-        model=definition.name,
-        state="absent",
-        backend=definition.backend,
-        where="",
-        running=0,
-        waiting=0,
-        slots=0,
-        tokens_per_s=0.0,
-        steps_per_s=0.0,
-        weights_bytes=0,
-        kv_bytes=0,
-        kv_used_bytes=0,
-        rss_bytes=0,
-        adapters=0,
-        restarts=0,
-        since_ms=0,
-        pid=None,
-        note="",
-        path=definition.path,
-        url=definition.url,
-    )

@@ -329,7 +329,8 @@ class ModelProcess:
         if not self.life.leaving:
             known = self.last_error if self.last_error is not None and self.last_error.code == Code.timeout else None
             why = known.message if known else f"the process of {self.id} ended"
-            meaning = verdict(code, oom_kills() > self._oom_kills, known is not None, self._over_limit)
+            rose = oom_kills() > self._oom_kills
+            meaning = verdict(code, oom_rose=rose, hung=known is not None, over_limit=self._over_limit)
             message = f"{why}: {exit_text(code)} ({meaning})"
             self.last_error = ErrorInfo(code=Code.model_crashed, message=message, retryable=True, stderr=tail(self.log))
             lines = tail(self.log, CRASH_LINES)

@@ -86,7 +86,7 @@ def test_a_line_never_lets_in_more_than_it_may_and_keeps_the_order(most: int, ev
     ],
 )
 def test_what_an_end_means(code: int, oom: bool, hung: bool, over: bool, words: str) -> None:
-    assert words in verdict(code, oom, hung, over)
+    assert words in verdict(code, oom_rose=oom, hung=hung, over_limit=over)
 
 
 def test_how_an_end_is_called() -> None:
