@@ -12,6 +12,7 @@ import pytest
 
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError
+from engine.inference.adapter_files import adapter_digest
 from engine.inference.adapters.book import AdapterBook, Known
 from engine.inference.adapters.facts import read_facts
 from engine.inference.adapters.spelling import spelled
@@ -343,6 +344,29 @@ async def test_a_directory_that_is_being_copied_gets_its_digest_when_it_is_whole
     (target / "adapter_model.safetensors").write_bytes(data)
     assert (await book.resolve("slow@v1")).name == "slow@v1"
     assert book.pinned("slow") == "slow@v1"
+
+
+async def test_what_an_earlier_engine_has_read_is_not_read_whole_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_adapter(house.folder / "tone@v1", seed=1)
+    book = await house.begin()
+    digest = (await book.resolve("tone")).digest
+    read: list[Path] = []
+
+    def hashed(directory: Path) -> str:
+        read.append(directory)
+        return adapter_digest(directory)
+
+    monkeypatch.setattr("engine.inference.adapters.scan.adapter_digest", hashed)
+    book = await house.again()
+    assert (await book.resolve("tone")).digest == digest
+    assert read == []
+    write_adapter(house.folder / "tone@v2", seed=2)
+    assert (await book.resolve("tone@v2")).digest != digest
+    write_adapter(house.folder / "tone@v1", seed=3)
+    await refused(book, "tone@v1", "adapter_invalid", "other content")
+    assert read == [house.folder / "tone@v2", house.folder / "tone@v1"]
 
 
 async def test_two_directories_with_one_number_are_told_apart(house: House, tmp_path: Path) -> None:

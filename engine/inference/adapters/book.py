@@ -291,7 +291,7 @@ class AdapterBook:
 
     async def _look(self) -> None:
         """Take in what changed on disk. `_looking` must be held."""
-        found = await asyncio.to_thread(look, await self._places(), self._found)
+        found = await asyncio.to_thread(look, await self._places(), self._found, self._digests())
         changed = [it for it in found if self._found.get(it.path) is not it]
         if not changed:
             return
@@ -304,6 +304,14 @@ class AdapterBook:
             if told or adapter != self._adapters.get(name):
                 await self._keep(adapter, told)
         self._changed()
+
+    def _digests(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        return {
+            version.path: (version.marks, version.digest)
+            for adapter in self._adapters.values()
+            for version in adapter.versions
+            if version.digest and not version.replaced
+        }
 
     async def _places(self) -> list[Place]:
         shipped, own = await asyncio.to_thread(self._folders)

@@ -53,23 +53,31 @@ def places_in(folder: Path, source: Source) -> list[Place]:
     return sorted(found, key=lambda it: (it.number is None, it.number or 0))
 
 
-def look(places: Iterable[Place], known: Mapping[str, Found]) -> list[Found]:
-    """What lies in each place now. One that has not changed since `known` (by path) is not read again."""
+Digests = Mapping[str, tuple[tuple[int, ...], str]]
+"""By path: the marks of files, and the digest that they had then."""
+
+
+def look(places: Iterable[Place], known: Mapping[str, Found], digests: Digests) -> list[Found]:
+    """What lies in each place now. One that has not changed since `known` (by path) is not read again; of one that an earlier engine has
+    read only the header is, for reading a library of many gigabytes at each start would take a minute."""
     found = []
     for place in places:
         before, marks = known.get(place.path), marks_of(place.path)
-        found.append(before if before is not None and before.marks == marks else read(place, marks))
+        if before is None or before.marks != marks:
+            kept_marks, kept = digests.get(place.path, ((), ""))
+            before = read(place, marks, kept if kept_marks == marks else "")
+        found.append(before)
     return found
 
 
-def read(place: Place, marks: tuple[int, ...]) -> Found:
-    """One directory whole: its facts and the digest of its content, or its problem. Never raises: whoever may write there must not be
-    able to stop the looking."""
+def read(place: Place, marks: tuple[int, ...], digest: str = "") -> Found:
+    """One directory whole: its facts and the digest of its content (unless that is known), or its problem. Never raises: whoever may
+    write there must not be able to stop the looking."""
     it = Found(path=place.path, name=place.name, source=place.source, number=place.number, marks=marks)
     directory = Path(place.path)
     try:
         facts = read_facts(directory)
-        return msgspec.structs.replace(it, digest=adapter_digest(directory), facts=facts)
+        return msgspec.structs.replace(it, digest=digest or adapter_digest(directory), facts=facts)
     except AiwmError as error:
         return msgspec.structs.replace(it, digest=_digest_of_refused(directory), problem=error.info)
     except (OSError, RecursionError) as error:
