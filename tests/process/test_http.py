@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -14,7 +16,7 @@ import openai
 import pytest
 
 from engine.contract.requests.fleet import QueuePause, QueueResume
-from engine.contract.requests.tasks import TaskList, TaskShow
+from engine.contract.requests.tasks import TaskCancel, TaskList, TaskShow
 from engine.doors.http.serve import TOKEN_FILE
 from tests.support.engines import Engine, engine, wait_until
 
@@ -127,7 +129,7 @@ def test_an_unknown_model_is_told_in_openais_shape(door: Door) -> None:
         ({"model": "demo", "messages": QUESTION, "n": 2}, "n"),
         ({"model": "demo", "messages": QUESTION, "tools": [{}]}, "tools"),
         ({"model": "demo", "messages": QUESTION, "temperature": "hot"}, "temperature"),
-        ({"model": "demo", "messages": QUESTION, "temperature": 99}, "payload.temperature"),
+        ({"model": "demo", "messages": QUESTION, "temperature": 99}, "temperature"),
         ({"model": "demo", "messages": [{"role": "wizard", "content": "x"}]}, "messages[0]"),
         ({"model": "demo", "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0]"),
         ({"model": "demo", "messages": QUESTION, "response_format": {"type": "xml"}}, "response_format"),
@@ -175,6 +177,10 @@ def test_paths_that_are_not_served_say_what_is(door: Door) -> None:
     answer = httpx.get(f"{door.url}/engines", headers={"authorization": f"Bearer {door.token}"})
     assert answer.status_code == 404
     assert "/v1/chat/completions" in answer.json()["error"]["message"]
+    answer = httpx.get(f"{door.url}/chat/completions", headers={"authorization": f"Bearer {door.token}"})
+    assert answer.status_code == 405
+    assert answer.headers["allow"] == "POST"
+    assert answer.json()["error"]["type"] == "invalid_request_error"
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -194,6 +200,58 @@ def test_a_client_that_leaves_cancels_its_task(door: Door, serving: Engine, stre
             wait_until(lambda: client.call(TaskList(where="state:cancelled")).total > before, "the task is cancelled")
         finally:
             client.call(QueueResume(name="demo"))
+
+
+def test_what_was_cancelled_is_not_asked_again_by_the_client(door: Door, serving: Engine) -> None:
+    with serving.client() as client, ThreadPoolExecutor(1) as others, door.client() as ours:
+        client.call(QueuePause(name="demo", reason="a test"))
+        try:
+            patient = ours.with_options(max_retries=2)
+            asking = others.submit(patient.chat.completions.create, model="demo", messages=QUESTION, user="again")
+            wait_until(lambda: client.call(TaskList(where="tenant:again")).total == 1, "the task waits")
+            (waiting,) = client.call(TaskList(where="tenant:again")).rows
+            client.call(TaskCancel(ids=(waiting.id,), reason="a test"))
+            with pytest.raises(openai.APIStatusError) as told:
+                asking.result(timeout=20)
+            assert told.value.response.headers["x-aiwm-task"] == waiting.id
+            assert client.call(TaskList(where="tenant:again")).total == 1
+        finally:
+            client.call(QueueResume(name="demo"))
+
+
+def test_pages_of_others_may_not_ask_where_no_token_is_wanted(tmp_path: Path) -> None:
+    door = Door(tmp_path / "home", "--no-token")
+    try:
+        for origin, status in (("https://evil.example", 401), ("null", 401), ("http://localhost:3000", 405)):
+            answer = httpx.get(f"{door.url}/chat/completions", headers={"origin": origin})
+            assert answer.status_code == status, origin
+    finally:
+        door.stop()
+
+
+def test_a_server_that_stops_waits_for_no_stream_and_cancels_its_task(serving: Engine) -> None:
+    door = Door(serving.home)
+    body = {"model": "demo", "messages": QUESTION, "stream": True, "user": "stopped"}
+    headers, gone = {"authorization": f"Bearer {door.token}"}, "tenant:stopped state:cancelled"
+    with serving.client() as client:
+        client.call(QueuePause(name="demo", reason="a test"))
+        try:
+            with httpx.stream("POST", f"{door.url}/chat/completions", json=body, headers=headers, timeout=20) as answer:
+                lines = answer.iter_lines()  # kept: without it the connection would be closed
+                assert next(lines).startswith("data: ")
+                assert door.stop() in (0, -15)
+            wait_until(lambda: client.call(TaskList(where=gone)).total == 1, "it is cancelled")
+        finally:
+            client.call(QueueResume(name="demo"))
+
+
+def test_fifty_clients_at_once_are_answered(door: Door) -> None:
+    async def all_of_them() -> list[str | None]:
+        async with openai.AsyncOpenAI(base_url=door.url, api_key=door.token, max_retries=0) as client:
+            asked = [client.chat.completions.create(model="demo", messages=QUESTION) for _ in range(50)]
+            return [answer.choices[0].message.content for answer in await asyncio.gather(*asked)]
+
+    assert asyncio.run(all_of_them()) == ["42"] * 50
 
 
 def test_a_restarted_engine_is_found_again(tmp_path: Path) -> None:

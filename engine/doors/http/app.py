@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from engine import __version__
 from engine.contract.errors import AiwmError, Code, ErrorInfo
@@ -22,6 +24,11 @@ from engine.doors.http.models import entry, listing, target
 
 HEARTBEAT_S = 15.0
 """After so long without text a stream sends a comment, so that nothing between here and the client takes it for dead."""
+
+_GONE = 499
+"""The status of an answer that nobody is there to read, as nginx writes it."""
+
+_ENGINE_GONE = frozenset({Code.connection_lost, Code.engine_unreachable, Code.engine_stopping})
 
 Result = TypeVar("Result")
 
@@ -37,19 +44,7 @@ def build(gateway: Gateway, max_bytes: int) -> FastAPI:
     app = FastAPI(title="aiwm", version=__version__, lifespan=life, docs_url=None, redoc_url=None, openapi_url=None)
     started = int(time.time())
 
-    @app.exception_handler(AiwmError)
-    async def failed(_: Request, error: AiwmError) -> Response:
-        return _json(body_of(error.info), status_of(error.info), _headers(error.info))
-
-    @app.exception_handler(BodyTooLarge)
-    async def large(_: Request, __: BodyTooLarge) -> Response:
-        return _json(body_of(too_large(max_bytes)), 413)
-
-    @app.exception_handler(404)
-    async def nowhere(request: Request, _: Exception) -> Response:
-        text = f"{request.method} {request.url.path[:200]} is not served"
-        fix = "GET /v1/models, POST /v1/chat/completions"
-        return _json(body_of(ErrorInfo(code=Code.not_found, message=text, fix=fix)), 404)
+    _add_failures(app, max_bytes)
 
     @app.get("/health")
     async def health() -> Response:
@@ -76,13 +71,49 @@ def build(gateway: Gateway, max_bytes: int) -> FastAPI:
         if asked.stream:
             events = _events(gateway, asked, task, created)
             return StreamingResponse(events, media_type="text/event-stream", headers=headers)
-        outcome = await _while_connected(request, gateway.outcome(task))
+        try:
+            outcome = await _while_connected(request, gateway.outcome(task))
+        except asyncio.CancelledError:  # the server stops
+            gateway.abandon(task)
+            raise
+        except AiwmError as error:
+            gateway.abandon(task)
+            return _json(body_of(error.info), status_of(error.info), {**headers, **_headers(error.info, ran=True)})
         if outcome is None:
             gateway.abandon(task)
-            return Response(status_code=499)
+            return Response(status_code=_GONE)
         return _json(chat.completion(asked, outcome, created), 200, headers)
 
     return app
+
+
+def _add_failures(app: FastAPI, max_bytes: int) -> None:
+    """Whatever goes wrong is told in OpenAI's shape."""
+
+    @app.exception_handler(AiwmError)
+    async def failed(_: Request, error: AiwmError) -> Response:
+        return _json(body_of(error.info), status_of(error.info), _headers(error.info))
+
+    @app.exception_handler(BodyTooLarge)
+    async def large(_: Request, __: BodyTooLarge) -> Response:
+        return _json(body_of(too_large(max_bytes)), 413)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(_: Request, __: ClientDisconnect) -> Response:
+        return Response(status_code=_GONE)
+
+    @app.exception_handler(HTTPException)
+    async def nowhere(request: Request, error: HTTPException) -> Response:
+        text = f"{request.method} {request.url.path[:200]} is not served"
+        fix = "GET /v1/models, POST /v1/chat/completions"
+        headers = dict(error.headers or {})
+        return _json(body_of(ErrorInfo(code=Code.not_found, message=text, fix=fix)), error.status_code, headers)
+
+    @app.exception_handler(Exception)
+    async def broken(_: Request, error: Exception) -> Response:
+        # Its words could hold anything; the server's log has them.
+        info = ErrorInfo(code=Code.internal, message=f"the HTTP door failed: {type(error).__name__}")
+        return _json(body_of(info), 500)
 
 
 async def _events(gateway: Gateway, asked: chat.ChatRequest, task: str, created: int) -> AsyncIterator[bytes]:
@@ -157,7 +188,10 @@ def _json(data: dict[str, Any], status: int = 200, headers: dict[str, str] | Non
     return Response(msgspec.json.encode(data), status, headers, "application/json")
 
 
-def _headers(error: ErrorInfo) -> dict[str, str] | None:
-    """When to come again: as whoever failed said, else soon."""
+def _headers(error: ErrorInfo, *, ran: bool = False) -> dict[str, str]:
+    """When to come again: as whoever failed said, else soon. What `ran` and failed is not to be asked again by the client itself, as
+    OpenAI's clients do after 409, 429 and 5xx: its queue has tried it as often as it may, or somebody has cancelled it."""
+    if ran and error.code not in _ENGINE_GONE:
+        return {"x-should-retry": "false"}
     seconds = -(-(error.retry_after_ms or 1_000) // 1_000)
-    return {"retry-after": str(seconds)} if status_of(error) in (429, 503) else None
+    return {"retry-after": str(seconds)} if status_of(error) in (429, 503) else {}

@@ -54,7 +54,7 @@ def body_of(error: ErrorInfo) -> dict[str, Any]:
     """The error as clients read it. The fix is part of the message: their shape has no other place."""
     status = status_of(error)
     message = error.message if error.fix is None else f"{error.message} ({error.fix})"
+    # A task's payload has the fields that clients sent, under the same names.
+    param = None if error.field is None else error.field.removeprefix("payload.")
     kind = _TYPES.get(status, "invalid_request_error" if status < 500 else "server_error")
-    return {
-        "error": {"message": message, "type": kind, "param": error.field, "code": _CODES.get(error.code, error.code)}
-    }
+    return {"error": {"message": message, "type": kind, "param": param, "code": _CODES.get(error.code, error.code)}}

@@ -26,6 +26,7 @@ class Gateway:
         self._connecting = asyncio.Lock()
         self._following: dict[str, _NEWS] = {}
         self._leaving: set[asyncio.Future[None]] = set()
+        self._open: set[str] = set()
 
     async def client(self) -> Client:
         """The connection. Raises `engine_unreachable` and what keeps an engine from starting."""
@@ -38,6 +39,9 @@ class Gateway:
             return self._client
 
     async def close(self) -> None:
+        """Cancel the tasks that somebody still waits for here: nobody else does."""
+        for task in list(self._open):
+            self.abandon(task)
         await asyncio.gather(*self._leaving)
         if self._client is not None:
             await self._client.close()
@@ -49,11 +53,15 @@ class Gateway:
         return offered(workers, queues)
 
     async def submit(self, task: TaskSubmit) -> str:
-        return (await (await self.client()).call(task)).id
+        """The id of the task that this becomes. Await its `outcome`, or `abandon` it."""
+        submitted = (await (await self.client()).call(task)).id
+        self._open.add(submitted)
+        return submitted
 
     async def outcome(self, task: str) -> TaskOutcome:
         """How a task ended, waiting for it. Raises what made it fail, or `task_cancelled`."""
         (outcome,) = await (await self.client()).call(TaskWait(ids=(task,)))
+        self._open.discard(task)
         if outcome.state == TaskState.completed:
             return outcome
         if outcome.error is not None:
@@ -61,7 +69,11 @@ class Gateway:
         raise AiwmError(Code.task_cancelled, f"task {task} is {outcome.state}")
 
     def abandon(self, task: str) -> None:
-        """Nobody waits for a task any more: cancel it. That is done apart, so that it outlives the request that is being torn down."""
+        """Nobody waits for a task any more: cancel it, once, unless it has ended. That is done apart, so that it outlives the request that
+        is being torn down."""
+        if task not in self._open:
+            return
+        self._open.discard(task)
         leaving = asyncio.ensure_future(self._cancel(task))
         self._leaving.add(leaving)
         leaving.add_done_callback(self._leaving.discard)

@@ -47,6 +47,11 @@ class Guard:
         if host not in self._hosts:
             fix = "ask for localhost, or allow the name with --allow-host"
             return ErrorInfo(code=Code.denied, message=f'this server is not "{host[:80]}"', field="Host", fix=fix)
+        origin = headers.get(b"origin", b"").decode("latin-1")
+        if self._token is None and origin and host_of(origin.rpartition("//")[2]) not in self._hosts:
+            # Any page in this machine's browser can send a request here; only the token would tell it from its user.
+            fix = "leave --no-token out, or allow the page's host with --allow-host"
+            return ErrorInfo(code=Code.denied, message=f'pages of "{origin[:80]}" may not ask', field="Origin", fix=fix)
         if self._token is not None and path not in OPEN_PATHS:
             given = headers.get(b"authorization", b"")
             scheme, _, token = given.partition(b" ")

@@ -20,6 +20,7 @@ from engine.home import default_home, make_home
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 TOKEN_FILE = "http.token"
 _OVERHEAD_BYTES = 65_536  # what a request may have around the payload that it becomes
+_GRACE_S = 2  # what answers under way have to end when the server is stopped; then their tasks are cancelled
 
 
 def token_of(home: Path) -> str:
@@ -116,7 +117,9 @@ def _serve(home: Path, parsed: argparse.Namespace) -> int:
     async def serve() -> None:
         app = Guard(build(Gateway(home), max_bytes), hosts=hosts, token=token, max_bytes=max_bytes)
         # "on" would hide a lifespan that fails; the guard passes the lifespan's events on.
-        settings = uvicorn.Config(app, log_level="warning", lifespan="on", server_header=False)
+        settings = uvicorn.Config(
+            app, log_level="warning", lifespan="on", server_header=False, timeout_graceful_shutdown=_GRACE_S
+        )
         await uvicorn.Server(settings).serve(sockets=[sock])
 
     where = f"[{host}]" if ":" in host else host
