@@ -55,6 +55,7 @@ class IsolatedWorker(WorkerTemplate):
         self._numbers = itertools.count(1)
         self._generations: dict[int, tuple[Generation, asyncio.Task[None]]] = {}
         self._asking: set[asyncio.Task[Any]] = set()
+        self._stopping: set[asyncio.Task[None]] = set()
 
     @property
     def pid(self) -> int | None:
@@ -81,10 +82,18 @@ class IsolatedWorker(WorkerTemplate):
             # A question that waits (for a budget, for a model to load) would be answered to nobody.
             for asking in self._asking:
                 asking.cancel()
-            for _, pump in self._generations.values():
-                pump.cancel()
-            self._generations.clear()
+            self._stop_generations()
         return msgspec.json.decode(answer, type=TaskOutput)
+
+    def _stop_generations(self) -> None:
+        """Of models that still answer a task that is over. A pump that has not begun would not tell its generation: each is told itself."""
+        for generation, pump in self._generations.values():
+            if not pump.done():
+                pump.cancel()
+                stopping = asyncio.ensure_future(_stop(generation))
+                self._stopping.add(stopping)
+                stopping.add_done_callback(self._stopping.discard)
+        self._generations.clear()
 
     def close(self) -> None:
         """End the process; a task that runs there fails as crashed. A log that nothing was written to goes with it."""
@@ -158,10 +167,14 @@ class IsolatedWorker(WorkerTemplate):
 
     async def _crashed(self) -> AiwmError:
         code = await self._exit_code()
-        how = f"by {_signal_name(-code)}" if code is not None and code < 0 else f"with code {code}"
+        if code is None:
+            how = "closed its pipe"
+            self._kill()  # it serves nobody any more
+        else:
+            how = f"ended by {_signal_name(-code)}" if code < 0 else f"ended with code {code}"
         return AiwmError(
             Code.worker_crashed,
-            f'the process of worker kind "{self._kind_name}" ended {how}',
+            f'the process of worker kind "{self._kind_name}" {how}',
             retryable=True,
             stderr=tail(self._log),
         )
@@ -180,6 +193,13 @@ class IsolatedWorker(WorkerTemplate):
         if self._peer is not None:
             self._peer.close()
         self._process = self._peer = None
+
+
+async def _stop(generation: Generation) -> None:
+    try:
+        await generation.cancel()
+    except AiwmError:
+        pass  # its model is gone: so is the generation
 
 
 async def _pump(peer: Peer, number: int, generation: Generation) -> None:

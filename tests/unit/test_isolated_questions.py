@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from engine.contract.definitions import Sampling, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.ports import GenerateRequest, Message
 from engine.wire.rpc import Incoming, encode
+from engine.workers import isolated
 from engine.workers.isolated import IsolatedWorker
 from engine.workers.isolation import AskModel, AskTool, WriteText
 from engine.workers.template import TaskInput
@@ -118,3 +120,52 @@ async def test_what_a_task_left_behind_speaks_for_no_other(tmp_path: Path) -> No
             await worker._serve(peer, message(late, 1))
     with pytest.raises(AiwmError, match="no tools"):
         await worker._serve(peer, message(AskTool(work="t-10002/1", name="read_file"), 2))
+
+
+class Endless:
+    """A model's answer that has not begun to be read."""
+
+    def __init__(self) -> None:
+        self.cancelled = 0
+
+    async def cancel(self) -> None:
+        self.cancelled += 1
+
+
+async def test_an_answer_that_nobody_began_to_read_is_stopped_with_its_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = IsolatedWorker("template", WorkerDefinition(name="w", model="m"), tmp_path / "log")
+    endless = Endless()
+
+    class Asks:
+        tools = None
+
+        async def generate(self, request: GenerateRequest) -> Any:
+            return endless
+
+    class Peer:
+        async def call(self, method: str, params: bytes) -> bytes:
+            """The task asks its model, and is over before the answer is read."""
+            asked = encode(AskModel(work="t-10001/1", request=GenerateRequest(messages=())))
+            await worker._serve(self, Incoming(id=1, method=AskModel.method, params=msgspec.Raw(asked)))  # type: ignore[arg-type]
+            return b'{"result": null}'
+
+    async def connected() -> Any:
+        return Peer()
+
+    monkeypatch.setattr(worker, "_connected", connected)
+    context: Any = Asks()
+    await worker.process(TaskInput(id="t-10001", attempt=1, payload={}), context)
+    await until(lambda: endless.cancelled == 1)
+    await until(lambda: not worker._stopping)
+
+
+async def test_a_process_that_only_closed_its_pipe_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolated, "_EXIT_S", 0.05)
+    worker = IsolatedWorker("template", WorkerDefinition(name="w", model="m"), tmp_path / "log")
+    process = subprocess.Popen(["sleep", "60"])  # noqa: ASYNC220 (returns at once)
+    worker._process = process
+    error = await worker._crashed()
+    assert 'worker kind "template" closed its pipe' in error.info.message
+    assert process.wait(timeout=5) == -signal.SIGKILL
