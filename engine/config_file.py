@@ -75,13 +75,19 @@ def _check(text: str, path: Path) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """All of it or nothing, readable by its owner only unless it was readable by others before."""
+    """All of it or nothing, readable by its owner only unless it was readable by others before. Behind a link it is the file that changes,
+    and the link stays."""
+    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
     mode = path.stat().st_mode & 0o777 if path.exists() else 0o600
     handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(draft, mode)
-    os.replace(draft, path)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(draft, mode)
+        os.replace(draft, path)
+    except BaseException:
+        os.unlink(draft)
+        raise

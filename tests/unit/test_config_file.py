@@ -58,3 +58,28 @@ def test_a_fresh_file_says_everything_and_changes_nothing(file: Path) -> None:
     assert all(name.lstrip("# ") in file.read_text() for name in names)
     with pytest.raises(AiwmError, match="exists"):
         init(file)
+
+
+def test_behind_a_link_it_is_the_file_that_changes(file: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "dotfiles" / "aiwm.toml"
+    kept.parent.mkdir()
+    kept.write_text("# mine\n")
+    file.parent.mkdir()
+    file.symlink_to(kept)
+    set_value("models.slots", "4", file)
+    assert file.is_symlink()
+    assert "slots = 4" in kept.read_text()
+
+
+def test_a_file_that_cannot_be_replaced_leaves_no_draft(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file.parent.mkdir()
+    file.write_text("# mine\n")
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        set_value("models.slots", "4", file)
+    assert [path.name for path in file.parent.iterdir()] == [file.name]
+    assert file.read_text() == "# mine\n"
