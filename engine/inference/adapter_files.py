@@ -8,7 +8,6 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 from engine.contract.errors import AiwmError, Code
@@ -35,20 +34,23 @@ def adapter_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
 class AdapterFiles:
-    """An adapter's files while it is loaded: the configuration's content, and the weights, `size` bytes of the open file `weights`."""
+    """An adapter's files while it is loaded: `config` is the configuration's content, `size` the bytes of the weights."""
 
-    directory: Path
-    config: bytes
-    weights: int
-    size: int
+    def __init__(self, directory: Path, config: bytes, weights: int) -> None:
+        """`weights` is the open file, which stays the caller's."""
+        self.directory = directory
+        self.config = config
+        self.size = os.fstat(weights).st_size
+        self._weights = weights
+        if hasattr(os, "posix_fadvise"):  # the disk reads on while what has come is checked and laid out
+            os.posix_fadvise(weights, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
     def read(self, begin: int, end: int) -> bytes:
         """These bytes of the weights. A copy, not a map: a file that is cut meanwhile must not end the process. Raises adapter_invalid."""
         pieces: list[bytes] = []
         while begin < end:
-            piece = os.pread(self.weights, end - begin, begin)
+            piece = os.pread(self._weights, end - begin, begin)
             if not piece:
                 raise AiwmError(
                     Code.adapter_invalid, f"{self.directory / WEIGHTS_FILE} was cut short", field="adapters"
@@ -82,10 +84,7 @@ def verified_files(name: str, directory: Path, digest: str, marks: tuple[int, ..
     except OSError as error:
         raise missing_part(directory, WEIGHTS_FILE) from error
     with weights:
-        size = os.fstat(weights.fileno()).st_size
-        if hasattr(os, "posix_fadvise"):  # the disk reads ahead while what has come is being checked and laid out
-            os.posix_fadvise(weights.fileno(), 0, size, os.POSIX_FADV_WILLNEED)
-        yield AdapterFiles(directory, config, weights.fileno(), size)
+        yield AdapterFiles(directory, config, weights.fileno())
         if file_marks(directory) != before:
             raise changed()
 
