@@ -26,18 +26,39 @@ _COLOURS = {
 }
 
 
+_NOTHING = frozenset({"", "–", "0"})
+_LEAST_LAST = 16
+"""Cells that the last column, the reason, needs to say something."""
+
+
 def print_table(
     columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], write: Write, *, width: int | None, styled: bool
 ) -> None:
-    """Aligned columns, two spaces apart. `width` is the terminal's (None: no terminal, nothing is cut, no glyphs, no colour)."""
+    """Aligned columns, two spaces apart. `width` is the terminal's (None: no terminal, nothing is cut, no glyphs, no colour): columns for
+    which it has no room are left out, first those that say nothing, then from the right; the first two and the last stay."""
     cells = [[_cell(column, row, glyphs=width is not None) for column in columns] for row in rows]
     wides = [_width_of(column.title, index, cells) for index, column in enumerate(columns)]
     if width is not None:
+        shown = _with_room(cells, wides, width)
+        columns, wides = [columns[index] for index in shown], [wides[index] for index in shown]
+        cells = [[texts[index] for index in shown] for texts in cells]
         before = sum(wide + 2 for wide in wides[:-1])
         wides[-1] = min(wides[-1], max(width - before, 10))
     write(_line([column.title for column in columns], columns, wides, bold=styled))
     for row, texts in zip(rows, cells, strict=True):
         write(_line(texts, columns, wides, row=row if styled else None))
+
+
+def _with_room(cells: Sequence[Sequence[str]], wides: Sequence[int], width: int) -> list[int]:
+    """The columns that a terminal has room for."""
+    shown = list(range(len(wides)))
+    least_last = min(wides[-1], _LEAST_LAST)
+    middle = shown[2:-1][::-1]
+    empty = [index for index in middle if all(texts[index] in _NOTHING for texts in cells)]
+    going = [*empty, *(index for index in middle if index not in empty)]
+    while going and sum(wides[index] + 2 for index in shown[:-1]) + least_last > width:
+        shown.remove(going.pop(0))
+    return shown
 
 
 def _cell(column: Column, row: Mapping[str, Any], *, glyphs: bool) -> str:

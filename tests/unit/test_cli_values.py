@@ -140,6 +140,21 @@ def test_a_terminal_cuts_the_last_column_and_a_pipe_does_not() -> None:
     assert "✗ failed" in on_terminal[1]
 
 
+@pytest.mark.parametrize("cells", [60, 80, 120])
+def test_a_narrow_terminal_leaves_columns_out_and_keeps_the_first_and_the_last(cells: int) -> None:
+    row: dict[str, object] = {
+        "id": "t-10001", "state": "failed", "queue": "a-queue-of-some-length", "definition": "a-worker", "attempt": 2,
+        "max_attempts": 3, "priority": 5, "submitted_ms": 1, "reason": "because " * 40,
+    }  # fmt: skip
+    head, line = _printed([row], cells)
+    assert max(len(head), len(line)) <= cells
+    assert head.split()[:2] == ["ID", "STATE"]
+    assert head.split()[-1] == "REASON"
+    # What says nothing (no tokens, no time yet) goes before what does.
+    assert ("TOKENS" in head) <= ("TRY" in head)
+    assert ("TRY" in head) == (cells > 60)
+
+
 def test_colour_only_where_it_is_wanted() -> None:
     row: dict[str, object] = {"id": "t-10001", "state": "failed", "reason": "x"}
     assert "\x1b" not in "".join(_printed([row], 100))
