@@ -220,8 +220,17 @@ class CommandModel:
         missed = not self.server.starts and self.server.state is ProcessState.starting and self.server.life.crashes
         resting = missed or self.server.state in (ProcessState.backoff, ProcessState.draining)
         total = 0 if resting or self.held or self.waits else self.server.slots
+        why, until_ms = self.held or self.waits, None
+        if self.server.state is ProcessState.backoff and self.server.last_error is not None:
+            why = self.server.last_error.message[:300]
+            until_ms = self.server.since_ms + int(self.server.life.rest * 1000)
         state = ReplicaState(
-            model=self.definition.name, replica=self.server.id, total=total, latency_ms=self._latency()
+            model=self.definition.name,
+            replica=self.server.id,
+            total=total,
+            latency_ms=self._latency(),
+            why=why,
+            until_ms=until_ms,
         )
         if state != self._published:
             self._published = state

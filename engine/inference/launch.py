@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.contract.definitions import Backend, ModelDefinition
+from engine.contract.errors import AiwmError, Code
 from engine.inference import protocol
 from engine.inference.memory.estimate import Estimate, Sizing, estimate
 from engine.inference.memory.plan import Need
@@ -64,6 +65,15 @@ def load_of(definition: ModelDefinition, settings: ProcessSettings, context: int
     )
 
 
+def files_mark(definition: ModelDefinition) -> tuple[int, ...]:
+    """What changes when files of a model come or go; empty when there are none."""
+    path = Path(definition.path)
+    try:
+        return tuple(it.stat().st_mtime_ns for it in (path, path / "config.json") if it.exists())
+    except OSError:
+        return ()
+
+
 class Sizes:
     """What models take, from their files' headers; read again when the files change."""
 
@@ -84,6 +94,20 @@ class Sizes:
         except OSError:
             return None  # it is gone; whoever loads it says so
         return known[1]
+
+    def check(self, definition: ModelDefinition) -> None:
+        """Raises model_invalid for a model whose files are not there, or say nothing of what they are."""
+        if not definition.path:
+            return
+        seen = self.seen(definition)
+        if seen is None or not seen.weights_bytes:
+            what = "is not there" if seen is None else "has no weights"
+            raise AiwmError(
+                Code.model_invalid,
+                f"{definition.name}: {definition.path} {what}",
+                field="name",
+                fix=f"put its files back, or aiwm model set {definition.name} path=…",
+            )
 
     def estimate(self, definition: ModelDefinition, settings: ProcessSettings, context: int = 0) -> Estimate:
         """What one process of it takes. Zeros for what has no files here."""

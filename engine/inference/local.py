@@ -18,7 +18,7 @@ from engine.inference.adapter_files import file_marks
 from engine.inference.adapters.book import Resolved
 from engine.inference.commands.server import CommandServer
 from engine.inference.generation import LocalGeneration
-from engine.inference.launch import Sizes, load_of, settings_of
+from engine.inference.launch import Sizes, files_mark, load_of, settings_of
 from engine.inference.memory.host import CPU
 from engine.inference.memory.ledger import Use
 from engine.inference.process_rows import row_of, state_of
@@ -75,6 +75,7 @@ class LocalModel:
         self._settings = settings_of(definition, house.defaults)
         self._replicas: list[ModelProcess] = [self._make(0)]
         self._published: dict[str, ReplicaState] = {}
+        self._mark: tuple[int, ...] = ()
 
     # -- served ----------------------------------------------------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class LocalModel:
             process = self._chosen(replica)
             if process.up:
                 return process
+            self._forgive_if_mended(process)
             if process.startable:
                 await process.settled()  # what failed a moment ago is not tried again at once
                 await self._house.admit(self, process)
@@ -257,6 +259,13 @@ class LocalModel:
         for process in self._replicas:
             process.settings = self._settings
             process.load = self._load()
+
+    def _forgive_if_mended(self, process: ModelProcess) -> None:
+        """A model that could not be loaded is tried again as soon as its files are others."""
+        mark = files_mark(self.definition)
+        if process.state is ProcessState.failed and mark != self._mark:
+            process.forgive()
+        self._mark = mark
 
     def _chosen(self, replica: str | None) -> ModelProcess:
         up = [it for it in self._replicas if it.up]

@@ -101,7 +101,8 @@ class Room:
         return [use for model in self._models() for use in model.uses()]
 
     async def plan(self, model: Managed, context: int = 0) -> Plan:
-        """The plan for a model, remembered as its last one."""
+        """The plan for a model, remembered as its last one. Raises model_invalid for one without files."""
+        self._sizes.check(model.definition)
         strangers = await self._ledger.strangers(self.pids())
         spaces, holders = self.situation(model)
         own = {it.id for it in model.processes}

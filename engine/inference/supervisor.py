@@ -263,7 +263,8 @@ class ModelProcess:
 
     def _feed(self, event: EventName) -> None:
         step = advance(self.life, event, self.settings.policy)
-        if step.life.state is not self.life.state:
+        another = step.life.state is not self.life.state
+        if another:
             self.since_ms = self._clock.wall_ms()
         changed, self.life = step.life != self.life, step.life
         for action in step.actions:
@@ -275,7 +276,7 @@ class ModelProcess:
             else:
                 self._end_child(abort=event == "hung")
         if changed:
-            if self.life.state is ProcessState.failed:
+            if another and self.life.state is ProcessState.failed:
                 self._failed_at = _now()
             if self.life.state is ProcessState.ready:
                 self._idle_since = _now()

@@ -123,7 +123,12 @@ async def test_two_processes_write_at_the_same_time(house: ModelHouse, home: Pat
 @pytest.mark.slow
 async def test_two_prompts_on_two_processes_take_about_the_time_of_one(house: ModelHouse, home: Path) -> None:
     """Needs two cores to itself. The model is big enough that its arithmetic is what takes the time."""
-    sizes: dict[str, Any] = {"hidden_size": 512, "intermediate_size": 2_048, "num_hidden_layers": 6, "num_attention_heads": 64}
+    sizes: dict[str, Any] = {
+        "hidden_size": 512,
+        "intermediate_size": 2_048,
+        "num_hidden_layers": 6,
+        "num_attention_heads": 64,
+    }
     write_model(home / "models" / "tiny", max_position_embeddings=4_000, eos_token_id=None, **sizes)
     house.open(slots=1, replicas=2)
     await house.service.load("tiny")
@@ -522,6 +527,22 @@ async def test_a_given_up_model_is_tried_again_when_somebody_says_so(house: Mode
         await house.ask()
     await ModelOperations(house.service, SystemClock()).restart(ModelRestart(name="tiny"), CALLER)
     await until(lambda: house.process.state is ProcessState.ready)
+    await read(await house.ask())
+
+
+async def test_a_model_whose_files_went_is_tried_when_they_are_back(house: ModelHouse, home: Path) -> None:
+    operations = ModelOperations(house.service, SystemClock())
+    await house.service.load("tiny")
+    await operations.unload(ModelUnload(name="tiny"), CALLER)
+    await until(lambda: states(house) == {})
+    folder = home / "models" / "tiny"
+    folder.rename(home / "models" / "away")
+    with pytest.raises(AiwmError):
+        await house.service.load("tiny")
+    with pytest.raises(AiwmError) as caught:
+        await operations.plan(ModelPlan(name="tiny"), CALLER)
+    assert (caught.value.code, "is not there" in caught.value.info.message) == ("model_invalid", True)
+    (home / "models" / "away").rename(folder)
     await read(await house.ask())
 
 
