@@ -120,8 +120,20 @@ class PeftFiles:
         for half, shape, expected in (("A", a.shape, (rank, inputs)), ("B", b.shape, (outputs, rank))):
             if shape != expected:
                 raise self.invalid(f"lora_{half} of {path} has shape {shape}, for this model it must be {expected}")
-        if not all(-LARGEST_VALUE <= half.min() <= half.max() <= LARGEST_VALUE for half in (a, b)):
+        if not (_bounded(a) and _bounded(b)):
             raise self.invalid(
                 f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})"
             )
         return Projection(path, a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))
+
+
+def _bounded(numbers: FloatArray) -> bool:
+    """Whether none is beyond LARGEST_VALUE. No number is larger than the root of the sum of all squares, which is found in one quick pass;
+    only when that is too large does each have to be looked at."""
+    import numpy as np
+
+    flat = numbers.reshape(-1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        if float(flat @ flat) <= LARGEST_VALUE**2:
+            return True
+    return bool(-LARGEST_VALUE <= flat.min() <= flat.max() <= LARGEST_VALUE)
