@@ -159,6 +159,13 @@ def test_a_fifth_set_waits_for_a_lane_and_the_longest_idle_one_closes(desk: Desk
     held = [lane.weights[0][0] for lane in desk.served.lanes.open]
     assert held == [refs[1].digest, refs[2].digest, refs[3].digest, refs[4].digest]
     desk.finish()
+    desk.ask("abc", refs[1])  # used again: the second is the oldest now
+    desk.ask("abc")
+    assert [lane.weights[0][0] for lane in desk.served.lanes.open[:-1]] == [
+        refs[3].digest,
+        refs[4].digest,
+        refs[1].digest,
+    ]
     assert all(desk.written[request].finished.tokens_out for request in [*running, fifth.request.id])
 
 
