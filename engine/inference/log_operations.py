@@ -26,10 +26,10 @@ class LogOperations:
         self._home = home
 
     def register(self, table: RequestTable) -> None:
-        table.register(LogList, self.list)
+        table.register(LogList, self.all)
         table.register(LogRead, self.read)
 
-    async def list(self, _: LogList, __: Caller) -> list[LogRow]:
+    async def all(self, _: LogList, __: Caller) -> list[LogRow]:
         rows = []
         for name in self._names():
             path = log_path(self._home, name)

@@ -50,6 +50,12 @@ class Shelf:
     def ensure(self, model: str) -> None:
         pass
 
+    def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
+        pass
+
+    def grow(self, model: str) -> None:
+        pass
+
 
 class ManagerRoom:
     """`await room.call(request)` answers as an engine does. `restart` closes everything and begins again on the same home."""

@@ -75,6 +75,12 @@ class NoModels:
     def ensure(self, model: str) -> None:
         pass
 
+    def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
+        pass
+
+    def grow(self, model: str) -> None:
+        pass
+
 
 class Room:
     """The manager on a home of its own; `call` asks it as a client would."""

@@ -134,7 +134,8 @@ class AdapterRemove(Request[AdapterRemoved], frozen=True, kw_only=True):
 
 class AdapterUsed(msgspec.Struct, frozen=True, kw_only=True):
     """`before` was the current version, `after` is (with `due_ms`: will be). `operation` takes it back; it is "" for one that was the
-    current one already. Those that follow the current one begin with it; `running` are tasks that end with another version, `pinned` definitions that name one."""
+    current one already. Those that follow the current one begin with it; `running` are tasks that end with another version, `pinned`
+    definitions that name one."""
 
     operation: str
     name: str
