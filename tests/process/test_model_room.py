@@ -569,7 +569,7 @@ async def test_logs_of_this_life_and_the_one_before(house: ModelHouse) -> None:
     await until(lambda: house.process.life.restarts == 1 and house.process.up)
     before = await logs.read(LogRead(name="tiny.0", previous=1, lines=1), CALLER)
     assert before.text == "second line\n"
-    (row,) = await logs.rows(LogList(), CALLER)
+    (row,) = await logs.all(LogList(), CALLER)
     assert (row.id, row.lives) == ("tiny.0", 1)
     now = await logs.read(LogRead(name="tiny.0"), CALLER)
     assert now.text == ""
