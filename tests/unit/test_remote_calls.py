@@ -479,6 +479,28 @@ async def test_nobody_listens(server: Loopback) -> None:
     await far.model.close()
 
 
+async def test_an_address_that_names_no_host_can_be(server: Loopback) -> None:
+    far = Far(server, url="http://ü..example/v1", backoff_ms=1)
+    error = await far.trouble()
+    assert (error.code, error.info.retryable) == ("model_unavailable", True)
+    assert "hostname" in error.info.message
+    assert "hostname" in await far.model._connection.reachable()
+    await far.model.close()
+
+
+async def test_certificates_that_cannot_be_read(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> None:
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr("httpx.create_ssl_context", missing)
+    far = Far(server, url="https://127.0.0.1:1/v1")
+    error = await far.trouble()
+    assert error.code == "model_unavailable"
+    assert "certificates cannot be read: No such file" in error.info.message
+    assert "certificates" in await far.model._connection.reachable()
+    await far.model.close()
+
+
 async def test_a_server_that_comes_back_is_found_without_a_call() -> None:
     """No call pays for looking, and none is made: the server is only connected to."""
     gone = Loopback()

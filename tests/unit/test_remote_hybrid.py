@@ -36,6 +36,7 @@ class Near:
         self.slots = 0
         self.taken = 0
         self.cancelled = 0
+        self.deaf = False
         self.context: int | None = 512
 
     async def generate(self, request: GenerateRequest, reservation: Reservation) -> Generation:
@@ -90,6 +91,8 @@ class _Said:
 
     async def cancel(self) -> None:
         self._near.cancelled += 1
+        if self._near.deaf:
+            raise AiwmError(Code.model_crashed, "it cannot be told")
 
 
 class Route:
@@ -291,6 +294,18 @@ async def test_cancel_stops_whichever_is_asked(server: Loopback) -> None:
     assert generation.outcome.reason == "cancelled"
     await until(lambda: server.left == 1)
     assert route.holding == []
+
+
+async def test_a_model_that_cannot_be_told_to_stop_keeps_nobody_waiting() -> None:
+    near = Near("one", held=True)
+    near.deaf = True
+    generation = await Route(near=near).start()
+    await until(lambda: len(near.asked) == 1)
+    await asyncio.sleep(0)  # its answer is being read
+    with pytest.raises(AiwmError, match="cannot be told"):
+        await generation.cancel()
+    assert [delta async for delta in generation] == []
+    assert generation.outcome.reason == "cancelled"
 
 
 async def test_a_deadline_is_shared() -> None:

@@ -63,13 +63,19 @@ class Connection:
 
         client = await self._opened()
         first = asyncio.get_running_loop().time() + self._timeouts.first_byte
-        request = client.build_request("POST", self._address, headers=dict(headers), content=body)
         try:
+            request = client.build_request("POST", self._address, headers=dict(headers), content=body)
             async with asyncio.timeout_at(first):
                 response = await client.send(request, stream=True)
         except TimeoutError:
             raise Broken(f"said nothing for {self._timeouts.first_byte:g} s") from None
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.UnsupportedProtocol) as error:
+        except (
+            httpx.ConnectError,
+            httpx.ConnectTimeout,
+            httpx.ProxyError,
+            httpx.UnsupportedProtocol,
+            httpx.InvalidURL,
+        ) as error:
             raise Unreachable(_why(error, self._timeouts)) from None
         except httpx.HTTPError as error:
             raise Broken(f"gave no answer ({type(error).__name__})") from None
@@ -82,22 +88,27 @@ class Connection:
         """Why no connection can be had; "" when one can, whatever the server says on it. Nothing is asked and no key is sent."""
         import httpx
 
-        client = await self._opened()
         try:
+            client = await self._opened()
             async with asyncio.timeout(self._timeouts.connect * 2):
                 response = await client.send(client.build_request("GET", self._address), stream=True)
                 await response.aclose()
         except TimeoutError:
             return f"no answer in {self._timeouts.connect * 2:g} s"
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError) as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.InvalidURL) as error:
             return _why(error, self._timeouts)
+        except Unreachable as error:
+            return str(error)
         except httpx.HTTPError:
             pass  # what it does with a connection is the next call's to tell
         return ""
 
     async def _opened(self) -> httpx.AsyncClient:
         if self._client is None:
-            client = await asyncio.to_thread(_client, self._address, self._timeouts)
+            try:
+                client = await asyncio.to_thread(_client, self._address, self._timeouts)
+            except OSError as error:  # SSL_CERT_FILE names a file that is none
+                raise Unreachable(f"the certificates cannot be read: {error.strerror or error}"[:200]) from None
             # Somebody else may have come first meanwhile.
             self._client = self._client or client
         return self._client

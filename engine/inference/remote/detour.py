@@ -76,9 +76,10 @@ class HybridGeneration(Pouring):
             return
         current = self._current
         self._task.cancel()
+        # First of all: whoever reads must hear its end, however the model takes the news.
+        self._end(self._own_outcome("cancelled"))
         if current is not None:
             await current.cancel()
-        self._end(self._own_outcome("cancelled"))
 
     # -- the route -----------------------------------------------------------------------------------------------------------
 
