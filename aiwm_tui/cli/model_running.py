@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated
 
@@ -71,7 +73,7 @@ def _load(
     made = msgspec.structs.replace(
         request, context=tokens(ctx), evict=tuple(evict or ()), gpu=tuple(gpu or ()), yes=yes
     )
-    with cli.connected() as client:
+    with cli.connected() as client, _progress(cli, made.name):
         try:
             loaded = client.call(made)
         except AiwmError as error:
@@ -81,6 +83,40 @@ def _load(
             loaded = client.call(msgspec.structs.replace(made, yes=True))
         cli.output.one("loaded", loaded, lambda: _loaded_text(loaded))
         _say_if_it_ends(cli, client)
+
+
+@contextmanager
+def _progress(cli: Cli, name: str) -> Iterator[None]:
+    """Say on a terminal, now and then, how far a load is that takes long."""
+    if not cli.output.for_people or not sys.stderr.isatty():
+        yield
+        return
+    over = threading.Event()
+    teller = threading.Thread(target=_tell_progress, args=(cli, name, over), daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
+
+
+def _tell_progress(cli: Cli, name: str, over: threading.Event) -> None:
+    """On a connection of its own, every second until it is over."""
+    said = ""
+    if over.wait(1.0):
+        return
+    try:
+        with cli.connected(spawn=False) as client:
+            while not over.wait(1.0):
+                for row in client.call(memory.ModelStatus(name=name)):
+                    share = f" {row.progress:.0%}" if row.progress is not None else ""
+                    text = f"{row.id} {row.state}{share}" + (f": {row.note}" if row.note else "")
+                    if text != said and row.state in ("starting", "limited", "draining"):
+                        said = text
+                        cli.output.talk(text)
+    except AiwmError:
+        pass  # whoever waits for the load is told what happened
 
 
 def _say_if_it_ends(cli: Cli, client: BlockingClient) -> None:
