@@ -27,7 +27,7 @@ from tests.support.scripted_backend import ScriptedBackend, prepared
 from tests.support.tiny_model import tiny_config, write_adapter, write_model
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-TRIES = 25
+TRIES = 15
 REQUESTS, TOKENS = 32, 24
 Work = Callable[[], object]
 # (name, changes of the tiny model's configuration or None for the shipped model, ranks)
