@@ -22,8 +22,8 @@ from engine.inference.models.look import look, models_in
 from engine.inference.models.machine import Machine
 from engine.inference.models.sample import samples
 from engine.inference.models.verdict import judge
-from engine.inference.remote.hybrid import route_fault
 from engine.inference.remote.options import read_options
+from engine.inference.remote.routes import route_fault
 
 _TAKEN_OVER = (
     "key",

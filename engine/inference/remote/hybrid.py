@@ -20,13 +20,11 @@ from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_seq
 from engine.contract.records.models import ModelRow
-from engine.contract.suggest import nearest
 from engine.inference.remote.detour import HybridGeneration, No, Stop
 from engine.inference.remote.model import Publish, RemoteModel
+from engine.inference.remote.routes import POLICIES, route_fault
 from engine.inference.served import Served
 from engine.ports import EventSink, GenerateRequest, ReplicaState, Reservation
-
-POLICIES = ("failover", "busy", "local-first")
 
 Held = Callable[[str, tuple[str, ...]], AbstractContextManager[str | None]]
 """Holds a slot of a model, for these adapters, for something that is no task of it; gives the replica."""
@@ -188,22 +186,6 @@ def _looked(member: Served | AiwmError, *, impatient: bool) -> No | None:
         slots, taken = sum(row.slots for row in rows), sum(row.running + row.waiting for row in rows)
         if slots and taken >= slots:
             return No(f"all {slots} slots are taken", busy=True)
-    return None
-
-
-def route_fault(definition: ModelDefinition) -> AiwmError | None:
-    """What is wrong with the route and the policy of a hybrid definition, if anything is."""
-    if definition.policy and definition.policy not in POLICIES:
-        fix = nearest(definition.policy, POLICIES) or ", ".join(POLICIES)
-        message = f'"{definition.policy[:80]}" is no policy of a route'
-        return AiwmError(Code.definition_invalid, message, field="policy", fix=fix)
-    if not definition.route:
-        return AiwmError(
-            Code.definition_invalid, "a hybrid model needs a route", field="route", fix='["aiwm-nano", "openai/gpt-4o"]'
-        )
-    if definition.name in definition.route:
-        message = f"the route of {definition.name} leads to itself"
-        return AiwmError(Code.definition_invalid, message, field="route", fix="name other models")
     return None
 
 
