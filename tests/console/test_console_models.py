@@ -95,7 +95,7 @@ async def test_a_model_that_fits_is_loaded_at_once(served: ConsoleEngine, consol
         await on_row(app, "aiwm-nano.0")
         await press(app, "L")
         await shows(app, "aiwm-nano.0 is up in 1.9s")
-        assert [request.way for request in asked(served, memory.ModelLoad)] == [0]
+        assert [request.way for request in asked(served, memory.ModelLoad)] == [None]
 
 
 async def test_models_are_unloaded_gently_or_now_kept_and_restarted(served: ConsoleEngine, console: Any) -> None:
