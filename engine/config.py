@@ -330,14 +330,27 @@ _FROM_FILES_ONLY = frozenset({"security", "keys", "notify"})
 """What an environment variable (which a stranger's process may inherit to us) must not be able to loosen."""
 
 
+_MAY_BE_ZERO = frozenset(
+    {
+        "scheduling.affinity_wait_ms",
+        "retention.events_days",
+        "retention.records_days",
+        "retention.tasks_days",
+        "retention.max_rows",
+    }
+)
+"""Numbers for which 0 means never, or for ever."""
+
+
 def _check_ranges(values: dict[str, dict[str, Any]], origins: dict[str, str]) -> None:
     for section, keys in values.items():
         for key, value in keys.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
-                name = f"{section}.{key}"
+            name = f"{section}.{key}"
+            least = 0 if name in _MAY_BE_ZERO else 1
+            if isinstance(value, int) and not isinstance(value, bool) and value < least:
                 raise AiwmError(
                     Code.config_invalid,
-                    f"{name} is {value}, but must be at least 1 (from {origins[name]})",
+                    f"{name} is {value}, but must be at least {least} (from {origins[name]})",
                     field=name,
                     fix="a positive number",
                 )

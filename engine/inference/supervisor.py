@@ -408,7 +408,7 @@ class ModelProcess:
                     )
                     self._changed(self)
                 case protocol.AdapterNote.method:
-                    self._noted(self, msgspec.json.decode(message.params, type=protocol.AdapterNote))
+                    self._adapter(msgspec.json.decode(message.params, type=protocol.AdapterNote))
         except msgspec.ValidationError as error:
             self.last_error = ErrorInfo(code=Code.bad_line, message=f"{self.id} sent a malformed notification: {error}")
 
@@ -440,6 +440,16 @@ class ModelProcess:
             self._over_limit = True
             self._feed("hung")
         self._changed(self)
+
+    def _adapter(self, note: protocol.AdapterNote) -> None:
+        self._noted(self, note)
+        status = self.status
+        if status is not None and note.event != "refused":
+            # The next status says it too; whoever places requests by what is there must not wait for that.
+            left = tuple(digest for digest in status.adapters if digest != note.digest)
+            adapters = (*left, note.digest) if note.event == "loaded" else left
+            self.status = msgspec.structs.replace(status, adapters=adapters)
+            self._changed(self)
 
     def _progress(self) -> float:
         now = _now()

@@ -10,20 +10,24 @@ from engine.contract.errors import AiwmError
 from engine.contract.requests.tasks import TaskExplain, TaskList
 from tests.support.engines import engine, make_queue, wait_until
 from tests.support.shell import shell
+from tests.support.tiny_model import write_adapter
 
 TASKS = 500
+NAMES = ("house-words", "ticket-labels", "tone", "style", "mood", "pace", "wit", "zest")
+NANO = Path(__file__).parents[2] / "engine" / "inference" / "shipped" / "aiwm-nano" / "config.json"
 
 
 def test_tasks_with_alternating_adapters_share_processes_that_hold_one_each(home: Path, tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
+    source, config = tmp_path / "in.jsonl", json.loads(NANO.read_text())
+    for seed, name in enumerate(NAMES[2:]):
+        write_adapter(home / "adapters" / name, config, seed=seed, scale=0.1, base_model_name_or_path="aiwm-nano")
     with source.open("w") as file:
         for n in range(TASKS):
-            name = ("house-words", "ticket-labels")[n % 2]
-            task = {"prompt": f"add {n} and {n + 1}", "adapters": [{"name": name}], "max_tokens": 60}
+            task = {"prompt": f"add {n} and {n + 1}", "adapters": [{"name": NAMES[n % len(NAMES)]}], "max_tokens": 30}
             file.write(json.dumps(task) + "\n")
     with engine(home) as running, running.client() as client:
         make_queue(client, "many", definition="nano", instances=8)
-        shell(home, "model", "set", "aiwm-nano", "slots=2", "adapter_slots=1", "replicas=2")
+        shell(home, "model", "set", "aiwm-nano", "slots=2", "adapter_slots=2", "replicas=2")
         shell(home, "model", "restart", "aiwm-nano")
         shell(home, "task", "submit", "many", "--file", str(source), "--batch", "b")
 

@@ -37,6 +37,7 @@ def test_the_file_overrides_the_default_and_the_environment_the_file(tmp_path: P
         ("[modles]\nslots = 3\n", "modles", 'did you mean "models"?'),
         ('[models]\nslots = "many"\n', "models.slots", "expected `int`"),
         ("[models]\nslots = 0\n", "models.slots", "at least 1"),
+        ("[scheduling]\naffinity_wait_ms = -1\n", "scheduling.affinity_wait_ms", "at least 0"),
         ("models = 3\n", "models", "is a section"),
         ("[models\n", "config", "is not TOML"),
     ],
@@ -48,3 +49,10 @@ def test_a_mistake_names_its_key(tmp_path: Path, text: str, field: str, part: st
         load_config({}, path)
     assert caught.value.info.field == field
     assert part in str(caught.value)
+
+
+def test_zero_where_it_means_something(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[scheduling]\naffinity_wait_ms = 0\n[retention]\nevents_days = 0\n")
+    config = load_config({}, path).config
+    assert (config.scheduling.affinity_wait_ms, config.retention.events_days) == (0, 0)
