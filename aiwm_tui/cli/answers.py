@@ -12,7 +12,7 @@ import msgspec
 import typer
 
 from aiwm_tui.cli.command import Cli, command
-from aiwm_tui.cli.output import Output, fields_text
+from aiwm_tui.cli.output import Output, fields_text, hanging
 from engine.contract import records
 from engine.contract.records import definitions as rows
 from engine.contract.records.approvals import ApprovalRow
@@ -176,18 +176,20 @@ def plain(app: typer.Typer, request: type[Request[Any]], name: str | None = None
 
 
 def why_text(why: Why) -> str:
-    """The answer to "why not now?" for people: the summary, then the gates in the order in which they are tested."""
-    from aiwm_tui.live.text import clean
+    """The answer to "why not now?" for people: the summary, then the gates in the order in which they are tested. What is too long for the
+    terminal goes on below itself."""
+    from aiwm_tui.live.text import clean, width
 
     mark = "moves" if why.moving else "stands still"
-    lines = [
-        clean(f"{why.scope} {why.about}: {why.summary}" if why.about not in ("", why.scope) else why.summary) or mark
-    ]
+    about = f"{why.scope} {why.about}: " if why.about not in ("", why.scope) else ""
+    lines = hanging(clean(about + why.summary) or mark, 2)
     for gate in why.gates:
         state = "closed" if gate.closed else "open"
         words = [gate.why, f"{gate.count:,} waiting" if gate.count > 1 else "", _opens(gate), gate.fix or ""]
-        lines.append(clean(f"  {state:<6}  {gate.name}  " + " · ".join(word for word in words if word)).rstrip())
-    lines += [clean(f"  note    {note}") for note in why.notes]
+        head = clean(f"  {state:<6}  {gate.name}  ")
+        lines += hanging(clean(head + " · ".join(word for word in words if word)).rstrip(), width(head))
+    for note in why.notes:
+        lines += hanging(clean(f"  note    {note}"), 10)
     return "\n".join(lines)
 
 

@@ -75,11 +75,15 @@ class Output:
             self.talk(empty or f"no {table}")
 
     def table(self, name: str, rows: Sequence[dict[str, Any]], first: int | None = None) -> None:
-        """A table for people; with `first` only that many of its columns."""
+        """A table for people; with `first` only that many of its columns. On a terminal it fits, and stderr names what was left out."""
         from aiwm_tui.cli.columns import columns_of
         from aiwm_tui.cli.tables import print_table
 
-        print_table(columns_of(name)[:first], rows, write, width=terminal_width(), styled=styled(sys.stdout))
+        columns = columns_of(name)[:first]
+        hidden = print_table(columns, rows, write, width=terminal_width(), styled=styled(sys.stdout))
+        if hidden:
+            sys.stdout.flush()
+            self.talk(_hidden_text(hidden, terminal_width() or 0))
 
     def line(self, kind: str, data: Any) -> None:
         """One object of a stream (JSON and JSON lines alike)."""
@@ -140,13 +144,37 @@ def styled(stream: Any) -> bool:
 
 
 def terminal_width() -> int | None:
-    """Columns of the terminal that stdout is, None for anything else: a pipe gets whole lines."""
+    """Columns of the terminal that stdout is (COLUMNS, if that is set, as for other programs), None for anything else: a pipe gets whole
+    lines."""
     if not sys.stdout.isatty():
         return None
+    told = os.environ.get("COLUMNS", "")
+    if told.isascii() and told.isdigit() and int(told[:9]) > 0:
+        return int(told[:9])
     try:
-        return os.get_terminal_size(sys.stdout.fileno()).columns
+        return os.get_terminal_size(sys.stdout.fileno()).columns or 80
     except OSError:
         return 80
+
+
+def _hidden_text(titles: Sequence[str], width: int) -> str:
+    """`3 columns hidden, | less -S shows all: KEEP, RSS, PID`, on one line of the terminal."""
+    from aiwm_tui.live.text import cut
+
+    many = "1 column" if len(titles) == 1 else f"{len(titles)} columns"
+    return cut(f"{many} hidden, | less -S shows all: {', '.join(titles)}", width)
+
+
+def hanging(text: str, indent: int) -> list[str]:
+    """A clean line as the lines that the terminal has room for, those after the first indented; just itself where there is no terminal."""
+    from aiwm_tui.live.text import break_at, width, wrap
+
+    across = terminal_width()
+    if across is None or width(text) <= across:
+        return [text]
+    indent = min(indent, across // 3)
+    first = break_at(text, 0, across)
+    return [text[:first].rstrip(), *(" " * indent + line.rstrip() for line in wrap(text[first:], across - indent))]
 
 
 def fields_text(data: Any, indent: str = "") -> str:

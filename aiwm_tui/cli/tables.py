@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from aiwm_tui.cli.columns import Column
+from aiwm_tui.live.format import NONE
 from aiwm_tui.live.text import cut, fit, width
 from aiwm_tui.states import GLYPHS, look
 
@@ -26,39 +27,75 @@ _COLOURS = {
 }
 
 
-_NOTHING = frozenset({"", "–", "0"})
-_LEAST_LAST = 16
-"""Cells that the last column, the reason, needs to say something."""
+_NOTHING = frozenset({"", NONE})
+_NOTE = 2
+"""The priority of a reason or note: columns up to it stay as long as they can."""
+_LEAST = 8
+_ROOM = 12
+_ROOM_OF_NOTE = 32
+"""Cells that a text keeps before less important columns go: a name, and the reason or note (at most three tenths of the terminal)."""
 
 
 def print_table(
     columns: Sequence[Column], rows: Sequence[Mapping[str, Any]], write: Write, *, width: int | None, styled: bool
-) -> None:
-    """Aligned columns, two spaces apart. `width` is the terminal's (None: no terminal, nothing is cut, no glyphs, no colour): columns for
-    which it has no room are left out, first those that say nothing, then from the right; the first two and the last stay."""
+) -> list[str]:
+    """Aligned columns, two spaces apart. `width` is the terminal's in cells: texts are cut to it and columns for which there is no room are
+    left out; the titles of those are returned. None: no terminal, nothing is cut or left out, no glyphs, no colour."""
     cells = [[_cell(column, row, glyphs=width is not None) for column in columns] for row in rows]
     wides = [_width_of(column.title, index, cells) for index, column in enumerate(columns)]
+    shown = list(range(len(columns)))
     if width is not None:
-        shown = _with_room(cells, wides, width)
-        columns, wides = [columns[index] for index in shown], [wides[index] for index in shown]
-        cells = [[texts[index] for index in shown] for texts in cells]
-        before = sum(wide + 2 for wide in wides[:-1])
-        wides[-1] = min(wides[-1], max(width - before, 10))
-    write(_line([column.title for column in columns], columns, wides, bold=styled))
+        silent = {index for index in shown if all(texts[index] in _NOTHING for texts in cells)}
+        shown, wides = fitted(columns, wides, silent, width)
+    seen, wides = [columns[index] for index in shown], [wides[index] for index in shown]
+    write(_line([cut(column.title, wide) for column, wide in zip(seen, wides, strict=True)], seen, wides, bold=styled))
     for row, texts in zip(rows, cells, strict=True):
-        write(_line(texts, columns, wides, row=row if styled else None))
+        write(_line([texts[index] for index in shown], seen, wides, row=row if styled else None))
+    return [column.title for index, column in enumerate(columns) if index not in shown]
 
 
-def _with_room(cells: Sequence[Sequence[str]], wides: Sequence[int], width: int) -> list[int]:
-    """The columns that a terminal has room for."""
-    shown = list(range(len(wides)))
-    least_last = min(wides[-1], _LEAST_LAST)
-    middle = shown[2:-1][::-1]
-    empty = [index for index in middle if all(texts[index] in _NOTHING for texts in cells)]
-    going = [*empty, *(index for index in middle if index not in empty)]
-    while going and sum(wides[index] + 2 for index in shown[:-1]) + least_last > width:
-        shown.remove(going.pop(0))
-    return shown
+def fitted(
+    columns: Sequence[Column], wides: Sequence[int], silent: Collection[int], width: int
+) -> tuple[list[int], list[int]]:
+    """Which columns a terminal of `width` cells has room for, and how wide each of all the columns is then. `wides` is what they would
+    take, `silent` those that say nothing in any row: they go first, then by priority."""
+    shown = list(range(len(columns)))
+    least = _least(columns, shown, wides, width)
+    while len(shown) > 1 and _sum(shown, least) > width:
+        shown.remove(max(shown, key=lambda index: _standing(columns[index], index in silent, index)))
+        least = _least(columns, shown, wides, width)
+    if len(shown) == 1:
+        least[shown[0]] = min(least[shown[0]], width)
+    spare = width - _sum(shown, least)
+    # What is left goes to the texts that are cut, a cell to each in turn, so that short ones are whole first.
+    while spare > 0 and (cut_ones := [index for index in shown if least[index] < wides[index]]):
+        for index in cut_ones[:spare]:
+            least[index] += 1
+        spare -= len(cut_ones[:spare])
+    return shown, least
+
+
+def _standing(column: Column, silent: bool, index: int) -> tuple[bool, int, int]:
+    """What goes first is the greatest."""
+    return silent and column.priority > 1, column.priority, index
+
+
+def _sum(shown: Sequence[int], wides: Sequence[int]) -> int:
+    return sum(wides[index] + 2 for index in shown) - 2
+
+
+def _least(columns: Sequence[Column], shown: Sequence[int], wides: Sequence[int], width: int) -> list[int]:
+    """What each column takes at least: numbers and names all, a text some room as long as less important columns could go for it."""
+    last = max(columns[index].priority for index in shown) <= _NOTE
+    least = []
+    for column, wide in zip(columns, wides, strict=True):
+        if column.right or column.whole:
+            least.append(wide)
+        elif last:
+            least.append(min(wide, _LEAST))
+        else:
+            least.append(min(wide, min(_ROOM_OF_NOTE, width * 3 // 10) if column.priority <= _NOTE else _ROOM))
+    return least
 
 
 def _cell(column: Column, row: Mapping[str, Any], *, glyphs: bool) -> str:
