@@ -262,6 +262,8 @@ def test_a_restarted_engine_is_found_again(tmp_path: Path) -> None:
         ask = {"model": "demo", "messages": QUESTION}
         assert httpx.post(f"{door.url}/chat/completions", json=ask, timeout=30).status_code == 200
         first.kill()
+        answer = httpx.get(door.url.removesuffix("/v1") + "/health", timeout=30)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "engine_unreachable"), "none is started"
         second = Engine(home)
         assert httpx.post(f"{door.url}/chat/completions", json=ask, timeout=30).status_code == 200
         second.stop()

@@ -28,11 +28,14 @@ class Gateway:
         self._leaving: set[asyncio.Future[None]] = set()
         self._open: set[str] = set()
 
-    async def client(self) -> Client:
-        """The connection. Raises `engine_unreachable` and what keeps an engine from starting."""
+    async def client(self, *, spawn: bool = True) -> Client:
+        """The connection, to an engine that is started (with `spawn`) when there is none. Raises `engine_unreachable` and what keeps an
+        engine from starting."""
         async with self._connecting:
             if self._client is None or self._client.closed.done():
-                client = await connect(self._home, work=True, name="http", token="http")
+                if self._client is not None:
+                    await self._client.close()  # the engine that is gone may have been a child of ours
+                client = await connect(self._home, spawn=spawn, work=True, name="http", token="http")
                 client.on(StreamChunk, self._heard)
                 client.closed.add_done_callback(lambda _: self._lost())
                 self._client = client
@@ -79,9 +82,9 @@ class Gateway:
         leaving.add_done_callback(self._leaving.discard)
 
     async def _cancel(self, task: str) -> None:
-        # It may have ended, and the engine may be gone: both are fine.
+        # It may have ended, and the engine may be gone: both are fine. None is started for this.
         try:
-            await (await self.client()).call(TaskCancel(ids=(task,), reason="the HTTP client left"))
+            await (await self.client(spawn=False)).call(TaskCancel(ids=(task,), reason="the HTTP client left"))
         except AiwmError:
             pass
 
