@@ -17,7 +17,8 @@ class Column(NamedTuple):
     """`cell` makes the text of a row (a mapping of the record's fields); `right` aligns numbers.
 
     Where a terminal is too narrow, the column of the highest `priority` is left out first: 0 is what names the row, 1 its state, 2 the
-    reason or note. Cells of `right` and `whole` columns are never cut: half a number or a name is a wrong one."""
+    reason or note. Cells of `right` and `whole` columns are never cut: half a number or a name is a wrong one.
+    Those of `below` go on below themselves, as what somebody has to read to its end."""
 
     title: str
     cell: Callable[[Mapping[str, Any]], str]
@@ -25,16 +26,17 @@ class Column(NamedTuple):
     state_of: str | None = None
     priority: int = 0
     whole: bool = False
+    below: bool = False
 
 
-def _text(title: str, field: str, *, priority: int = 0, whole: bool = False) -> Column:
+def _text(title: str, field: str, *, priority: int = 0, whole: bool = False, below: bool = False) -> Column:
     def cell(row: Mapping[str, Any]) -> str:
         value = row.get(field)
         if isinstance(value, (list, tuple)):
             return clean(",".join(str(part) for part in value)) or written.NONE
         return written.NONE if value is None or value == "" else clean(str(value))
 
-    return Column(title, cell, priority=priority, whole=whole)
+    return Column(title, cell, priority=priority, whole=whole, below=below)
 
 
 def _id(title: str, field: str) -> Column:
@@ -387,7 +389,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("RUNS WITH", "runs_with", priority=5),
         _text("TEMPLATE", "template", priority=8),
         _text("KNOWN AS", "known_as", priority=7),
-        _text("WHY", "why", priority=2),
+        _text("WHY", "why", priority=2, below=True),
     ),
     "workers": (
         _id("NAME", "id"),
@@ -401,7 +403,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("CAN", "capabilities", priority=8),
         _text("POOLS", "pools", priority=7),
         Column("DIGEST", lambda row: clean(str(row.get("digest", "")), 12), priority=10, whole=True),
-        _text("DESCRIPTION", "description", priority=6),
+        _text("DESCRIPTION", "description", priority=2),
     ),
     "templates": (
         _id("NAME", "id"),
@@ -411,7 +413,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _as("PRIO", "priority", lambda priority: written.NONE if priority is None else str(priority), priority=8),
         _text("FIELDS", "fields", priority=5),
         Column("DIGEST", lambda row: clean(str(row.get("digest", "")), 12), priority=9, whole=True),
-        _text("DESCRIPTION", "description", priority=6),
+        _text("DESCRIPTION", "description", priority=2),
     ),
     "sources": (
         _id("NAME", "id"),
@@ -580,10 +582,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("LOOKS AFTER", "binds", priority=7),
     ),
     "findings": (
-        _id("WHAT", "what"),
-        _text("STATE", "state", priority=1),
-        _text("SEEN", "seen", priority=3),
-        _text("FIX", "fix", priority=2),
+        _text("WHAT", "what", below=True),
+        _text("STATE", "state", priority=1, whole=True),
+        _text("SEEN", "seen", priority=3, below=True),
+        _text("FIX", "fix", priority=2, below=True),
     ),
     "settings": (_id("KEY", "key"), _text("VALUE", "value", priority=1), _text("ORIGIN", "origin", priority=3)),
     "outcomes": (

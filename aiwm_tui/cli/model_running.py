@@ -16,7 +16,7 @@ import typer
 from aiwm_tui.cli import values
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command
-from aiwm_tui.cli.output import confirm, terminal_width
+from aiwm_tui.cli.output import confirm, hanging, terminal_width
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import memory
@@ -189,8 +189,13 @@ def tokens(text: str | None) -> int:
 
 
 def plan_text(plan: memory.MemoryPlan) -> str:
-    """A plan for people: the sum, the devices, then the ways."""
+    """A plan for people: the sum, the devices, then the ways. What is too long for the terminal goes on below itself."""
+    return "\n".join(part for line in _plan_lines(plan) for part in hanging(line, 6))
+
+
+def _plan_lines(plan: memory.MemoryPlan) -> list[str]:
     from aiwm_tui.live.format import size
+    from aiwm_tui.live.text import clean, fit, width
 
     parts = plan.estimate
     sums = [f"{size(getattr(parts, name))} {name}" for name in ("weights", "kv", "adapters", "scratch", "process")]
@@ -202,21 +207,22 @@ def plan_text(plan: memory.MemoryPlan) -> str:
         lines += [f"      not ours: {other}" for other in space.others]
     if plan.note:
         lines.append(plan.note)
+    lines = [clean(line) for line in lines]
     if not plan.ways:
-        return "\n".join(lines)
-    rows = [_way_cells(way, size) for way in plan.ways]
+        return lines
+    rows = [[clean(cell) for cell in _way_cells(way, size)] for way in plan.ways]
     head = ("", "WAY", "FREES", "WHO IS HIT", "LEAVES", "READY")
-    widths = [max(len(row[column]) for row in (head, *rows)) for column in range(len(head))]
+    widths = [max(width(row[column]) for row in (head, *rows)) for column in range(len(head))]
     most = terminal_width()
     if most is not None and sum(widths) + 2 * len(widths) > most:
         # Too narrow for a table: a way is two lines.
         for number, text, frees, hit, leaves, ready in rows:
             lines += [f"{number}  {text}", f"   frees {frees} · hits {hit} · {leaves} · ready {ready}"]
-        return "\n".join(lines)
+        return lines
     lines += [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
+        "  ".join(fit(cell, wide) for cell, wide in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     ]
-    return "\n".join(lines)
+    return lines
 
 
 def _way_cells(way: memory.PlanWay, size: _Size) -> tuple[str, str, str, str, str, str]:

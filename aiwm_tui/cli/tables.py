@@ -1,13 +1,14 @@
-"""A small aligned printer for tables: a cell is one line and moves no cursor, whatever a task put in it."""
+"""A small aligned printer for tables: a cell moves no cursor, whatever a task put in it, and is one line but where a column says else."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 from aiwm_tui.cli.columns import Column
 from aiwm_tui.live.format import NONE
-from aiwm_tui.live.text import cut, fit, width
+from aiwm_tui.live.text import cut, fit, width, wrap
 from aiwm_tui.states import GLYPHS, look
 
 Write = Callable[[str], None]
@@ -50,7 +51,10 @@ def print_table(
     seen, wides = [columns[index] for index in shown], [wides[index] for index in shown]
     write(_line([cut(column.title, wide) for column, wide in zip(seen, wides, strict=True)], seen, wides, bold=styled))
     for row, texts in zip(rows, cells, strict=True):
-        write(_line([texts[index] for index in shown], seen, wides, row=row if styled else None))
+        first, *below = _lines([texts[index] for index in shown], seen, wides)
+        write(_line(first, seen, wides, row=row if styled else None))
+        for more in below:
+            write(_line(more, seen, wides))
     return [column.title for index, column in enumerate(columns) if index not in shown]
 
 
@@ -107,6 +111,17 @@ def _cell(column: Column, row: Mapping[str, Any], *, glyphs: bool) -> str:
 
 def _width_of(title: str, index: int, cells: Sequence[Sequence[str]]) -> int:
     return max(width(title), max((width(texts[index]) for texts in cells), default=0))
+
+
+def _lines(texts: Sequence[str], columns: Sequence[Column], wides: Sequence[int]) -> list[Sequence[str]]:
+    """A row's cells, then what goes on below them."""
+    if not any(column.below for column in columns):
+        return [texts]
+    wrapped = [
+        [part.rstrip() for part in wrap(text, wide)] if column.below else [text]
+        for text, column, wide in zip(texts, columns, wides, strict=True)
+    ]
+    return list(zip_longest(*wrapped, fillvalue=""))
 
 
 def _line(

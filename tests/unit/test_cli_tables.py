@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
+import msgspec
 import pytest
 from rich.cells import cell_len
 
 from aiwm_tui.cli.answers import why_text
 from aiwm_tui.cli.columns import COLUMNS, Column, columns_of
+from aiwm_tui.cli.model_running import plan_text
 from aiwm_tui.cli.output import Format, Output, terminal_width
 from aiwm_tui.cli.tables import print_table
 from engine.contract.records import TABLES
+from engine.contract.requests import memory
 from engine.contract.why import Gate, Why
 
 ALL = sorted({*COLUMNS, *TABLES})
@@ -56,7 +59,7 @@ def test_every_column_has_a_rank_of_its_own(table: str) -> None:
 def test_a_table_fits_its_terminal(table: str, width: int, text: str) -> None:
     columns = _filled(table, TEXTS[text])
     lines, hidden = _printed(columns, width)
-    assert len(lines) == 3
+    assert len(lines) == 3 or any(column.below for column in columns)
     assert max(cell_len(line) for line in lines) <= width
     for column in columns:
         if column.priority == 0:
@@ -117,6 +120,17 @@ def test_a_name_longer_than_the_terminal_is_all_that_is_shown_and_cut() -> None:
     lines, hidden = _printed(columns, 40)
     assert lines[1] == "x" * 39 + "…"
     assert hidden == ["NOTE"]
+
+
+def test_what_somebody_has_to_read_goes_on_below_itself() -> None:
+    finding = {"what": "GPU", "state": "warn", "seen": "no GPU " * 20, "fix": "install the driver " * 20}
+    lines: list[str] = []
+    hidden = print_table(columns_of("findings"), [finding], lines.append, width=80, styled=False)
+    assert hidden == []
+    assert max(map(len, lines)) <= 80
+    assert " ".join(lines).count("driver") == 20
+    assert " ".join(lines).count("no GPU") == 20
+    assert sum(line.startswith("GPU") for line in lines) == 1
 
 
 def test_colour_takes_no_room() -> None:
@@ -208,3 +222,36 @@ def test_long_reasons_go_on_below_themselves(monkeypatch: pytest.MonkeyPatch, wi
 
 def test_without_a_terminal_a_reason_is_one_line() -> None:
     assert len(why_text(LONG).splitlines()) == 3
+
+
+# -- plan --------------------------------------------------------------------------------------------------------------------
+
+HIT = ("llama8.0 is unloaded after 3 tasks of queue 翻訳", "2 chats wait until it is back")
+WAY = memory.PlanWay(
+    number=1, text="unload llama8.0, then load it on CUDA0 with a context of 8k", device="CUDA0", frees=2**33,
+    spare=2**30, fits=True, runnable=True, hit=HIT, load_ms=3_000,
+)  # fmt: skip
+PLAN = memory.MemoryPlan(
+    id="p-1", model="second", backend="exllamav2", context=8192, slots=4, measured=0, fits=False,
+    estimate=memory.EstimateParts(weights=1, kv=1, adapters=1, scratch=1, process=1, total=5),
+    spaces=(memory.PlanSpace(id="CUDA0", name="a card", total=2**34, free=2**20, others=("1G pid 1 " + "x" * 90,)),),
+    ways=(WAY, msgspec.structs.replace(WAY, number=2)), note="every way takes something from somebody " * 4,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_plan_fits_and_says_all_of_it(monkeypatch: pytest.MonkeyPatch, width: int) -> None:
+    whole = plan_text(PLAN)
+    assert len(next(line for line in whole.splitlines() if line.startswith("1 "))) > 120
+    _on_terminal(monkeypatch, str(width))
+    lines = plan_text(PLAN).splitlines()
+    assert max(cell_len(line) for line in lines) <= width
+    text = " ".join(" ".join(lines).split())
+    for said in (PLAN.note, WAY.text, *HIT):
+        assert text.count(said.strip()) == (1 if said == PLAN.note else 2)
+
+
+def test_the_cells_of_a_plan_stand_below_their_heads() -> None:
+    head, first, _ = plan_text(PLAN).splitlines()[-3:]
+    at = cell_len(head[: head.index("LEAVES")])
+    assert cell_len(first[: first.index("1.0G on CUDA0")]) == at
