@@ -57,7 +57,7 @@ def write_model(directory: Path, size: Size) -> Path:
     (directory / "config.json").write_text(json.dumps(config))
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(SHIPPED / name, directory / name)
-    shapes = {
+    shapes: dict[str, tuple[int, ...]] = {
         "model.embed_tokens.weight": (size.vocabulary, size.hidden),
         "lm_head.weight": (size.vocabulary, size.hidden),
     }

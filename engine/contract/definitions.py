@@ -227,8 +227,8 @@ class QueueDefinition(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
 class TaskTemplate(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Defaults for tasks of one sort; what a submit says explicitly wins. `payload_schema` is a JSON Schema (2020-12) that the merged
-    payload must satisfy; `defaults` are merged under the payload, objects deeply. `answer_schema` is the JSON Schema of the answers that are
-    asked for: it becomes the payload's `schema`, unless the payload has one."""
+    payload must satisfy; `defaults` are merged under the payload, objects deeply. `answer_schema` is the JSON Schema of the answers that
+    are asked for: it becomes the payload's `schema`, unless the payload has one."""
 
     name: str
     description: str = ""

@@ -22,8 +22,8 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Why(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer to "why not now?". `scope` is task, queue, pool, model or engine; `moving` is False when something stands still. `notes` are
-    sentences about what is no gate: where a task goes and why there."""
+    """The answer to "why not now?". `scope` is task, queue, pool, model or engine; `moving` is False when something stands still. `notes`
+    are sentences about what is no gate: where a task goes and why there."""
 
     scope: str
     about: str
