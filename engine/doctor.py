@@ -133,7 +133,9 @@ def _exllamav2() -> list[Finding]:
 def _llama_server() -> Finding:
     what, path = "llama-server (GGUF models)", shutil.which("llama-server")
     if path is None:
-        return Finding(what=what, state="warn", seen="not in PATH", fix="install llama.cpp; needed for .gguf files only")
+        return Finding(
+            what=what, state="warn", seen="not in PATH", fix="install llama.cpp; needed for .gguf files only"
+        )
     return Finding(what=what, state="ok", seen=path)
 
 
