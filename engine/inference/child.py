@@ -61,7 +61,9 @@ class Child:
     async def call(self, request: protocol.Request) -> bytes:
         """The encoded result. Raises the process's error, or connection_lost when it is gone."""
         number = next(self._numbers)
-        if not isinstance(request, protocol.Prefetch):  # it takes as long as the disk does, and waits for requests' own adapters
+        if not isinstance(
+            request, protocol.Prefetch
+        ):  # it takes as long as the disk does, and waits for requests' own adapters
             self._unanswered[number] = asyncio.get_running_loop().time()
         try:
             return await self._peer.call(request.method, rpc.encode(request))
