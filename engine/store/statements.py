@@ -149,4 +149,6 @@ ORDERED: tuple[tuple[Statement, ...], ...] = (
     (REVIVE,),
 )
 """Statements that change tasks, in the order in which one task passes them: the stages of a wave."""
-UPDATES = frozenset({DUE, BLOCK, MOVE, PRIORITIZE, START, START_ADAPTED, END, END_DETAILED, RETRY, RELEASE, CLOSE, REVIVE})
+UPDATES = frozenset(
+    {DUE, BLOCK, MOVE, PRIORITIZE, START, START_ADAPTED, END, END_DETAILED, RETRY, RELEASE, CLOSE, REVIVE}
+)
