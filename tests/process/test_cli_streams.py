@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 
 from engine.contract.records import TaskRow
 from engine.contract.requests.tasks import Cancelled, TaskAck, TaskPage
@@ -113,6 +114,18 @@ def test_colour_on_a_terminal_and_none_under_no_color(engine: FakeEngine) -> Non
     for environment in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
         assert "\x1b" not in _on_terminal(["task", "list"], **environment)[1]
     assert "\x1b[1m" in _on_terminal(["task", "list"], NO_COLOR="")[1]
+
+
+@pytest.mark.parametrize(("told", "columns"), [("40", 40), ("", 80)])
+def test_a_table_fits_its_terminal_and_stderr_names_what_is_hidden(engine: FakeEngine, told: str, columns: int) -> None:
+    """A terminal that says no size is taken for one of 80 columns."""
+    engine.answers["task.list"] = TaskPage(rows=ROWS[:2], total=2)
+    code, seen = _on_terminal(["task", "list"], NO_COLOR="1", COLUMNS=told)
+    assert code == 0
+    lines = seen.splitlines()
+    assert max(cell_len(line) for line in lines) <= columns
+    assert "less -S" in lines[-1]
+    assert [line.split()[0] for line in lines[:-1]] == ["ID", *(row.id for row in ROWS[:2])]
 
 
 def test_a_person_is_asked_before_a_large_set_is_changed(engine: FakeEngine) -> None:
