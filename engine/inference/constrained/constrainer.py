@@ -29,7 +29,7 @@ KEPT_CHARS = 1_000_000
 # A lexer state takes 1 to 2 kB, and a process has as many lexers as requests: llguidance's own bound would be 500 MB a request.
 MAX_LEXER_STATES = 20_000
 
-_TAG, _LISTING = "<tool_call>", "[TOOL_CALLS]"
+_TAG, _END_TAG, _LISTING = "<tool_call>", "</tool_call>", "[TOOL_CALLS]"
 
 Tools = Sequence[Mapping[str, Any]]
 
@@ -94,7 +94,7 @@ class Constrainer:
             _check_begins(schema, alone)
             if not tools:
                 return self._keep(key, alone, len(text))
-            whole = grammar.call_or_answer(self._loosened(tools), useful, *self._marks())
+            whole = grammar.call_or_answer(self._loosened(tools), useful, self._marks())
             both = self._compile(whole)
             if both.is_error():
                 raise blamed(schema, both.get_error())
@@ -108,11 +108,11 @@ class Constrainer:
             if known is not None:
                 return known
             loose = self._loosened(tools)
-            tag, listing = self._marks()
+            marks = self._marks()
             text = {
-                "calls": lambda: grammar.calls(loose, tag, listing),
+                "calls": lambda: grammar.calls(loose, marks),
                 "bare": lambda: grammar.bare(loose),
-                "tagged": lambda: grammar.within_tag(loose, tag),
+                "tagged": lambda: grammar.within_tag(loose, marks),
                 "listed": lambda: grammar.listed(loose),
             }[form]()
             made = self._compile(text)
@@ -134,9 +134,8 @@ class Constrainer:
             for tool in tools
         ]
 
-    def _marks(self) -> tuple[str, str]:
-        """How a grammar names <tool_call> and [TOOL_CALLS]: as text, or as the special token that this tokenizer has for it."""
-        return self._mark(_TAG), self._mark(_LISTING)
+    def _marks(self) -> grammar.Marks:
+        return grammar.Marks(*(self._mark(text) for text in (_TAG, _END_TAG, _LISTING)))
 
     def _mark(self, text: str) -> str:
         tokenizer = self._ready_locked()

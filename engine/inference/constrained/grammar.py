@@ -9,6 +9,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from engine.contract.errors import AiwmError
 from engine.inference.constrained.schema import check_keywords, check_size, subschemas
 
@@ -21,19 +23,33 @@ _ANYTHING = {"type": "object"}
 _NAMES = {"$id", "$anchor"}
 
 
+class Marks(msgspec.Struct, frozen=True):
+    """How a tokenizer writes <tool_call>, </tool_call> and [TOOL_CALLS], as a grammar says it: as text, or as one special token, whose
+    text no answer shows."""
+
+    tag: str
+    end: str
+    listing: str
+
+    @property
+    def tagged_calls(self) -> int:
+        """How many tagged calls an answer may have: those whose tags are not shown could not be told apart."""
+        return 1 if self.tag.startswith("<") else MOST_CALLS
+
+
 def answer(schema: Mapping[str, Any]) -> str:
     """An answer that is one JSON value of this schema."""
     return f"{_OPTIONS}start: answer\nanswer: {_embedded(schema)}\n"
 
 
-def call_or_answer(tools: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], tag: str, listing: str) -> str:
+def call_or_answer(tools: Sequence[Mapping[str, Any]], schema: Mapping[str, Any], marks: Marks) -> str:
     """Either calls of tools, or an answer by the schema."""
-    return f"{_OPTIONS}start: answer | calls\nanswer: {_embedded(schema)}\n" + _calls(tools, tag, listing)
+    return f"{_OPTIONS}start: answer | calls\nanswer: {_embedded(schema)}\n" + _calls(tools, marks)
 
 
-def calls(tools: Sequence[Mapping[str, Any]], tag: str, listing: str) -> str:
-    """Calls of tools and nothing else. `tag` and `listing` are how the tokenizer writes <tool_call> and [TOOL_CALLS]."""
-    return f"{_OPTIONS}start: calls\n" + _calls(tools, tag, listing)
+def calls(tools: Sequence[Mapping[str, Any]], marks: Marks) -> str:
+    """Calls of tools and nothing else."""
+    return f"{_OPTIONS}start: calls\n" + _calls(tools, marks)
 
 
 def bare(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -41,9 +57,10 @@ def bare(tools: Sequence[Mapping[str, Any]]) -> str:
     return f"{_OPTIONS}start: one | several\n{_white()}{_json(tools)}"
 
 
-def within_tag(tools: Sequence[Mapping[str, Any]], tag: str) -> str:
+def within_tag(tools: Sequence[Mapping[str, Any]], marks: Marks) -> str:
     """What follows <tool_call>: a call, the closing tag, more of the same."""
-    return f"{_OPTIONS}start: body ({tag} body){{0,{MOST_CALLS - 1}}}\n{_body()}{_json(tools)}"
+    more = f" ({marks.tag} body){{0,{marks.tagged_calls - 1}}}" if marks.tagged_calls > 1 else ""
+    return f"{_OPTIONS}start: body{more}\n{_body(marks)}{_json(tools)}"
 
 
 def listed(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -51,12 +68,13 @@ def listed(tools: Sequence[Mapping[str, Any]]) -> str:
     return f"{_OPTIONS}start: WHITE several\n{_white()}{_json(tools)}"
 
 
-def _calls(tools: Sequence[Mapping[str, Any]], tag: str, listing: str) -> str:
-    return f"calls: one | several | {listing} WHITE several | ({tag} body){{1,{MOST_CALLS}}}\n" + _body() + _json(tools)
+def _calls(tools: Sequence[Mapping[str, Any]], marks: Marks) -> str:
+    tagged = f"({marks.tag} body){{1,{marks.tagged_calls}}}"
+    return f"calls: one | several | {marks.listing} WHITE several | {tagged}\n" + _body(marks) + _json(tools)
 
 
-def _body() -> str:
-    return f'body: WHITE one WHITE "</tool_call>" WHITE\n{_white()}'
+def _body(marks: Marks) -> str:
+    return f"body: WHITE one WHITE {marks.end} WHITE\n{_white()}"
 
 
 def _white() -> str:
