@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -486,6 +488,32 @@ async def test_an_address_that_names_no_host_can_be(server: Loopback) -> None:
     assert "hostname" in error.info.message
     assert "hostname" in await far.model._connection.reachable()
     await far.model.close()
+
+
+def test_the_loop_does_not_wait_for_an_import(server: Loopback) -> None:
+    program = f"""
+import asyncio, builtins, threading
+from engine.inference.remote.connection import Connection, Timeouts
+
+importing, real = [], builtins.__import__
+
+def watched(name, *rest):
+    if name == "httpx" and "httpx" not in __import__("sys").modules:
+        importing.append(threading.current_thread() is threading.main_thread())
+    return real(name, *rest)
+
+builtins.__import__ = watched
+connection = Connection({server.url!r}, Timeouts(2.0, 2.0, 2.0))
+
+async def look():
+    said = await connection.reachable()
+    await connection.close()
+    return said
+
+print([asyncio.run(look()), importing])
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "['', [False]]", done.stderr
 
 
 async def test_certificates_that_cannot_be_read(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:

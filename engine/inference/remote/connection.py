@@ -59,9 +59,9 @@ class Connection:
     @asynccontextmanager
     async def post(self, headers: Mapping[str, str], body: bytes) -> AsyncIterator[Reply]:
         """Send, and give the reply when its head is there; leaving the context closes it. Raises Unreachable, Broken."""
-        import httpx
-
         client = await self._opened()
+        import httpx  # done by now, on another thread
+
         first = asyncio.get_running_loop().time() + self._timeouts.first_byte
         try:
             request = client.build_request("POST", self._address, headers=dict(headers), content=body)
@@ -86,10 +86,13 @@ class Connection:
 
     async def reachable(self) -> str:
         """Why no connection can be had; "" when one can, whatever the server says on it. Nothing is asked and no key is sent."""
+        try:
+            client = await self._opened()
+        except Unreachable as error:
+            return str(error)
         import httpx
 
         try:
-            client = await self._opened()
             async with asyncio.timeout(self._timeouts.connect * 2):
                 response = await client.send(client.build_request("GET", self._address), stream=True)
                 await response.aclose()
@@ -97,8 +100,6 @@ class Connection:
             return f"no answer in {self._timeouts.connect * 2:g} s"
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError, httpx.InvalidURL) as error:
             return _why(error, self._timeouts)
-        except Unreachable as error:
-            return str(error)
         except httpx.HTTPError:
             pass  # what it does with a connection is the next call's to tell
         return ""
@@ -141,7 +142,8 @@ class Connection:
 
 
 def _client(address: str, timeouts: Timeouts) -> httpx.AsyncClient:
-    """Blocks: certificates are read, SSL_CERT_FILE's where it is set. The environment's proxies are for the world, not for this machine."""
+    """Blocks: httpx is imported (0.1 s, once), certificates are read, SSL_CERT_FILE's where it is set. The environment's
+    proxies are for the world, not for this machine."""
     import httpx
 
     for noisy in ("httpx", "httpcore"):  # they would log every address at INFO, headers at DEBUG
