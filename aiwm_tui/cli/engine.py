@@ -42,7 +42,8 @@ def _run(context: typer.Context, home: Home = None) -> None:
 
     Further options are the engine's: --stdio talks over stdin and stdout too, --on-demand leaves with its last client, --read-only
     changes nothing."""
-    where = cli_of(context, home).home
+    cli = cli_of(context, home)
+    where = cli.home
     try:
         with connect_blocking(where, spawn=False) as client:
             pid = client.welcome.pid if client.welcome else 0
@@ -51,19 +52,24 @@ def _run(context: typer.Context, home: Home = None) -> None:
             raise
     else:
         raise AiwmError(Code.engine_running, f"an engine (pid {pid}) serves {where} already", fix="aiwm engine status")
-    _become("run", ["--home", str(where), *context.args])
+    _become("run", [*_given(cli), *context.args])
 
 
 def _http(context: typer.Context, home: Home = None) -> None:
     """OpenAI's HTTP protocol in front of this home's queues, until it is stopped (docs/http.md).
 
     Further options: --host, --port, --no-token, --allow-host NAME. A client's model is a worker or a queue."""
-    _become("http", ["--home", str(cli_of(context, home).home), *context.args])
+    _become("http", [*_given(cli_of(context, home)), *context.args])
 
 
 def _simulate(context: typer.Context) -> None:
     """The real scheduler under simulated faults."""
     _become("simulate", list(context.args))
+
+
+def _given(cli: Cli) -> list[str]:
+    """What stood before the verb: the home, and that nothing may be changed."""
+    return ["--home", str(cli.home), *(["--read-only"] if cli.read_only else [])]
 
 
 def _become(verb: str, arguments: list[str]) -> None:

@@ -19,6 +19,7 @@ from engine.contract.requests.fleet import QueuePause, QueueResume
 from engine.contract.requests.tasks import TaskCancel, TaskList, TaskShow
 from engine.doors.http.serve import TOKEN_FILE
 from tests.support.engines import Engine, engine, wait_until
+from tests.support.shell import AIWM
 
 
 class Door:
@@ -276,3 +277,36 @@ def test_an_open_address_without_a_token_is_refused(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--no-token"], capture_output=True, text=True, env=dict(os.environ), timeout=30)
     assert done.returncode == 2
     assert "without a token" in done.stderr
+
+
+def test_a_read_only_door_shows_models_and_submits_nothing(serving: Engine) -> None:
+    door = Door(serving.home, "--read-only")
+    try:
+        assert [model.id for model in door.client().models.list()]
+        answer = door.post({"model": "demo", "messages": QUESTION, "user": "looker"})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (403, "read_only")
+        with serving.client() as client:
+            assert client.call(TaskList(where="tenant:looker")).total == 0
+    finally:
+        door.stop()
+
+
+def test_what_stands_before_the_verb_reaches_the_door(serving: Engine) -> None:
+    command = [*AIWM, "--home", str(serving.home), "--read-only", "http", "--port", "0"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        try:
+            url = process.stderr.readline().split("http: ", 1)[1].split(" ")[0]
+            headers = {"authorization": f"Bearer {(serving.home / TOKEN_FILE).read_text().strip()}"}
+            asked = {"model": "demo", "messages": QUESTION}
+            assert httpx.post(f"{url}/chat/completions", json=asked, headers=headers, timeout=30).status_code == 403
+        finally:
+            process.terminate()
+
+
+def test_a_home_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    command = [sys.executable, "-P", "-m", "engine", "http", "--home", str(tmp_path / "file")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    told = json.loads(done.stderr)
+    assert (done.returncode, told["code"], told["fix"]) == (2, "config_invalid", "choose another --home")

@@ -20,8 +20,8 @@ _NEWS = asyncio.Queue[StreamChunk | None]
 class Gateway:
     """Everything that the door asks of the engine. All methods belong to one loop."""
 
-    def __init__(self, home: Path) -> None:
-        self._home = home
+    def __init__(self, home: Path, *, read_only: bool = False) -> None:
+        self._home, self._read_only = home, read_only
         self._client: Client | None = None
         self._connecting = asyncio.Lock()
         self._following: dict[str, _NEWS] = {}
@@ -35,7 +35,9 @@ class Gateway:
             if self._client is None or self._client.closed.done():
                 if self._client is not None:
                     await self._client.close()  # the engine that is gone may have been a child of ours
-                client = await connect(self._home, spawn=spawn, work=True, name="http", token="http")
+                client = await connect(
+                    self._home, spawn=spawn, work=True, read_only=self._read_only, name="http", token="http"
+                )
                 client.on(StreamChunk, self._heard)
                 client.closed.add_done_callback(lambda _: self._lost())
                 self._client = client

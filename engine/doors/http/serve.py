@@ -73,6 +73,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--home", type=Path, default=None, help="the home to serve")
     parser.add_argument("--host", default=None, help="the address to listen on (http.host of config.toml)")
     parser.add_argument("--port", type=int, default=None, help="the port, 0 for any free one (http.port)")
+    parser.add_argument("--read-only", action="store_true", help="say which models there are; refuse every chat")
     parser.add_argument("--no-token", action="store_true", help="let everybody on this machine in")
     parser.add_argument(
         "--allow-host", action="append", default=[], metavar="NAME", help="a further name of this server"
@@ -82,12 +83,19 @@ def main(arguments: list[str]) -> int:
     try:
         return _serve(home, parsed)
     except AiwmError as error:
-        if sys.stderr.isatty():
-            print(f"aiwm: {error}", file=sys.stderr)
-        else:
-            line = {"v": 1, "kind": "error", **msgspec.to_builtins(error.info)}
-            print(msgspec.json.encode(line).decode(), file=sys.stderr)
-        return 2
+        return _refused(error)
+    except OSError as error:
+        text = f"{error.filename or home}: {error.strerror}"
+        return _refused(AiwmError(Code.config_invalid, text, field="home", fix="choose another --home"))
+
+
+def _refused(error: AiwmError) -> int:
+    if sys.stderr.isatty():
+        print(f"aiwm: {error}", file=sys.stderr)
+    else:
+        line = {"v": 1, "kind": "error", **msgspec.to_builtins(error.info)}
+        print(msgspec.json.encode(line).decode(), file=sys.stderr)
+    return 2
 
 
 def _serve(home: Path, parsed: argparse.Namespace) -> int:
@@ -115,7 +123,8 @@ def _serve(home: Path, parsed: argparse.Namespace) -> int:
     hosts = {name.lower() for name in (*LOOPBACK, host, *parsed.allow_host)}
 
     async def serve() -> None:
-        app = Guard(build(Gateway(home), max_bytes), hosts=hosts, token=token, max_bytes=max_bytes)
+        gateway = Gateway(home, read_only=parsed.read_only)
+        app = Guard(build(gateway, max_bytes), hosts=hosts, token=token, max_bytes=max_bytes)
         # "on" would hide a lifespan that fails; the guard passes the lifespan's events on.
         settings = uvicorn.Config(
             app, log_level="warning", lifespan="on", server_header=False, timeout_graceful_shutdown=_GRACE_S
