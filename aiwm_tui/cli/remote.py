@@ -21,9 +21,13 @@ def ssh_command(host: str, words: Sequence[str], home: Path | None = None, *, te
     if not host or host.startswith("-") or any(character.isspace() for character in host):
         raise AiwmError(Code.bad_request, f'"{host[:80]}" is no host', field="--ssh", fix="HOST, or USER@HOST")
     there = ["aiwm", *words, *(["--home", str(home)] if home is not None else [])]
-    program = os.environ.get("AIWM_SSH") or "ssh"
+    try:
+        program = shlex.split(os.environ.get("AIWM_SSH", "")) or ["ssh"]
+    except ValueError as error:
+        text = f"AIWM_SSH is no command: {error}"
+        raise AiwmError(Code.config_invalid, text, field="AIWM_SSH", fix="AIWM_SSH='ssh -p 2222'") from None
     asks = ("-t",) if terminal else ()
-    return [*shlex.split(program), *_OPTIONS, *asks, host, "--", shlex.join(there)]
+    return [*program, *_OPTIONS, *asks, host, "--", shlex.join(there)]
 
 
 def run_there(host: str, arguments: Sequence[str]) -> None:

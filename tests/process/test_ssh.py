@@ -75,3 +75,12 @@ def test_words_reach_the_other_shell_as_they_were() -> None:
     import shlex
 
     assert shlex.split(command[-1]) == ["aiwm", *words]
+
+
+def test_a_program_that_cannot_be_read_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIWM_SSH", "ssh 'unclosed")
+    with pytest.raises(AiwmError, match="AIWM_SSH is no command") as told:
+        ssh_command("anvil", ["task", "list"])
+    assert told.value.info.field == "AIWM_SSH"
+    monkeypatch.setenv("AIWM_SSH", " ")
+    assert ssh_command("anvil", ["task", "list"])[0] == "ssh"
