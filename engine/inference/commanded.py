@@ -203,6 +203,9 @@ class CommandModel:
         """It has one server, which does as many requests at once as it likes."""
         return None
 
+    def wants(self, process: Process) -> bool:
+        return process is self._process
+
     def uses(self) -> list[Use]:
         if not self.server.starts or not self.server.life.alive:
             return []

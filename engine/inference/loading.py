@@ -36,6 +36,7 @@ class Loading:
             elif evict:
                 unloaded = tuple(process.id for process in evict)
                 await self._room.unload(unloaded, f"for {model.definition.name}", drain=request.drain)
+                self._refuse_unless_it_fits(model)
             elif all(process.startable for process in model.processes):
                 self._refuse_unless_it_fits(model)
             await model.ready()

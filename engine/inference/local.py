@@ -163,11 +163,15 @@ class LocalModel:
     def grow(self) -> ModelProcess | None:
         if self.held or not any(it.up for it in self._replicas):
             return None
-        process = next((it for it in self._replicas if it.startable), None)
+        process = next((it for it in self._replicas if it.startable and self.wants(it)), None)
         if process is None and len(self._replicas) < self._settings.replicas:
             process = self._make(len(self._replicas))
             self._replicas.append(process)
         return process if process is not None and process.state is not ProcessState.failed else None
+
+    def wants(self, process: Process) -> bool:
+        number = next((place for place, it in enumerate(self._replicas) if it is process), len(self._replicas))
+        return number < self._settings.replicas
 
     def uses(self) -> list[Use]:
         estimate = self._house.sizes.estimate(self.definition, self._settings, self.context_override)
@@ -200,6 +204,7 @@ class LocalModel:
 
     def changed(self, definition: ModelDefinition) -> None:
         self.definition = definition
+        self.refused = ""  # it may need less now
         self.gpus = definition.devices
         self._settings = settings_of(definition, self._house.defaults)
         self._refresh()

@@ -168,10 +168,13 @@ class Room:
                     spaces, holders = self.situation(model)
                     if not could_fit(need, spaces, holders):
                         raise self._refused(model, self.refusal(need, spaces, holders))
+                    kept = not could_fit(need, spaces, [it for it in holders if not it.kept])
                     waited = asyncio.get_running_loop().time() - asked
                     if waited > self._patience and not pushed:
                         pushed = self._push(model, need, spaces, holders)
-                model.waits = f"waits for {size_text(need.bytes)} of memory"
+                # Who keeps the others may end that at any time: work waits for it, and `aiwm model plan` has ways.
+                waits = f"waits for {size_text(need.bytes)} of memory"
+                model.waits = waits + (f", which others are kept in: aiwm model plan {name}" if kept else "")
                 model.publish()
                 await _either(turn, _LOOK_S)
         finally:

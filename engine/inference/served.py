@@ -83,6 +83,9 @@ class Managed(Served, Protocol):
     def grow(self) -> Process | None:
         """One more process that may be started now, not started yet; None when there are as many as there may be."""
 
+    def wants(self, process: Process) -> bool:
+        """Whether it may still have this process: its definition may say fewer than when it was started."""
+
     def uses(self) -> list[Use]:
         """What its processes hold of memory, and are planned to hold."""
 

@@ -364,7 +364,8 @@ class InferenceService:
     async def _started_again(self, model: Managed, processes: Sequence[Process]) -> None:
         for process in processes:
             await process.stopped()
-            await self.room.admit(model, process)
+            if model.wants(process):
+                await self.room.admit(model, process)
 
     def _adapters_changed(self) -> None:
         for model in self.managed():

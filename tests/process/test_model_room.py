@@ -226,23 +226,55 @@ async def test_an_idle_model_makes_room_for_one_that_is_needed(house: ModelHouse
     assert "tiny.0" in states(house)
 
 
-async def test_a_kept_model_stays_and_the_other_is_refused_with_the_numbers(house: ModelHouse) -> None:
+async def test_a_kept_model_stays_and_work_for_another_waits_until_it_is_kept_no_longer(house: ModelHouse) -> None:
     operations = small(house, 1.5)
     await house.service.load("tiny")
     await operations.keep(ModelKeep(name="tiny"), CALLER)
-    with pytest.raises(AiwmError) as caught:
-        await house.ask(model="other")
-    error = caught.value.info
-    assert (error.code, error.fix, error.retryable) == ("model_refused", "aiwm model plan other", True)
-    assert "short" in error.message
-    assert "kept by somebody" in error.message
-    assert states(house)["other.0"] == "refused"
-    with pytest.raises(AiwmError):
-        await house.ask(model="other")
-    assert house.events.types.count("model.refused") == 1  # told once
+    asked = asyncio.ensure_future(house.ask(model="other"))
+    await until(lambda: states(house).get("other.0") == "limited")
+    told = next(it for it in reversed(house.told) if it.model == "other")
+    assert told.total == 0  # no work is started for it, which would cost every task an attempt
+    assert told.why.endswith("kept in: aiwm model plan other")
+    for evict in ((), ("other.0",)):  # whoever says "load it" is told the numbers at once, and waits for nobody
+        with pytest.raises(AiwmError) as caught:
+            await operations.load(ModelLoad(name="other", evict=evict), CALLER)
+        error = caught.value.info
+        assert (error.code, error.fix, error.retryable) == ("model_refused", "aiwm model plan other", True)
+        assert "short" in error.message
+        assert "kept by somebody" in error.message
+    assert states(house)["tiny.0"] == "ready"
     await operations.keep(ModelKeep(name="tiny", keep_ms=0), CALLER)
-    await read(await house.ask(model="other"))
+    await read(await asked)
     assert states(house) == {"other.0": "ready"}
+
+
+async def test_a_model_that_never_fits_is_refused_once_and_not_when_it_needs_less(house: ModelHouse) -> None:
+    small(house, 0.5)
+    for _ in range(2):
+        with pytest.raises(AiwmError) as caught:
+            await house.ask(model="other")
+        assert caught.value.code == "model_refused"
+    assert states(house) == {"other.0": "refused"}
+    assert house.events.types.count("model.refused") == 1  # told once
+    house.book.defined["other"] = ModelDefinition(name="other", path=str(house.home / "models" / "other"), slots=1)
+    house.service.definition_changed("other")
+    assert states(house) == {}
+
+
+async def test_a_restart_brings_up_as_many_processes_as_the_definition_says_now(house: ModelHouse) -> None:
+    house.open(replicas=2)
+    operations = ModelOperations(house.service, SystemClock())
+    await house.service.load("tiny")
+    house.service.grow("tiny")
+    await until(lambda: states(house) == {"tiny.0": "ready", "tiny.1": "ready"})
+    house.book.defined["tiny"] = ModelDefinition(name="tiny", path=str(house.home / "models" / "tiny"), replicas=1)
+    house.service.definition_changed("tiny")
+    before = house.process.pid
+    await operations.restart(ModelRestart(name="tiny"), CALLER)
+    await until(lambda: states(house).get("tiny.0") == "ready" and house.process.pid != before)
+    assert not house.replica(number=1).life.alive or house.replica(number=1).life.leaving
+    house.service.grow("tiny")
+    await until(lambda: states(house) == {"tiny.0": "ready"})
 
 
 async def test_a_busy_model_is_waited_for_and_gives_way_in_turn(house: ModelHouse, home: Path) -> None:

@@ -105,7 +105,8 @@ def test_only_idle_models_that_nobody_keeps_go_by_themselves() -> None:
     longer = replace(idle, process="longer.0", idle_ms=50_000)
     assert automatic(need, space, [idle, longer]) == (space[0], ("longer.0",))
     assert could_fit(need, space, [replace(idle, idle_ms=None, running=1)])
-    assert not could_fit(need, space, [replace(idle, kept=True)])
+    assert could_fit(need, space, [replace(idle, kept=True)])  # whoever keeps it may end that
+    assert not could_fit(need, space, [])
 
 
 holders = st.lists(

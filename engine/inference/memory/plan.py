@@ -157,9 +157,9 @@ def automatic(need: Need, spaces: Sequence[Space], holders: Sequence[Holder]) ->
 
 
 def could_fit(need: Need, spaces: Sequence[Space], holders: Sequence[Holder]) -> bool:
-    """Whether it fits once everything is gone that nobody keeps: then it is worth waiting for."""
+    """Whether it fits once all of these holders are gone: then it is worth waiting for."""
     return any(
-        space.free + sum(it.held.get(space.id, 0) for it in holders if not it.kept) >= need.bytes
+        space.free + sum(it.held.get(space.id, 0) for it in holders) >= need.bytes
         for space in spaces
         if not need.devices or space.id in need.devices
     )
