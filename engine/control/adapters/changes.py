@@ -66,16 +66,9 @@ class Pinning:
 
     async def do(self, settings: dict[str, Any], by: str) -> str:
         del by  # the operation's own event says who
-        name, weight = settings["name"], settings.get("weight")
 
         def amend(worker: WorkerDefinition) -> WorkerDefinition:
-            others = tuple(use for use in worker.adapters if use not in _of(worker.adapters, name))
-            if settings.get("remove"):
-                return msgspec.structs.replace(worker, adapters=others)
-            old = next(iter(_of(worker.adapters, name)), AdapterUse(name=name))
-            use = AdapterUse(name=name, weight=old.weight if weight is None else weight)
-            place = worker.adapters.index(old) if old in worker.adapters else len(others)
-            return msgspec.structs.replace(worker, adapters=(*others[:place], use, *others[place:]))
+            return msgspec.structs.replace(worker, adapters=_pinned(worker.adapters, settings))
 
         await self._definer.amend(Kind.worker, settings["definition"], amend, "")
         return f"{settings['definition']} uses {_text(self._worker(settings['definition']).adapters)}"
@@ -83,10 +76,10 @@ class Pinning:
     async def undo(self, settings: dict[str, Any], before: dict[str, Any], by: str) -> str:
         del by
         old = msgspec.convert(before["adapters"], tuple[AdapterUse, ...])
-        expected = () if settings.get("remove") else (settings["name"],)
+        expected = _pinned(old, settings)
 
         def amend(worker: WorkerDefinition) -> WorkerDefinition:
-            if tuple(use.name for use in _of(worker.adapters, settings["name"])) != expected:
+            if worker.adapters != expected:
                 raise AiwmError(
                     Code.conflict, f"{worker.name} was changed since: it uses {_text(worker.adapters)}", field="id"
                 )
@@ -100,6 +93,18 @@ class Pinning:
             return self._catalogue.worker(name)
         except AiwmError as error:
             raise AiwmError(error.code, error.info.message, field="definition", fix=error.info.fix) from None
+
+
+def _pinned(uses: tuple[AdapterUse, ...], settings: dict[str, Any]) -> tuple[AdapterUse, ...]:
+    """What these become by `adapter.pin`: the adapter keeps its place, and its weight if none is said."""
+    name, weight = settings["name"], settings.get("weight")
+    others = tuple(use for use in uses if use not in _of(uses, name))
+    if settings.get("remove"):
+        return others
+    old = next(iter(_of(uses, name)), AdapterUse(name=name))
+    use = AdapterUse(name=name, weight=old.weight if weight is None else weight)
+    place = uses.index(old) if old in uses else len(others)
+    return (*others[:place], use, *others[place:])
 
 
 def _of(uses: tuple[AdapterUse, ...], name: str) -> tuple[AdapterUse, ...]:
