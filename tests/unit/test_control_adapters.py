@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.operations import OperationShow, OperationUndo
 from engine.contract.requests.tasks import TaskShow
 from engine.contract.states import Durability
+from engine.control.adapters.changes import Pinning
 from engine.control.adapters.ended import Sum, summed
 from engine.control.adapters.variants import MOST, variants
 from engine.control.operation_log import Operation
@@ -121,6 +123,40 @@ async def test_a_change_of_something_else_than_tasks_can_be_taken_back(tmp_path:
         assert (await house.call(OperationShow(id=first.id))).row.state == "done"
 
 
+class AnyBook:
+    """Every adapter is there and whole."""
+
+    problem = None
+
+    def get(self, _: str) -> AnyBook:
+        return self
+
+
+@pytest.mark.parametrize("later", [{"name": "style"}, {"name": "rules", "weight": 0.5}])
+async def test_what_others_pinned_since_is_not_taken_back_with_it(tmp_path: Path, later: dict[str, Any]) -> None:
+    async with House(tmp_path / "home", TONE, pool=1) as house:
+        book: Any = AnyBook()
+        pinning = Pinning(book, house.manager.catalogue, house.manager.library.definer)
+
+        async def pin(settings: dict[str, Any]) -> dict[str, Any]:
+            before = pinning.before(settings)
+            await pinning.do(settings, "ana")
+            return before
+
+        def used() -> tuple[AdapterUse, ...]:
+            return house.manager.catalogue.worker("w").adapters
+
+        first, second = {"definition": "w", "name": "rules"}, {"definition": "w", **later}
+        before_first, before_second = await pin(first), await pin(second)
+        since = used()
+        with pytest.raises(AiwmError, match="was changed since"):
+            await pinning.undo(first, before_first, "ana")
+        assert used() == since
+        await pinning.undo(second, before_second, "ana")
+        await pinning.undo(first, before_first, "ana")
+        assert used() == TONE.adapters
+
+
 async def test_what_was_being_done_when_the_engine_ended_is_done_by_the_next(tmp_path: Path) -> None:
     async with House(tmp_path / "home", TONE, pool=1) as house:
         undertakings, switch = house.manager.desk.undertakings, Switch()
@@ -203,6 +239,15 @@ def test_traffic_is_counted_by_the_minute_and_forgotten_after_an_hour() -> None:
     assert traffic.adapter("d").hits == 2
     assert traffic.process("other").uses == 0
     assert (percentile([3, 1, 2], 0.5), percentile([], 0.5)) == (2, None)
+
+
+def test_a_rows_traffic_costs_nothing_for_other_adapters() -> None:
+    traffic, names = Traffic(), [f"d{number}" for number in range(1_000)]
+    for minute in range(40):
+        traffic.look({"p.0": CacheNote(adapters=tuple(_cached(it, hits=minute + 1) for it in names))}, minute * 60_000)
+    began = time.process_time()
+    assert [traffic.adapter(it).hits for it in names] == [40] * len(names)
+    assert time.process_time() - began < 0.5
 
 
 def test_words_that_differ_are_marked_and_wrapped() -> None:

@@ -29,8 +29,9 @@ class Traffic:
     """The last hour by adapter (its content's digest) and by process. Times are Unix ms; `look` may be called as often as one likes."""
 
     def __init__(self) -> None:
-        self._adapters: dict[tuple[str, int], Sums] = {}
-        self._processes: dict[tuple[str, int], Sums] = {}
+        # By minute: a row costs the minutes of its own adapter, however many others there are.
+        self._adapters: dict[str, dict[int, Sums]] = {}
+        self._processes: dict[str, dict[int, Sums]] = {}
         self._before: dict[tuple[str, str], CachedAdapter] = {}
         self._minute = 0
 
@@ -49,16 +50,17 @@ class Traffic:
 
     def adapter(self, digest: str) -> Sums:
         """One adapter's last hour, over all processes."""
-        return _summed(sums for (key, _), sums in self._adapters.items() if key == digest)
+        return _summed(self._adapters.get(digest, {}).values())
 
     def process(self, process: str) -> Sums:
         """One process's last hour."""
-        return _summed(sums for (key, _), sums in self._processes.items() if key == process)
+        return _summed(self._processes.get(process, {}).values())
 
     def misses_by_minute(self, process: str, now_ms: int) -> tuple[int, ...]:
         """The last hour's misses, the oldest minute first."""
         last = now_ms // 60_000
-        found = (self._processes.get((process, minute)) for minute in range(last - MINUTES + 1, last + 1))
+        minutes = self._processes.get(process, {})
+        found = (minutes.get(minute) for minute in range(last - MINUTES + 1, last + 1))
         return tuple(sums.misses if sums is not None else 0 for sums in found)
 
     def _count(self, process: str, minute: int, before: CachedAdapter | None, now: CachedAdapter) -> None:
@@ -70,8 +72,8 @@ class Traffic:
         if not (hits or misses or evictions or loaded is not None):
             return
         for sums in (
-            self._adapters.setdefault((now.digest, minute), Sums()),
-            self._processes.setdefault((process, minute), Sums()),
+            self._adapters.setdefault(now.digest, {}).setdefault(minute, Sums()),
+            self._processes.setdefault(process, {}).setdefault(minute, Sums()),
         ):
             sums.hits += hits
             sums.misses += misses
@@ -81,8 +83,11 @@ class Traffic:
 
     def _forget(self, last: int) -> None:
         for known in (self._adapters, self._processes):
-            for key in [key for key in known if key[1] <= last]:
-                del known[key]
+            for key, minutes in list(known.items()):
+                for minute in [minute for minute in minutes if minute <= last]:
+                    del minutes[minute]
+                if not minutes:
+                    del known[key]
 
 
 def _follows(before: CachedAdapter, now: CachedAdapter) -> bool:
