@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from aiwm_tui.screens.compare.page import ComparePage
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import DeviceRow
 from engine.contract.requests import adapters as about_adapters
@@ -250,6 +252,12 @@ async def test_an_adapter_is_compared_by_a_prompt_that_is_typed(engine: ConsoleE
             (("base", "invoice-de@v3:1"), "hello", (), None),
             (("invoice-de@v3:1.1",), "hello", (1.0,), 7),
         ]
+        # An answer that is still on its way belongs to the prompt before, and must not stand under the next one.
+        page = app.screen.query_one(ComparePage)
+        page._asking = late = asyncio.create_task(asyncio.Event().wait())
+        page.ask_about("another")
+        await shows(app, "another", "net 1240.50 of Müller")
+        assert late.cancelled()
         engine.refuse[AdapterCompare] = AiwmError(Code.model_unavailable, "no room for \x1b[31mqwen14")
         await press(app, "right")
         await shows(app, "no room for ␛[31mqwen14")

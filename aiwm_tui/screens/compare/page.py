@@ -120,6 +120,9 @@ class ComparePage(Page):
 
     def ask_about(self, prompt: str) -> None:
         """Compare another prompt: nothing that was answered before holds for it."""
+        if self._begun and self._asking is not None:
+            self._asking.cancel()
+            self._asking = None
         self.prompt_text, self.is_task = prompt, False
         self.known, self.base, self.found, self.error = {}, None, None, None
         self._show()
