@@ -7,10 +7,11 @@ import sys
 import time
 from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from aiwm_tui.cli.command import Cli, command
-from aiwm_tui.cli.output import shown, write
+from aiwm_tui.cli.output import Format, shown, write
 from aiwm_tui.cli.task_text import result_text
 from aiwm_tui.cli.waiting import Follower, deadline, outcome_code, wait
 from engine.client import BlockingClient
@@ -55,7 +56,8 @@ def _try(
     ] = None,
 ) -> int:
     """Put one prompt to a model and print the answer as it comes. A model that is not known yet is added first, with a worker
-    definition, a pool and a queue of its name; what was made is said. JSON: kind offered, then chunks, then kind task."""
+    definition, a pool and a queue of its name; what was made is said. JSON: kind tried, data.offered says what was made; with --jsonl the answer as it comes: kind offered, chunks,
+    then kind task."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise AiwmError(Code.bad_request, "the prompt is empty", field="prompt")
@@ -70,9 +72,12 @@ def _try(
         if cli.output.for_people:
             _say_loading(cli, client, offered.model, until)
         follower = Follower(cli, task.id)
-        follower.run(client, until)
+        if cli.output.form is not Format.json:
+            follower.run(client, until)
         outcome = wait(cli, client, [task.id], until)[0]
-    if not cli.output.for_people:
+    if cli.output.form is Format.json:
+        cli.output.one("tried", {**msgspec.structs.asdict(outcome), "offered": offered})
+    elif cli.output.form is Format.jsonl:
         cli.output.line("task", outcome)
     elif outcome.result is not None and not follower.printed:
         write(shown(result_text(outcome.result)))
@@ -114,7 +119,7 @@ def _named(model: str) -> str:
 
 
 def _say(cli: Cli, offered: Offered) -> None:
-    if not cli.output.for_people:
+    if cli.output.form is Format.jsonl:
         cli.output.line("offered", offered)
     elif offered.made:
         cli.output.talk(f"made {', '.join(offered.made)} (aiwm model show {offered.model})")

@@ -40,7 +40,11 @@ def test_one_command_from_a_directory_to_an_answer(running: Engine, home: Path, 
     first = shell(home, "try", str(tmp_path / "My Model"), SUM)
     assert first.out == "59\n"
     assert "made model My-Model, worker My-Model, pool My-Model, queue My-Model" in first.err
-    second = shell(home, "try", "My-Model", SUM, "--json")
+    whole = shell(home, "try", "My-Model", SUM, "--json").json
+    assert (whole["kind"], whole["data"]["result"]["text"]) == ("tried", "59")
+    assert whole["data"]["offered"] == {"model": "My-Model", "queue": "My-Model", "made": []}
+    assert shell(home, "task", "show", whole["data"]["id"]).out
+    second = shell(home, "try", "My-Model", SUM, "--jsonl")
     lines = [json.loads(line) for line in second.out.splitlines()]
     assert lines[0] == {"v": 1, "kind": "offered", "data": {"model": "My-Model", "queue": "My-Model", "made": []}}
     assert "".join(line["data"]["text"] for line in lines[1:-1]) == "59"
