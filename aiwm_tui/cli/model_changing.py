@@ -45,7 +45,7 @@ def set_fields(
         if value:
             changes |= field_value(field, value)
         else:
-            clear.append(_known(field))
+            clear += ["kv", "kv_bytes"] if field == "kv" else [_known(field)]
     request = converted({"name": name, "changes": changes, "clear": clear}, ModelSet)
     detail = cli.call(request)
     cli.output.one("model", detail, lambda: detail_text(detail))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -221,7 +222,7 @@ async def test_a_model_that_nothing_runs_is_added_only_when_told_so(tmp_path: Pa
         assert added.definition.backend is Backend.exllamav2
         # A command that runs it is an answer, too.
         words = ("srv", "--port", "{port}", "{path}")
-        served = await house.call(requests.ModelAdd(path=str(path), name="served", command=words))
+        served = await house.call(requests.ModelAdd(path=str(path), name="served", command=words, anyway=True))
         assert (served.definition.backend, served.definition.path) == (Backend.command, str(path))
         (path / "model.safetensors").write_bytes(b"")
         with pytest.raises(AiwmError) as caught:
@@ -248,6 +249,51 @@ async def test_fields_are_changed_and_go_back_to_their_defaults(tmp_path: Path) 
         shipped = await house.call(requests.ModelSet(name="aiwm-nano", changes=changed))
         assert (shipped.origin, shipped.definition.path) == ("added", str(NANO))
         assert house.changed == ["mine", "mine", "mine", "aiwm-nano"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "field", "words"),
+    [
+        ({"path": "/etc"}, "model_refused", "path", "path is /etc"),
+        ({"path": "/nowhere"}, "model_not_found", "path", "/nowhere"),
+        ({"memory_bytes": 1}, "model_refused", "memory_bytes", "memory_bytes is 1, "),
+    ],
+)
+async def test_a_change_that_cannot_be_run_is_refused(
+    tmp_path: Path, changes: dict[str, Any], code: str, field: str, words: str
+) -> None:
+    async with ModelsHouse(tmp_path / "home") as house:
+        before = (await house.call(requests.ModelAdd(path=bare(tmp_path), name="mine"))).definition
+        with pytest.raises(AiwmError) as caught:
+            await house.call(requests.ModelSet(name="mine", changes=msgspec.convert(changes, requests.ModelChanges)))
+        assert refused(caught) == (code, field)
+        assert words in caught.value.info.message
+        assert caught.value.info.fix
+        assert house.book.find("mine") == before
+        if field == "memory_bytes":
+            with pytest.raises(AiwmError) as caught:
+                await house.call(requests.ModelAdd(path=bare(tmp_path), name="other", memory_bytes=1))
+            assert refused(caught) == (code, field)
+            enough = msgspec.convert({"memory_bytes": 2**40}, requests.ModelChanges)
+            assert (await house.call(requests.ModelSet(name="mine", changes=enough))).definition.memory_bytes == 2**40
+        else:
+            moved = msgspec.convert({"path": str(tiny(tmp_path / "moved"))}, requests.ModelChanges)
+            detail = await house.call(requests.ModelSet(name="mine", changes=moved))
+            assert detail.definition.path == str(tmp_path / "moved")
+
+
+@pytest.mark.parametrize("program", ["/nonexistent/server", "aiwm-no-such-program"])
+async def test_a_program_that_is_not_there_is_said(tmp_path: Path, program: str) -> None:
+    async with ModelsHouse(tmp_path / "home") as house:
+        words = (program, "--port", "{port}")
+        with pytest.raises(AiwmError, match=f"{program} is not ") as caught:
+            await house.call(requests.ModelAdd(name="s", command=words))
+        assert refused(caught) == ("bad_request", "command")
+        await house.call(requests.ModelAdd(name="s", command=(sys.executable, "{port}")))
+        changes = msgspec.convert({"command": words}, requests.ModelChanges)
+        with pytest.raises(AiwmError) as caught:
+            await house.call(requests.ModelSet(name="s", changes=changes))
+        assert refused(caught) == ("bad_request", "command")
 
 
 async def test_changes_at_once_are_made_one_after_the_other(tmp_path: Path) -> None:
@@ -405,7 +451,7 @@ async def test_what_is_wrong_with_known_models_is_told_before_they_are_asked(tmp
     async with ModelsHouse(tmp_path / "home") as house:
         path = tiny(tmp_path / "mine")
         await house.call(requests.ModelAdd(path=str(path), name="mine"))
-        await house.call(requests.ModelAdd(name="served", command=("/nowhere/srv", "--port", "{port}")))
+        await house.call(requests.ModelAdd(name="served", command=("/nowhere/srv", "--port", "{port}"), anyway=True))
         await house.call(requests.ModelAdd(path=bare(tmp_path), name="good"))
         (path / "model.safetensors").unlink()
         tiny(house.home / "models" / "packed", {"quantization_config": {"quant_method": "exl3", "bits": 4}})

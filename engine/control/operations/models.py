@@ -97,6 +97,8 @@ class BookOperations:
 
     async def add(self, request: requests.ModelAdd, caller: Caller) -> requests.Added:
         definition, verdict = await adding.proposed(request, await self._machine(), self._called)
+        if not request.anyway:
+            adding.check_program(definition)
         return await self._added(definition, verdict, caller, bare=request.bare, dry_run=request.dry_run)
 
     async def take_over(self, request: requests.ModelImport, caller: Caller) -> requests.ImportedModels:
@@ -117,6 +119,11 @@ class BookOperations:
             raise AiwmError(Code.bad_request, message, field="name", fix="aiwm model add … --name NAME")
         after = merged(before, request.changes, request.clear)
         adding.check(after, self._keys(), self._book.find)
+        if after.path and after.path != before.path:
+            after = await adding.with_files(after)
+        if after.command != before.command:
+            adding.check_program(after)
+        await adding.check_memory(after, self._defaults)
         await self._book.put(after, caller.principal)
         return await self._detail(request.name, verdict=False)
 
@@ -192,6 +199,7 @@ class BookOperations:
         adding.check(definition, self._keys(), self._book.find)
         if self._known(definition):
             return requests.Added(definition=definition, verdict=verdict, existed=True, dry_run=dry_run)
+        await adding.check_memory(definition, self._defaults)
         async with self._definer.changing:
             now = self._catalogue.now
             made: tuple[Definition, ...] = ()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import shutil
 from collections.abc import Callable, Collection
 from pathlib import Path
 
@@ -15,15 +16,17 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import ModelAdd, Verdict
 from engine.contract.suggest import nearest
 from engine.inference.commands.words import check_words
+from engine.inference.launch import Sizes, in_process, settings_of
 from engine.inference.models.defaults import definition_for, kind_text
 from engine.inference.models.detect import ask, base_url, is_loopback
-from engine.inference.models.kinds import Seen
+from engine.inference.models.kinds import ModelKind, Seen
 from engine.inference.models.look import look, models_in
 from engine.inference.models.machine import Machine
 from engine.inference.models.sample import samples
 from engine.inference.models.verdict import judge
 from engine.inference.remote.options import read_options
 from engine.inference.remote.routes import route_fault
+from engine.inference.settings import ProcessSettings
 
 _TAKEN_OVER = (
     "key",
@@ -129,6 +132,47 @@ def _refuse(seen: Seen, verdict: Verdict, request: ModelAdd) -> None:
     if verdict.state == "refused" and not request.command and not request.anyway:
         message = f"{seen.path} is {kind_text(seen)}, which nothing here runs: {verdict.why}"
         raise AiwmError(Code.model_refused, message, field="path", fix=verdict.fix or "--anyway adds it all the same")
+
+
+async def with_files(definition: ModelDefinition) -> ModelDefinition:
+    """The definition with the path of the model that lies at its path. Raises model_refused when none does that can be read."""
+    path = absolute(definition.path)
+    found = await asyncio.to_thread(models_in, path)
+    seen = await asyncio.to_thread(look, found[0]) if len(found) == 1 else None
+    if seen is not None and seen.kind is not ModelKind.unknown and not seen.damaged and not seen.refused:
+        return msgspec.structs.replace(definition, path=seen.path)
+    why = f"holds {len(found)} models" if seen is None else (*seen.damaged, seen.refused, *seen.notes, "no model")[0]
+    raise AiwmError(
+        Code.model_refused,
+        f"path is {path}, where no model can be run from: {why or 'no model'}",
+        field="path",
+        fix=f"a directory with config.json and weights, or a .gguf file (aiwm model check {path})",
+    )
+
+
+def check_program(definition: ModelDefinition) -> None:
+    """Raise bad_request for a command whose program is not on this machine."""
+    if not definition.command or "{" in definition.command[0] or shutil.which(definition.command[0]):
+        return
+    program = definition.command[0][:200]
+    where = "there" if "/" in program else "in PATH"
+    message = f"{program} is not {where}, or cannot be executed"
+    raise AiwmError(Code.bad_request, message, field="command", fix="install it, or give the program's whole path")
+
+
+async def check_memory(definition: ModelDefinition, defaults: ProcessSettings) -> None:
+    """Raise model_refused for a bound that the model's own process would pass at once."""
+    if not definition.memory_bytes or not in_process(definition):
+        return
+    settings = settings_of(definition, defaults)
+    needs = (await asyncio.to_thread(Sizes().estimate, definition, settings)).total
+    if definition.memory_bytes < needs:
+        raise AiwmError(
+            Code.model_refused,
+            f"memory_bytes is {definition.memory_bytes:,}, but a process of {definition.name} needs {needs:,}",
+            field="memory_bytes",
+            fix=f"memory={-(-needs // 2**20)}M, or fewer slots or a shorter context (aiwm model plan {definition.name})",
+        )
 
 
 async def _of_url(request: ModelAdd) -> ModelDefinition:
