@@ -92,7 +92,9 @@ class Library:
             return msgspec.json.decode(answer, type=Cancelled)
 
         emptying = Emptying(self._store.windows, tally, cancel, self._clock.wall_ms)
-        FleetOperations(self._catalogue, self.definer, dispatcher, tables, scaling, emptying).register(table)
+        FleetOperations(
+            self._catalogue, self.definer, dispatcher, tables, scaling, emptying, self.around.model
+        ).register(table)
         TemplateOperations(self._catalogue, self.definer).register(table)
         SourceOperations(self._catalogue, self.definer, tables).register(table)
         BundleOperations(

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from engine.contract.definitions import AdapterUse, WorkerDefinition
+from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.fleet import ModelExplain
 from engine.contract.requests.instances import InstanceChat, InstanceSpawn
 from engine.contract.requests.tasks import TaskCancel, TaskExplain, TaskRetry, TaskSubmit
@@ -15,7 +16,7 @@ from engine.control import adapter_names
 from engine.control.loading import stored_ref
 from engine.ports import ReplicaState
 from engine.store.rows import StoredTask
-from tests.support.manager import House
+from tests.support.manager import House, Model
 from tests.support.waiting import until
 
 DE = AdapterUse(name="de")
@@ -103,6 +104,23 @@ async def test_a_task_runs_with_the_slot_that_it_was_given(home: Path) -> None:
         house.model.hold.set()
         for task in (first, second):
             assert (await house.outcome(task)).state == "completed"
+
+
+async def test_a_model_that_nobody_knows_is_not_explained(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone: set[str] = set()
+
+    def check(_: Model, model: str) -> None:
+        if model in gone:
+            raise AiwmError(Code.model_not_found, f'there is no model "{model}"', field="model")
+
+    monkeypatch.setattr(Model, "check", check)
+    async with House(home, ANNA, pool=1) as house:
+        assert "no pool has" in (await house.call(ModelExplain(name="unused"))).summary
+        gone |= {"nosuch", "m"}
+        with pytest.raises(AiwmError) as caught:
+            await house.call(ModelExplain(name="nosuch"))
+        assert caught.value.code == Code.model_not_found
+        assert (await house.call(ModelExplain(name="m"))).about == "m", "a worker waits for it"
 
 
 async def test_a_chat_holds_a_slot_of_the_replica_that_suits_it_best(home: Path) -> None:

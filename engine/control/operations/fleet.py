@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -19,6 +20,7 @@ from engine.control.definer import Definer
 from engine.control.definitions import Kind, stable_id
 from engine.control.dispatcher import Dispatcher
 from engine.control.emptying import Emptying
+from engine.control.offering import users
 from engine.control.scaling import Scaling
 from engine.control.tables import Tables
 from engine.requests.caller import Caller
@@ -28,7 +30,7 @@ _MAX_HISTORY = 1_000
 
 
 class FleetOperations:
-    """Lists and changes of what the scheduler works with."""
+    """Lists and changes of what the scheduler works with. `check_model` raises for a model that is not here."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class FleetOperations:
         tables: Tables,
         scaling: Scaling,
         emptying: Emptying,
+        check_model: Callable[[str], None],
     ) -> None:
         self._catalogue = catalogue
         self._definer = definer
@@ -45,6 +48,7 @@ class FleetOperations:
         self._tables = tables
         self._scaling = scaling
         self._emptying = emptying
+        self._check_model = check_model
 
     def register(self, table: RequestTable) -> None:
         table.register(requests.QueueList, self.queue_list)
@@ -184,6 +188,8 @@ class FleetOperations:
     # -- models and the engine ---------------------------------------------------------------------------------------
 
     async def model_explain(self, request: requests.ModelExplain, _: Caller) -> Why:
+        if not users(request.name, self._catalogue.now)[0]:
+            self._check_model(request.name)
         return self._dispatcher.why_model(request.name)
 
     async def engine_why(self, _: EngineWhy, __: Caller) -> Why:
