@@ -30,7 +30,8 @@ def verdict_text(verdict: models.Verdict) -> str:
         f"  not {way.runs_with}: {way.why}" for way in verdict.ways if way.why and way.runs_with != verdict.runs_with
     ]
     lines += [f"  note: {note}" for note in verdict.notes]
-    lines += [f"  damaged: {file}" for file in verdict.damaged]
+    told = 1 if verdict.state == "damaged" else 0  # the first is why
+    lines += [f"  damaged: {file}" for file in verdict.damaged[told:]]
     lines += _template_lines(verdict)
     return "\n".join(lines)
 
@@ -91,7 +92,7 @@ def _said(definition: ModelDefinition) -> Iterable[tuple[str, object]]:
     for name in definition.__struct_fields__:
         value = getattr(definition, name)
         if name in ("name", "backend") or value != getattr(usual, name):
-            yield name, value
+            yield name, "never" if name == "idle_ms" and value < 0 else value
 
 
 def detected_text(found: models.Detected) -> str:

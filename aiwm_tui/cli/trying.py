@@ -56,8 +56,9 @@ def _try(
     ] = None,
 ) -> int:
     """Put one prompt to a model and print the answer as it comes. A model that is not known yet is added first, with a worker
-    definition, a pool and a queue of its name; what was made is said. JSON: kind tried, data.offered says what was made; with --jsonl the answer as it comes: kind offered, chunks,
-    then kind task."""
+    definition, a pool and a queue of its name; what was made is said.
+
+    JSON: kind tried at the end, with data.offered for what was made; --jsonl: kind offered, chunks as they come, then kind task."""
     text = sys.stdin.read() if prompt == "-" else prompt
     if not text.strip():
         raise AiwmError(Code.bad_request, "the prompt is empty", field="prompt")

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiwm_tui.cli.model_changing import cache_field, field_value, size_bytes
@@ -202,6 +203,27 @@ def test_trying_names_a_model_as_the_engine_knows_it(engine: FakeEngine, aiwm: R
     engine.answers |= {"model.offer": no_such}
     assert aiwm("try", typed, "hello").code == 1
     assert engine.params("model.offer")["model"] == sent
+
+
+def test_never_and_damage_are_said_once_and_in_words(engine: FakeEngine, aiwm: Run) -> None:
+    damage = ("a.gguf: cut short", "b.gguf: is missing")
+    broken = models.Verdict(
+        path="/m", name="m", kind="GGUF", state="damaged", why=f"{damage[0]} (and 1 more)", damaged=damage
+    )
+    definition = msgspec.structs.replace(DEFINITION, idle_ms=-1)
+    engine.answers |= {"model.show": models.ModelDetail(definition=definition, origin="added", verdict=broken)}
+    lines = aiwm("model", "show", "qwen14").out.splitlines()
+    assert ["idle", "never"] in [line.split() for line in lines]
+    assert [line.strip() for line in lines if "gguf" in line] == [
+        "damaged: a.gguf: cut short (and 1 more)",
+        "damaged: b.gguf: is missing",
+    ]
+
+
+def test_an_empty_cache_goes_back_to_the_default_size_and_kind(engine: FakeEngine, aiwm: Run) -> None:
+    engine.answers |= {"model.set": models.ModelDetail(definition=DEFINITION, origin="added")}
+    aiwm("model", "set", "m", "kv=")
+    assert engine.params("model.set")["clear"] == ["kv", "kv_bytes"]
 
 
 def test_trying_a_relative_path_makes_it_absolute(engine: FakeEngine, aiwm: Run) -> None:

@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.contract.definitions import Backend
-from engine.contract.errors import AiwmError
+from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import Verdict
+from engine.inference.backends.reference.config import read_json
 from engine.inference.models.defaults import definition_of
 from engine.inference.models.kinds import ModelKind, Template
 from engine.inference.models.look import look, models_in, name_of
@@ -339,6 +340,34 @@ def test_models_are_found_in_the_layouts_of_download_tools(tmp_path: Path) -> No
     assert new not in models_in(tmp_path)
     assert name_of(old) == "Name-7B"
     assert name_of(Path("/m/Große Datei (neu).gguf")) == "Gro-e-Datei-neu"
+
+
+def test_links_lead_to_no_model_twice(tmp_path: Path) -> None:
+    plain = tiny(tmp_path / "plain")
+    (tmp_path / "self").symlink_to(".")
+    (tmp_path / "too").symlink_to(plain)
+    (tmp_path / "loop").mkdir()
+    (tmp_path / "loop" / "up").symlink_to(tmp_path)
+    write_gguf(tmp_path / "q.gguf", QWEN_GGUF, {})
+    assert models_in(tmp_path) == [tmp_path / "q.gguf", plain]
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        ("[" * 200_000 + "]" * 200_000, "is not readable JSON"),
+        ("{", "is not readable JSON"),
+        ("[]", "is not a JSON object"),
+    ],
+)
+def test_settings_of_a_tokenizer_that_nobody_can_read_are_damage(tmp_path: Path, content: str, why: str) -> None:
+    path = tiny(tmp_path / "m")
+    (path / "tokenizer_config.json").write_text(content)
+    verdict = judge(look(path), SMALL)
+    assert (verdict.state, verdict.why) == ("damaged", f"tokenizer_config.json: {why}")
+    with pytest.raises(AiwmError, match=r"tokenizer_config\.json is not") as caught:
+        read_json(path / "tokenizer_config.json", Code.model_invalid)
+    assert caught.value.code == Code.model_invalid
 
 
 def test_what_is_no_model_says_what_it_is(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from engine.contract.errors import AiwmError, Code
 from engine.inference.models import gguf
 from engine.inference.models.kinds import QUANTISATIONS, ModelKind, Seen, Shape, Template
-from engine.inference.models.weights import Weights, read_json, read_weights
+from engine.inference.models.weights import Weights, json_damage, read_json, read_weights
 from engine.inference.templates import SPECIAL_TOKENS, template_source, token_text
 
 _GGUF_SHARD = re.compile(r"(.+)-(\d{5})-of-(\d{5})\.gguf")
@@ -49,7 +49,7 @@ def models_in(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     found: list[Path] = []
-    _search(path, 0, found, iter(range(_MOST_VISITED)))
+    _search(path, 0, found, iter(range(_MOST_VISITED)), set())
     return found
 
 
@@ -66,9 +66,17 @@ def name_of(path: Path) -> str:
 # -- directories -----------------------------------------------------------------------------------------------------
 
 
-def _search(path: Path, depth: int, found: list[Path], left: Iterator[int]) -> None:
+def _search(path: Path, depth: int, found: list[Path], left: Iterator[int], known: set[tuple[int, int]]) -> None:
+    """`known` are device and number of the directories that were looked into: links lead to some of them again."""
     if len(found) >= _MOST_FOUND or depth > _DEEPEST or next(left, None) is None:
         return
+    try:
+        status = path.stat()
+    except OSError:
+        return
+    if (status.st_dev, status.st_ino) in known:
+        return
+    known.add((status.st_dev, status.st_ino))
     if isfile(path / "config.json") or isfile(path / "adapter_config.json"):
         found.append(path)
         return
@@ -82,7 +90,7 @@ def _search(path: Path, depth: int, found: list[Path], left: Iterator[int]) -> N
         entries = _current_snapshot(path, entries)
     for entry in entries:
         if isdir(entry) and entry.name not in ("blobs", "refs"):
-            _search(entry, depth + 1, found, left)
+            _search(entry, depth + 1, found, left, known)
 
 
 def _current_snapshot(path: Path, entries: list[Path]) -> list[Path]:
@@ -134,7 +142,7 @@ def _directory(path: Path) -> Seen:
         weights_bytes=weights.bytes,
         template=_template(path, notes),
         has_tokenizer=tokenizer,
-        damaged=weights.damaged,
+        damaged=weights.damaged + json_damage(path / "tokenizer_config.json"),
         refused=refused,
         notes=tuple(notes),
     )

@@ -138,3 +138,13 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def json_damage(path: Path) -> tuple[str, ...]:
+    """What is wrong with a file that must be a JSON object where there is one; nested so deep that no reader follows counts, too."""
+    try:
+        if path.is_file() and not isinstance(json.loads(path.read_bytes()), dict):
+            return (f"{path.name}: is not a JSON object",)
+    except (OSError, ValueError, RecursionError):
+        return (f"{path.name}: is not readable JSON",)
+    return ()

@@ -65,7 +65,7 @@ def parse_json(content: bytes, path: Path, code: Code) -> dict[str, Any]:
     """A JSON object, the content of the file at `path`. Raises AiwmError(`code`) that names the file."""
     try:
         value = json.loads(content.decode("utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise AiwmError(code, f"{path} is not readable JSON: {error}", field="path") from error
     if not isinstance(value, dict):
         raise AiwmError(code, f"{path} is not a JSON object", field="path")
