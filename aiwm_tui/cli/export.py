@@ -43,7 +43,9 @@ def export(cli: Cli, where: str, form: str, out: str | None) -> int:
         finally:
             if out is not None:
                 file.close()
-    cli.output.talk(f"{written:,} tasks")
+    from aiwm_tui.live.format import plural
+
+    cli.output.talk(plural(written, "task"))
     return ExitCode.ok
 
 

@@ -194,13 +194,13 @@ def plan_text(plan: memory.MemoryPlan) -> str:
 
 
 def _plan_lines(plan: memory.MemoryPlan) -> list[str]:
-    from aiwm_tui.live.format import size
+    from aiwm_tui.live.format import plural, size
     from aiwm_tui.live.text import clean, fit, width
 
     parts = plan.estimate
     sums = [f"{size(getattr(parts, name))} {name}" for name in ("weights", "kv", "adapters", "scratch", "process")]
     measured = f"; last measured {size(plan.measured)}" if plan.measured else ""
-    what = f"{plan.slots} requests of {plan.context:,} tokens"
+    what = f"{plural(plan.slots, 'request')} of {plan.context:,} tokens"
     lines = [f"{plan.model} plan {plan.id}: {' + '.join(sums)} = {size(parts.total)} ({what}{measured})"]
     for space in plan.spaces:
         lines.append(f"{space.id:<5} {space.name}: {size(space.free)} free of {size(space.total)}")

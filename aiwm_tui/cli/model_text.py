@@ -10,7 +10,7 @@ from engine.contract.requests import models
 
 def verdict_text(verdict: models.Verdict) -> str:
     """One model's verdict, a line a thing."""
-    from aiwm_tui.live.format import size
+    from aiwm_tui.live.format import plural, size
 
     kind = " ".join(part for part in (verdict.kind, verdict.quant) if part)
     facts = [kind, verdict.architecture]
@@ -19,7 +19,7 @@ def verdict_text(verdict: models.Verdict) -> str:
     lines = [f"{verdict.name}  {' · '.join(part for part in facts if part)}", f"  {verdict.path}"]
     if verdict.needs_bytes:
         parts = f"weights {size(verdict.weights_bytes)}, KV {size(verdict.kv_bytes)}, the rest {size(verdict.scratch_bytes)}"
-        sized = f"{verdict.slots} requests of {verdict.context:,} tokens"
+        sized = f"{plural(verdict.slots, 'request')} of {verdict.context:,} tokens"
         lines.append(f"  needs {size(verdict.needs_bytes)} for {sized}: {parts}")
     if verdict.state == "usable":
         lines.append(f"  runs with {verdict.runs_with}; fits {' or '.join(verdict.fits)}")
@@ -97,12 +97,18 @@ def _said(definition: ModelDefinition) -> Iterable[tuple[str, object]]:
 
 def detected_text(found: models.Detected) -> str:
     """Servers, directories and programs, each with the command that uses it."""
+    from aiwm_tui.live.format import plural
+
     lines = []
     for server in found.servers:
-        what = "needs a key" if server.needs_key else f"{len(server.models)} models: {', '.join(server.models[:6])}"
+        what = (
+            "needs a key"
+            if server.needs_key
+            else f"{plural(len(server.models), 'model')}: {', '.join(server.models[:6])}"
+        )
         known = f" · known as {', '.join(server.known_as)}" if server.known_as else f" · aiwm model add {server.url}"
         lines.append(f"server     {server.program or 'unknown'} at {server.url} · {what}{known}")
     for place in found.directories:
-        lines.append(f"directory  {place.path} · {place.models} models · aiwm model check {place.path}")
+        lines.append(f"directory  {place.path} · {plural(place.models, 'model')} · aiwm model check {place.path}")
     lines += [f"program    {program}" for program in found.programs]
     return "\n".join(lines) or "no servers on the known ports, no models in the usual places, no programs that run them"

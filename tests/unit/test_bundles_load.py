@@ -190,7 +190,7 @@ async def test_a_complete_bundle_does_not_take_tasks_with_it(room: ManagerRoom) 
     await room.call(TaskSubmit(queue="q", payload={}))
     report = await room.call(BundleLoad(bundle=json.dumps(exported), policy="fail-fast"))
     assert not report.loaded
-    assert "1 tasks that have not ended" in report.errors[0].message
+    assert "has 1 task that has not ended" in report.errors[0].message
     kept = await room.call(BundleLoad(bundle=json.dumps(exported), policy="load-valid"))
     assert kept.loaded
     assert "q" in room.manager.catalogue.queues
@@ -223,7 +223,7 @@ async def test_a_task_on_its_way_saves_the_queue_that_a_bundle_would_drop(room: 
     submitting = asyncio.ensure_future(room.call(TaskSubmit(queue="q", payload={})))
     loading = asyncio.ensure_future(room.call(BundleLoad(bundle=exported, policy="load-valid")))
     await submitting
-    assert "1 tasks that have not ended" in (await loading).errors[0].message
+    assert "has 1 task that has not ended" in (await loading).errors[0].message
     assert "q" in room.manager.catalogue.queues
 
 

@@ -188,6 +188,9 @@ def test_what_is_here_is_shown_with_the_command_that_uses_it(engine: FakeEngine,
     assert "TabbyAPI at http://127.0.0.1:5000/v1 · needs a key" in ran.out
     assert "/home/a/models · 11 models · aiwm model check /home/a/models" in ran.out
     assert "\x1b" not in ran.out
+    one = models.FoundServer(url="http://127.0.0.1:8080/v1", program="vLLM", models=("a",))
+    engine.answers |= {"model.detect": models.Detected(servers=(one,))}
+    assert "· 1 model: a" in aiwm("model", "detect").out
     engine.answers |= {"model.detect": models.Detected()}
     assert "no servers on the known ports" in aiwm("model", "detect").out
 

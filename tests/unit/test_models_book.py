@@ -320,7 +320,7 @@ async def test_a_model_goes_with_what_was_made_for_it_and_not_before_it_may(tmp_
         await house.submit("mine", prompt="hello")
         with pytest.raises(AiwmError) as caught:
             await house.call(requests.ModelRemove(name="mine"))
-        assert "1 tasks that have not ended" in caught.value.info.message
+        assert "has 1 task that has not ended" in caught.value.info.message
         await house.call(requests.ModelAdd(path=bare(tmp_path), name="second"))
         plan = await house.call(requests.ModelRemove(name="second", dry_run=True))
         assert plan.gone == ("queue second", "pool second", "worker second")

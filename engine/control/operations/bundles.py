@@ -27,6 +27,7 @@ from engine.control.tables import Tables
 from engine.ports import EventSink
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
+from engine.scheduling.words import many
 
 _POLICY = "load_policy"
 DEFAULT_POLICY = requests.LoadPolicy.load_valid
@@ -149,12 +150,13 @@ class BundleOperations:
             held = self._held(name)
             if held:
                 valid = valid.put(found.base.queues[name])
+                unended = many(held, "task that has", "tasks that have")
                 errors.append(
                     requests.Problem(
                         kind="queue",
                         name=name,
                         field="",
-                        message=f'queue "{name}" is not in the bundle, but has {held} tasks that have not ended',
+                        message=f'queue "{name}" is not in the bundle, but has {unended} not ended',
                         fix=f"add it to the bundle, or first: aiwm queue delete {name} --cancel-tasks",
                     )
                 )

@@ -29,6 +29,7 @@ from engine.inference.models.machine import Machine, look_around
 from engine.inference.settings import ProcessSettings
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
+from engine.scheduling.words import many
 from engine.store import ops
 
 
@@ -251,7 +252,7 @@ class BookOperations:
             if held:
                 raise AiwmError(
                     Code.conflict,
-                    f"queue {definition.name} has {held} tasks that have not ended",
+                    f"queue {definition.name} has {many(held, 'task that has', 'tasks that have')} not ended",
                     field="name",
                     fix=f"aiwm queue drain {definition.name}, or aiwm task cancel --where 'queue:{definition.name}'",
                 )
