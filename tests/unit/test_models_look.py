@@ -359,6 +359,7 @@ def test_links_lead_to_no_model_twice(tmp_path: Path) -> None:
         ("{", "is not readable JSON"),
         ("[]", "is not a JSON object"),
     ],
+    ids=["deep", "cut", "list"],
 )
 def test_settings_of_a_tokenizer_that_nobody_can_read_are_damage(tmp_path: Path, content: str, why: str) -> None:
     path = tiny(tmp_path / "m")
