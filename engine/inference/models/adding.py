@@ -141,10 +141,11 @@ async def with_files(definition: ModelDefinition) -> ModelDefinition:
     seen = await asyncio.to_thread(look, found[0]) if len(found) == 1 else None
     if seen is not None and seen.kind is not ModelKind.unknown and not seen.damaged and not seen.refused:
         return msgspec.structs.replace(definition, path=seen.path)
-    why = f"holds {len(found)} models" if seen is None else (*seen.damaged, seen.refused, *seen.notes, "no model")[0]
+    many = f"it holds {len(found)} models" if found else "it holds no model"
+    why = many if seen is None else next(filter(None, (*seen.damaged, seen.refused, *seen.notes)), "it holds no model")
     raise AiwmError(
         Code.model_refused,
-        f"path is {path}, where no model can be run from: {why or 'no model'}",
+        f"path is {path}, from where no model can be run: {why}",
         field="path",
         fix=f"a directory with config.json and weights, or a .gguf file (aiwm model check {path})",
     )
