@@ -133,7 +133,8 @@ class LocalGeneration:
     def outcome(self) -> Outcome:
         if self._outcome is None:
             raise RuntimeError("a generation has no outcome before its iteration has ended")
-        return self._outcome
+        # A short answer's end may be heard before what the process said to the request is handled.
+        return msgspec.structs.replace(self._outcome, prompt=self._prompt)
 
     async def cancel(self) -> None:
         self._cancelled = True
@@ -195,7 +196,6 @@ class LocalGeneration:
             first_token_ms=((self._first or now) - self._asked) * 1000,
             total_ms=(now - self._asked) * 1000,
             adapters=adapters,
-            prompt=self._prompt,
             process=self._process.id if self._process is not None else "",
             cached=cached,
         )

@@ -116,6 +116,7 @@ class House:
 
     async def _close(self) -> None:
         await self._host._manager.stop()
+        self._host._ticker.close()
         await self._host._models.close()
         await self._host._adapters.close()
         await self._host._views.close()

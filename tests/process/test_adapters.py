@@ -160,7 +160,7 @@ def test_job_7_what_made_this_answer_and_is_it_the_adapter(running: Engine, home
     assert (found["about"], found["seed"], found["kept"], found["prompt"]) == (task, 7, True, prompt["data"]["text"])
     base, third, fourth = found["answers"]
     assert [it["label"] for it in found["answers"]] == ["base", "invoice-de@v3", "invoice-de@v4"]
-    assert all(it["same_prompt"] and it["error"] is None for it in found["answers"])
+    assert all(it["same_prompt"] and it["error"] is None for it in found["answers"]), found
     assert third["text"] == wrote == found["original"]
     assert len({base["text"], third["text"], fourth["text"]}) == 3
     assert base["adapters"] == []

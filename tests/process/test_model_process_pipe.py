@@ -74,8 +74,10 @@ def test_every_request(pipe: Pipe, model: str, tmp_path: Path) -> None:
     assert tokens == 4
 
     assert pipe.ask("cancel", id="one") == {"cancelled": False}
-    pipe.ask("generate", id="two", prompt="abc", sampling={"max_tokens": 60})
+    pipe.ask("load", model=model, slots=2, context=50_000)
+    pipe.ask("generate", id="two", prompt="abc", sampling={"max_tokens": 49_000})
     assert pipe.ask("generate", id="two", prompt="abc")["code"] == "conflict"
+    assert pipe.ask("cancel", id="two") == {"cancelled": True}
     pipe.until("done", "two")
     assert pipe.ask("unload") is None
     assert pipe.ask("generate", id="three", prompt="abc")["code"] == "model_unavailable"

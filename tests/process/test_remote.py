@@ -26,6 +26,9 @@ from tests.support.engines import Engine, make_queue, wait_until
 from tests.support.loopback import Loopback, Play, loopback
 from tests.support.remote import KEY
 
+# One engine for all of them, and at its end what it kept is looked through: they belong together.
+pytestmark = pytest.mark.xdist_group("remote")
+
 LIMITS = {"tokens_per_minute": 100_000}
 COST = {"input_usd_per_1k": 1.0, "output_usd_per_1k": 10.0}
 
