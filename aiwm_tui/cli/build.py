@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import time
 import types
 from collections.abc import Callable
@@ -243,7 +244,7 @@ def as_typed(error: AiwmError, params: list[Param]) -> AiwmError:
     option = typed.get(error.info.field or "")
     if option is None:
         return error
-    message = error.info.message.replace(str(error.info.field), option)
+    message = re.sub(rf"\b{re.escape(str(error.info.field))}\b", lambda _: option, error.info.message)
     return AiwmError.of(msgspec.structs.replace(error.info, message=message, field=option))
 
 

@@ -130,3 +130,8 @@ def test_people_are_told_the_option_that_they_typed_and_programs_the_field(aiwm:
     line = ("pool", "update", "demo", "--max-total", "0")
     assert "--max-total: 0 must lie" in aiwm(*line).err
     assert '"field":"changes.max_total"' in aiwm(*line, "--json").err
+
+
+def test_only_the_field_itself_is_put_in_other_words(aiwm: Run, engine: FakeEngine) -> None:
+    engine.answers["queue.show"] = AiwmError(Code.not_found, 'queue name "x" is named by nobody', field="name")
+    assert 'queue NAME "x" is named by nobody' in aiwm("queue", "show", "x").err
