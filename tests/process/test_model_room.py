@@ -120,29 +120,6 @@ async def test_two_processes_write_at_the_same_time(house: ModelHouse, home: Pat
     assert max(first.first_token_ms, second.first_token_ms) < min(first.total_ms, second.total_ms)
 
 
-@pytest.mark.slow
-async def test_two_prompts_on_two_processes_take_about_the_time_of_one(house: ModelHouse, home: Path) -> None:
-    """Needs two cores to itself. The model is big enough that its arithmetic is what takes the time."""
-    sizes: dict[str, Any] = {
-        "hidden_size": 512,
-        "intermediate_size": 2_048,
-        "num_hidden_layers": 6,
-        "num_attention_heads": 64,
-    }
-    write_model(home / "models" / "tiny", max_position_embeddings=4_000, eos_token_id=None, **sizes)
-    house.open(slots=1, replicas=2)
-    await house.service.load("tiny")
-    house.service.grow("tiny")
-    await until(lambda: states(house).get("tiny.1") == "ready")
-    took = []
-    for _ in range(3):
-        alone = await house.ask(max_tokens=300)
-        await read(alone)
-        one, two = await two_at_once(house, 300)
-        took.append(max(one.outcome.total_ms, two.outcome.total_ms) / alone.outcome.total_ms)
-    assert min(took) < 1.4, took
-
-
 async def test_requests_beyond_the_depth_wait_and_none_is_lost(house: ModelHouse) -> None:
     """One runs, ten wait in the process, nine in the engine; all twenty are answered."""
     house.open(slots=1, depth=10)

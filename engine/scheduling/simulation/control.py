@@ -100,6 +100,8 @@ class Control:
 
     def _refused(self, run: Run, *, gone: bool) -> None:
         run.ended = run.refused = True
+        if self.world.lurking.get(run.seq) == (run.seq, run.attempt, run.epoch):
+            del self.world.lurking[run.seq]
         self.world.calls.end(run)
         self._free(run)
         if not gone:
@@ -148,10 +150,15 @@ class Control:
         instance = run.instance
         if self.world.rng.random() < self.world.plan.faults.zombie:
             late_ms = self.world.rng.expovariate(1 / (3 * self.world.plan.work_ms))
-            self.world.later(late_ms, self.ghost, (run.seq, run.attempt, run.epoch), any_life=True)
+            self.world.later(late_ms, self._late, run, any_life=True)
         self.lose(instance)
         self.world.feed(inputs.InstanceGone(instance.id, crashed=True))
         self.finish(run, "crashed")
+
+    def _late(self, run: Run) -> None:
+        """What a lost attempt says after all. One whose start never came to be is told apart by its run: the number is another's then."""
+        if not run.refused:
+            self.ghost((run.seq, run.attempt, run.epoch))
 
     def ghost(self, fence: tuple[int, int, int]) -> None:
         """An answer that nobody asked for any more reaches the journal, if it can at the worst moment: while the task runs again."""

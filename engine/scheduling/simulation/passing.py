@@ -8,6 +8,8 @@ from engine.scheduling.affinity import CANDIDATES
 from engine.scheduling.inputs import PoolChanged
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from engine.scheduling.simulation.disk import Row
     from engine.scheduling.simulation.processes import Process
     from engine.scheduling.simulation.world import World
@@ -48,7 +50,7 @@ class Passing:
                 return f"task {other.seq} is {row.rank - other.rank} ms older"
             if any(one.has(world.adapters_of(other, pool)) for one in free):
                 return f"nothing must be loaded for task {other.seq} either"
-            if not ready and not self._elsewhere(process, world.adapters_of(other, pool)):
+            if not ready and not self._twice(free, process.model, world.adapters_of(other, pool)):
                 return f"task {other.seq} must have its adapters loaded, too"
             since_ns = self._since_ns(other.seq)
             if world.ns - since_ns > wait_ms * _MS:
@@ -59,6 +61,12 @@ class Passing:
     def _elsewhere(self, process: Process, adapters: tuple[str, ...]) -> bool:
         others = self._world.processes.by_model[process.model].values()
         return not process.will_have(adapters) and any(other.will_have(adapters) for other in others)
+
+    def _twice(self, free: Sequence[Process], model: str, adapters: tuple[str, ...]) -> bool:
+        """Whether a task with these adapters would have them loaded a second time, on a process that it can get: which one that would be
+        is the scheduler's choice, and need not be the one that another task got."""
+        everyone = self._world.processes.by_model[model].values()
+        return any(one.will_have(adapters) for one in everyone) and any(not one.will_have(adapters) for one in free)
 
     def _since_ns(self, seq: int) -> int:
         assert self._world.scheduler is not None
