@@ -96,7 +96,7 @@ def size_bytes(text: str, option: str) -> int:
     """`4G`, `500M`, `16k`, or a plain number, of bytes or tokens; k is 1,024, as sizes are shown."""
     found = _SIZE.fullmatch(text.strip().lower())
     if found is None:
-        message = f'{option}: "{text[:40]}" is no size'
+        message = f'{option}: "{text[:40]}" is no number'
         raise AiwmError(Code.bad_request, message, field=option.removeprefix("--"), fix="such as 4G, 500M, 16k")
     return round(float(found[1]) * _UNITS[found[2]])
 

@@ -37,8 +37,9 @@ class HeadedPage(TablePage):
             yield self.live_table
             yield self.strip
 
-    def head_lines(self, cells: int) -> Sequence[Line]:
-        raise NotImplementedError
+    def head_lines(self, cells: int) -> Sequence[Line]:  # noqa: ARG002 (pages that have something to say use it)
+        """What stands above the table, in lines of at most `cells`; nothing, unless a page says something."""
+        return ()
 
     def show_head(self) -> None:
         """Show the head as it is now."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -12,6 +12,7 @@ import msgspec
 from engine.contract.errors import AiwmError, Code
 from engine.inference import protocol
 from engine.inference.line import Moved
+from engine.inference.pouring import Pouring
 from engine.ports import AdapterUsed, Delta, GenerateRequest, Outcome
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ Place = Callable[[], Awaitable["ModelProcess"]]
 _numbers = itertools.count(1)
 
 
-class LocalGeneration:
+class LocalGeneration(Pouring):
     """A generation in a model process (`ports.Generation`); it is the request's sink there.
 
     If the process crashes before any text has come, the request is made once more in the restarted process. After that, or
@@ -32,6 +33,7 @@ class LocalGeneration:
     def __init__(
         self, place: Place, request: GenerateRequest, adapters: tuple[protocol.AdapterFile, ...], name: str
     ) -> None:
+        super().__init__()
         self._place = place
         self._process: ModelProcess | None = None
         self._request = request
@@ -39,17 +41,10 @@ class LocalGeneration:
         self._name = name
         self._id = ""
         self._prompt = ""
-        self._loop = asyncio.get_running_loop()
-        self._asked = self._loop.time()
-        self._deltas: list[protocol.DeltaNote] = []
         self._parts: list[str] = []
-        self._wake = asyncio.Event()
-        self._first: float | None = None
         self._again = True
         self._cancelled = False
         self._retrying: asyncio.Task[None] | None = None
-        self._error: AiwmError | None = None
-        self._outcome: Outcome | None = None
 
     async def start(self) -> None:
         """Wait for the process, hand the request over. Raises AiwmError."""
@@ -113,38 +108,20 @@ class LocalGeneration:
 
     # -- ports.Generation ----------------------------------------------------------------------------------------------------
 
-    async def __aiter__(self) -> AsyncIterator[Delta]:
-        try:
-            while True:
-                while self._deltas:
-                    notes, self._deltas = self._deltas, []
-                    yield Delta("".join(note.text for note in notes), sum(note.tokens for note in notes))
-                if self._error is not None:
-                    raise self._error
-                if self._outcome is not None:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-        finally:
-            if self._error is None and self._outcome is None:  # whoever reads was cancelled or lost interest
-                self._abandon()
-
     @property
     def outcome(self) -> Outcome:
-        if self._outcome is None:
-            raise RuntimeError("a generation has no outcome before its iteration has ended")
         # A short answer's end may be heard before what the process said to the request is handled.
-        return msgspec.structs.replace(self._outcome, prompt=self._prompt)
+        return msgspec.structs.replace(super().outcome, prompt=self._prompt)
 
     async def cancel(self) -> None:
         self._cancelled = True
         if self._retrying is not None:
             self._retrying.cancel()
             self._finish("cancelled", 0, 0, ())
-        elif self._outcome is None and self._error is None and self._process is not None:
+        elif not self.ended and self._process is not None:
             await self._process.cancel(self._id)
 
-    def _abandon(self) -> None:
+    async def _abandon(self) -> None:
         if self._retrying is not None:
             self._retrying.cancel()
         if self._process is not None:
@@ -153,11 +130,8 @@ class LocalGeneration:
     # -- supervisor.Sink -------------------------------------------------------------------------------------------------------
 
     def delta(self, note: protocol.DeltaNote) -> None:
-        if self._first is None and note.text:
-            self._first = self._loop.time()
         self._parts.append(note.text)
-        self._deltas.append(note)
-        self._wake.set()
+        self._pour(Delta(note.text, note.tokens))
 
     def done(self, note: protocol.DoneNote) -> None:
         adapters = tuple(AdapterUsed(name=a.name, digest=a.digest, weight=a.weight) for a in note.adapters)
@@ -170,33 +144,29 @@ class LocalGeneration:
             self._again = False
             self._retrying = self._loop.create_task(self._retry())
         else:
-            self._fail(error)
+            self._end(error)
 
     async def _retry(self) -> None:
         try:
             await self._hand_over()
         except AiwmError as error:
-            self._fail(error)
+            self._end(error)
         finally:
             self._retrying = None
-
-    def _fail(self, error: AiwmError) -> None:
-        self._error = error
-        self._wake.set()
 
     def _finish(
         self, reason: str, tokens_in: int, tokens_out: int, adapters: tuple[AdapterUsed, ...], cached: int = 0
     ) -> None:
-        now = self._loop.time()
-        self._outcome = Outcome(
+        first_ms, total_ms = self._times()
+        outcome = Outcome(
             reason=reason,
             text="".join(self._parts),
             tokens_in=tokens_in,
             tokens_out=tokens_out,
-            first_token_ms=((self._first or now) - self._asked) * 1000,
-            total_ms=(now - self._asked) * 1000,
+            first_token_ms=first_ms,
+            total_ms=total_ms,
             adapters=adapters,
             process=self._process.id if self._process is not None else "",
             cached=cached,
         )
-        self._wake.set()
+        self._end(outcome)

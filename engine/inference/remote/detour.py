@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
-from engine.inference.remote.pouring import Pouring
+from engine.inference.pouring import Pouring
 from engine.inference.remote.refusals import clean
 from engine.inference.served import Served
 from engine.ports import Delta, GenerateRequest, Generation, Outcome, Reservation

@@ -10,9 +10,9 @@ from typing import Protocol
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
+from engine.inference.pouring import Pouring
 from engine.inference.remote.answer import Answer, Malformed, ServerError
 from engine.inference.remote.connection import Broken, Connection, Reply, Unreachable
-from engine.inference.remote.pouring import Pouring
 from engine.inference.remote.promises import check
 from engine.inference.remote.refusals import MAX_BODY, Server, clean, cut, failed, refused, retry_after_ms, unreachable
 from engine.inference.remote.sse import Event, SseReader, TooLong

@@ -1,4 +1,4 @@
-"""What calls of this room have in common: text that is passed on as it comes, and one end."""
+"""What all generations have in common, wherever they run: text that is passed on as it comes, and one end."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class Pouring(ABC):
                 self._wake.clear()
                 await self._wake.wait()
         finally:
-            if not self.ended:  # whoever reads was cancelled or lost interest
-                await self.cancel()
+            if not self.ended:
+                await self._abandon()
 
     @property
     def outcome(self) -> Outcome:
@@ -53,6 +53,10 @@ class Pouring(ABC):
     @abstractmethod
     async def cancel(self) -> None:
         """Stop; the iteration then ends with reason `cancelled`."""
+
+    async def _abandon(self) -> None:
+        """Whoever read was cancelled or lost interest."""
+        await self.cancel()
 
     def _pour(self, delta: Delta) -> None:
         if self._first is None and delta.text:
