@@ -30,10 +30,11 @@ lint: $(STAMP)-test
 bench: $(STAMP)-bench
 	for script in $$(cd benchmarks && ls [!_]*.py); do $(BIN)/python -m benchmarks.$${script%.py} || exit 1; done
 
-# Every fuzz target for SECONDS, guided by coverage where atheris can be installed.
+# The property tests with new examples, then every fuzz target for SECONDS, guided by coverage where atheris can be installed.
 SECONDS ?= 180
 fuzz: $(STAMP)-test
 	-$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[fuzz]'
+	$(BIN)/python -m pytest -n 2 -m "hypothesis and not slow" --hypothesis-profile=explore
 	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS)
 
 # Trains the shipped model from nothing and writes its card: under an hour on two cores.

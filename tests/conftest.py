@@ -8,8 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests.support.signals import restore_for_children
+
+# The suite tries the same examples every time, so that it fails for what was changed; `make fuzz` looks for new ones.
+settings.register_profile("suite", derandomize=True, database=None, deadline=None)
+settings.register_profile("explore", max_examples=1000, deadline=None)
+settings.load_profile("suite")
 
 restore_for_children()
 

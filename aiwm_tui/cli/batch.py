@@ -20,7 +20,7 @@ from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import confirm, fields_text
 from aiwm_tui.cli.values import duration_ms
 from engine.client import BlockingClient
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.records import BatchRow
 from engine.contract.requests import batches
 from engine.contract.requests.session import EngineStatus
@@ -263,7 +263,7 @@ class Results:
             return -1
         try:
             result = msgspec.json.decode(last, type=batches.BatchResult)
-        except (msgspec.DecodeError, msgspec.ValidationError):
+        except NOT_JSON:
             raise self._foreign() from None
         page = client.call(batches.BatchResults(name=self._batch, after=result.index - 1, limit=1))
         if not page.results or page.results[0].id != result.id:

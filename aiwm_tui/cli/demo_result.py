@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.requests.tasks import TaskOutcome
 from engine.contract.states import TaskState
 
@@ -65,7 +65,7 @@ def read_inbox(path: Path) -> list[Message]:
         if line.strip():
             try:
                 messages.append(msgspec.json.decode(line, type=Message))
-            except msgspec.MsgspecError as error:
+            except NOT_JSON as error:
                 raise AiwmError(Code.config_invalid, f"{path}, line {number}: {error}", field="inbox") from None
     if not messages:
         raise AiwmError(Code.config_invalid, f"{path} has no messages", field="inbox")

@@ -14,7 +14,7 @@ import typer
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.exit_codes import ExitCode
-from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.errors import NOT_JSON, AiwmError, Code, ErrorInfo
 from engine.contract.requests.keys import KeyCheck, KeyList
 
 _PASSPHRASE = "AIWM_VAULT_PASSPHRASE"
@@ -83,7 +83,7 @@ def _write(cli: Cli, name: str, key: str | None, passphrase: str) -> None:
         return
     try:
         raise AiwmError.of(msgspec.json.decode(ran.stderr, type=ErrorInfo))
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         raise AiwmError(Code.internal, "the vault was not written", fix=f"aiwm key check {name}") from None
 
 

@@ -12,7 +12,7 @@ from aiwm_tui.forms.fields import NO, YES, FormField, Kind
 from aiwm_tui.live.format import exact
 from aiwm_tui.live.text import clean, clean_lines
 from engine.contract.definitions import NAME_PATTERN
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.invalid import invalid
 from engine.contract.query import span_ms
 
@@ -119,7 +119,7 @@ def _json(field: FormField, text: str) -> Any:
         return {"prompt": text.strip("\n")}
     try:
         return msgspec.json.decode(text.encode())
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except NOT_JSON as error:
         raise AiwmError(
             Code.payload_invalid if field.kind is Kind.payload else Code.bad_request,
             f"the {field.label} is not JSON: {error}",

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+# What decoding JSON of foreign origin may raise: of text that is not UTF-8 msgspec says by UnicodeDecodeError.
+NOT_JSON: Final = (msgspec.MsgspecError, UnicodeError, RecursionError)
 
 
 class Code(StrEnum):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.contract.definitions import AdapterUse, WorkerDefinition
+from engine.contract.errors import NOT_JSON
 
 _MOST_CHARS = 200
 
@@ -47,7 +48,7 @@ def asked(definition: WorkerDefinition, payload: bytes) -> tuple[AdapterUse, ...
     if b'"adapters"' in payload:
         try:
             own = msgspec.json.decode(payload, type=_Asked).adapters
-        except msgspec.MsgspecError:
+        except NOT_JSON:
             return ()  # its worker says what is wrong with it
         if own is not None:
             return own

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.secret import Secret
 
 FILE_NAME = "keys.vault"
@@ -102,7 +102,7 @@ class Vault:
             return None
         try:
             return msgspec.json.decode(data, type=_File)
-        except msgspec.MsgspecError:
+        except NOT_JSON:
             raise AiwmError(
                 Code.key_refused, f"{self.path} is no vault of ours", field="key", fix="restore it from a copy"
             ) from None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract.errors import AiwmError
+from engine.contract.errors import NOT_JSON, AiwmError
 from engine.home import default_home, make_home
 from engine.keys.vault import Vault
 from engine.secret import Secret
@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
     home = (parsed.home or default_home()).expanduser().absolute()
     try:
         change = msgspec.json.decode(sys.stdin.buffer.read(), type=Change)
-    except msgspec.MsgspecError:
+    except NOT_JSON:
         print("engine key: stdin is not what `aiwm key set` writes", file=sys.stderr)
         return 2
     try:

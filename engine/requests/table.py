@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.requests import catalogue
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
@@ -104,7 +104,7 @@ def decode_request(kind: type[Request[Any]], params: msgspec.Raw) -> Request[Any
     raw = bytes(params)
     try:
         request: Request[Any] = msgspec.json.decode(b"{}" if raw == b"null" else raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         found = _translated(kind, raw) if isinstance(error, msgspec.ValidationError) else None
         if found is None:
             raise undecodable(error, kind) from None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.tools.paths import Beneath, parts_of
 
 SCHEME = "fm:/"
@@ -133,7 +133,7 @@ class FileStore:
                 raise
         try:
             return {file.path: file for file in msgspec.json.decode(document, type=_Index).files}
-        except msgspec.MsgspecError as error:
+        except NOT_JSON as error:
             raise AiwmError(
                 Code.file_unreadable,
                 f"the file store's index is damaged: {error}",

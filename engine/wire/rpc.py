@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.errors import NOT_JSON, AiwmError, Code, ErrorInfo
 from engine.contract.invalid import invalid
 
 _RAW_NULL = msgspec.Raw(b"null")
@@ -48,7 +48,7 @@ def decode(line: bytes) -> Incoming:
     """One message. Raises `bad_line` for anything that is not a JSON-RPC 2.0 object; it quotes no more than the position."""
     try:
         return _decoder.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise AiwmError(
             Code.bad_line, f"a line is not a JSON-RPC 2.0 message: {error}", fix="send one JSON object a line, UTF-8"
         ) from None
@@ -96,5 +96,5 @@ def params_of(message: Incoming, kind: type[Any]) -> Any:
     raw = bytes(message.params)
     try:
         return msgspec.json.decode(b"{}" if raw == b"null" else raw, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise undecodable(error, kind) from None

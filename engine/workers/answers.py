@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.inference.constrained.schema import check_size
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def data_in(outcome: Outcome, schema: dict[str, Any]) -> Any:
         )
     try:
         data = msgspec.json.decode(outcome.text)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+    except NOT_JSON as error:
         message = f"the answer is not JSON: {error}; it ends in {tail}"
         raise AiwmError(Code.output_not_json, message, retryable=True) from None
     for violation in _validator(msgspec.json.encode(schema)).iter_errors(data):

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
+
 MOST_AT_ONCE = 8
 _TAG, _END_TAG = "<tool_call>", "</tool_call>"
 _LISTED = "[TOOL_CALLS]"
@@ -88,7 +90,7 @@ def _tagged(text: str) -> tuple[Call, ...] | Malformed:
 def _whole(text: str, *, meant: bool) -> tuple[Call, ...] | Malformed:
     try:
         document = msgspec.json.decode(text.encode())
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+    except NOT_JSON as error:
         return Malformed(f"a tool call is one JSON object: {error}"[:200]) if meant else ()
     items = document if isinstance(document, list) and document else [document]
     found = [_call(item) for item in items]

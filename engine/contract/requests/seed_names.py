@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
+
 _FIELDS = {
     "queuename": "queue",
     "workitemdefinitionname": "template",
@@ -47,5 +49,5 @@ def _read(value: Any) -> Any:
         return value
     try:
         return msgspec.json.decode(value)
-    except msgspec.DecodeError:
+    except NOT_JSON:
         return value

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 
 WORKERS_FILE = "ai_worker_definitions.json"
 FILES = {
@@ -25,7 +25,7 @@ def read_text(text: bytes | str, what: str = "the bundle") -> Any:
     data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
     try:
         return msgspec.json.decode(data.removeprefix(b"\xef\xbb\xbf"))
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise AiwmError(
             Code.definition_invalid, f"{what} is not JSON: {error}{_line(data, str(error))}", fix="correct it there"
         ) from None

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.records import EventRow, RecordRow
 from engine.control.supervision.rules import Verdict
 
@@ -50,7 +50,7 @@ def verdict(answer: Any) -> Verdict:
             answer = answer["text"]
         text = answer.strip() if isinstance(answer, str) else msgspec.json.encode(answer)
         read = msgspec.json.decode(text, type=_Answer)
-    except (msgspec.MsgspecError, UnicodeEncodeError, RecursionError) as error:
+    except NOT_JSON as error:
         raise AiwmError(Code.bad_request, f"the answer is not the JSON that was asked for: {error}"[:300]) from None
     if not 0 <= read.rating <= 1:
         raise AiwmError(Code.bad_request, f"the rating is {read.rating:g}, not between 0 and 1")

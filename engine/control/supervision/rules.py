@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.invalid import invalid
 from engine.contract.records import RecordRow
 from engine.contract.suggest import nearest
@@ -114,6 +114,6 @@ def _worthless(rules: Rules, output: Any, text: str) -> str:
     if rules.json and isinstance(output, (dict, str)) and _text(output) == text:
         try:
             msgspec.json.decode(text)
-        except (msgspec.DecodeError, UnicodeEncodeError):
+        except NOT_JSON:
             return "the answer is not JSON"
     return ""

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.requests.tasks import TaskOutcome, TaskSubmit
 
 _REFUSED = ("tools", "functions", "logit_bias", "logprobs", "top_logprobs", "audio", "prediction", "modalities")
@@ -64,7 +64,7 @@ def read(body: bytes) -> ChatRequest:
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         raise AiwmError(Code.bad_request, text, field=where.rstrip("`") or None) from None
-    except (msgspec.DecodeError, RecursionError):
+    except NOT_JSON:
         raise AiwmError(Code.bad_request, "the body is not JSON") from None
     for name in _REFUSED:
         if raw.get(name):

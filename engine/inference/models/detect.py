@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.models import url_fault
 from engine.contract.requests.models import Detected, FoundDirectory, FoundServer
 from engine.inference.models.look import models_in
@@ -109,8 +109,8 @@ async def ask(url: str, timeout_s: float = 5.0) -> FoundServer:
         if status != 200:
             raise ValueError(f"says {status}")
         models = msgspec.json.decode(body, type=_Models).data[:_MOST_MODELS]
-    except ValueError as error:
-        reason = "is no list of models" if isinstance(error, msgspec.MsgspecError) else str(error)
+    except (ValueError, RecursionError) as error:
+        reason = "is no list of models" if isinstance(error, NOT_JSON) else str(error)
         message = f"{url}/models {reason}: not a server that speaks OpenAI's protocol"
         raise AiwmError(Code.remote_failed, message, field="url", fix="aiwm model detect") from None
     owner = next((_OWNERS.get((model.owned_by or "").lower()) for model in models), None)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
 from engine.inference.models.kinds import Template
 
 CONVERSATION = (
@@ -61,7 +62,7 @@ def _rendered(templates: Sequence[Template]) -> list[Sample]:
     for line in done.splitlines():
         try:
             found.append(msgspec.json.decode(line, type=Sample))
-        except msgspec.MsgspecError:
+        except NOT_JSON:
             break
     missing = len(templates) - len(found)
     return found + [Sample(verdict="broke off: it takes too much time or memory")] * missing

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
 from engine.inference.adapter_files import UNSAFE_SUFFIXES
 
 INDEX = "model.safetensors.index.json"
@@ -97,7 +98,7 @@ def _header(path: Path) -> dict[str, _Tensor]:
         entries: dict[str, msgspec.Raw] = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         entries.pop("__metadata__", None)
         tensors = {name: msgspec.json.decode(entry, type=_Tensor) for name, entry in entries.items()}
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except NOT_JSON:
         raise ValueError("its header is not readable") from None
     end = 0
     for name, tensor in tensors.items():

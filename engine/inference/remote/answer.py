@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
 from engine.ports import ToolCall
 from engine.secret import Secret
 
@@ -136,7 +137,7 @@ class _Call:
         written = guard.whole("".join(self.arguments)) or "{}"
         try:
             arguments, wrong = msgspec.json.decode(written), ""
-        except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+        except NOT_JSON as error:
             arguments, wrong = {}, f"the arguments are no JSON: {error}"[:200]
         if not isinstance(arguments, dict):
             arguments, wrong = {}, "the arguments are no JSON object"
@@ -148,7 +149,7 @@ def decoded(data: str) -> dict[str, Any]:
     """An event's data as an object. Raises Malformed."""
     try:
         document = msgspec.json.decode(data)
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError) as error:
+    except NOT_JSON as error:
         raise Malformed(f"an event's data is no JSON: {error}"[:200]) from None
     if not isinstance(document, dict):
         raise Malformed("an event's data is no JSON object")

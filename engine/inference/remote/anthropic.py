@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from engine.contract.errors import NOT_JSON
 from engine.inference.remote.answer import (
     MAX_TEXT,
     Answer,
@@ -193,7 +194,7 @@ def _wrapping(schema: dict[str, Any]) -> dict[str, Any]:
 def _unwrapped(written: str) -> str:
     try:
         document = msgspec.json.decode(written, type=dict[str, msgspec.Raw])
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+    except NOT_JSON:
         return written
     value = document.get("value")
     return written if value is None else bytes(value).decode()

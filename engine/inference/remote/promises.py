@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.inference.remote.refusals import Server, cut
 
 
@@ -18,7 +18,7 @@ def check(server: Server, schema: dict[str, Any], text: str) -> None:
         document = msgspec.json.decode(text)
         validator = jsonschema_rs.Draft202012Validator(schema, retriever=_never)
         wrong = next(validator.iter_errors(document), None)
-    except (msgspec.MsgspecError, RecursionError, UnicodeEncodeError):
+    except NOT_JSON:
         raise cut(server, "was asked for JSON after a schema and answered something else") from None
     except (jsonschema_rs.ValidationError, jsonschema_rs.ReferencingError, ValueError, TypeError) as error:
         message = f"the schema is none: {str(error).partition(chr(10))[0][:200]}"

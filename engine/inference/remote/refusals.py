@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.secret import Secret
 
 MAX_BODY = 64 * 1024
@@ -119,7 +119,7 @@ def _said(body: bytes) -> tuple[str, str]:
     """(type or code, message) of an error body; text that is no such object is the message."""
     try:
         document = msgspec.json.decode(body)
-    except (msgspec.MsgspecError, RecursionError):
+    except NOT_JSON:
         return "", body.decode("utf-8", "replace")
     error = document.get("error", document) if isinstance(document, dict) else document
     return _of(error)

@@ -61,7 +61,7 @@ class TensorFile:
             header = json.loads(self._beginning(8, 8 + header_bytes))
         except OSError as error:
             raise AiwmError(code, f"{path} cannot be read: {error.strerror}", field="path") from error
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise self._corrupt("its header is not JSON") from error
         if not isinstance(header, dict):
             raise self._corrupt("its header is not an object")
