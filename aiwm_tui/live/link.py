@@ -4,16 +4,19 @@ One object owns the client. Others call through it and are told of each phase; n
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import msgspec
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.base import Request
 from engine.contract.requests.session import Welcome
+
+# Screens are described in terms of a link also where nothing is live: `aiwm view` must not pay for asyncio.
+if TYPE_CHECKING:
+    import asyncio
 
 Result = TypeVar("Result")
 Note = TypeVar("Note", bound=msgspec.Struct)
@@ -65,6 +68,8 @@ class Link:
 
     async def run(self) -> None:
         """Keep connected until cancelled. Waits longer after each failure, up to 5 s; an engine that dies young is a failure too."""
+        import asyncio
+
         delay = _FIRST_DELAY_S
         try:
             while True:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, Span, clean, clean_lines, fit, width
-from aiwm_tui.widgets.strip import wrapped
+from aiwm_tui.live.wrapping import wrapped
 from engine.contract.errors import AiwmError, ErrorInfo
 from engine.contract.why import Gate, Why
 

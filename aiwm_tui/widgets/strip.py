@@ -6,11 +6,10 @@ from enum import Enum
 
 from textual.strip import Strip
 
-from aiwm_tui.live.text import Line, Span, break_at, clean, line_width, width
+from aiwm_tui.live.text import Line, clean, line_width
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.widgets.lines import TextBlock
 from aiwm_tui.widgets.paint import palette_of, strip_of
-
-INDENT = 3
 
 
 class StripSize(Enum):
@@ -59,33 +58,3 @@ class WhyStrip(TextBlock):
             more = len(self.lines) - y
             line = ((f" … {more} more lines: ", "dim"), ("w w", "key"), (" grows the strip", "dim"))
         return strip_of(line, palette_of(self), self.size.width)
-
-
-def wrapped(line: Line, cells: int, indent: int = INDENT) -> list[Line]:
-    """A styled line as lines of at most `cells`; the continued ones begin with a small indent."""
-    if line_width(line) <= cells:
-        return [line]
-    indent = min(indent, cells // 4)
-    out: list[Line] = []
-    current: list[Span] = []
-    used = 0
-    for text, style in line:
-        at = 0
-        while at < len(text):
-            room = max(1, cells - used)
-            end = break_at(text, at, room)
-            # A short rest of the row is left empty rather than filled with half a word.
-            if end < len(text) and room < INDENT + 5 and used > indent:
-                end = at
-            if end > at:
-                # The space at which a line breaks hangs over its end.
-                piece = text[at:end] if end == len(text) else text[at:end].rstrip(" ")
-                current.append((piece, style))
-                used += width(piece)
-                at = end
-            if at < len(text):
-                out.append(tuple(current))
-                current, used = [(" " * indent, "")], indent
-    if used > indent or not out:
-        out.append(tuple(current))
-    return out

@@ -14,12 +14,12 @@ from textual.widgets import Input, TextArea
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.forms.values import field_named, read, written
 from aiwm_tui.live.text import Line, clean
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.dialogs.base import PANEL, Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.choice import Choice
 from aiwm_tui.widgets.entry import Entry
 from aiwm_tui.widgets.lines import TextBlock, TextLine
-from aiwm_tui.widgets.strip import wrapped
 from engine.contract.errors import AiwmError
 
 Send = Callable[[dict[str, Any]], Awaitable[Line]]

@@ -13,10 +13,10 @@ from textual.app import ComposeResult
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.link import Link, Phase
 from aiwm_tui.live.text import Line
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.item.screen import Facts
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.wording import refused
-from aiwm_tui.widgets.strip import wrapped
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 

@@ -12,6 +12,7 @@ from aiwm_tui.live import format as form
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.text import Line, Span, clean, clean_lines
 from aiwm_tui.live.views import LiveView
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.registry import table_screen
@@ -19,7 +20,7 @@ from aiwm_tui.screens.spec import Explain
 from aiwm_tui.screens.wording import refused
 from aiwm_tui.states import state_span
 from aiwm_tui.widgets.lines import TextBlock
-from aiwm_tui.widgets.strip import WhyStrip, wrapped
+from aiwm_tui.widgets.strip import WhyStrip
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import Record

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean, fit
-from aiwm_tui.widgets.strip import wrapped
+from aiwm_tui.live.wrapping import wrapped
 from engine.contract.records.notes import TaskNotes
 from engine.contract.requests.context import EffectiveContext
 

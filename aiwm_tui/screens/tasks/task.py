@@ -16,6 +16,7 @@ from aiwm_tui.live.following import Following
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.text import Line, Span, clean, clean_lines
 from aiwm_tui.live.views import LiveView
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.spec import Explain
@@ -25,7 +26,7 @@ from aiwm_tui.screens.wording import failure, refused
 from aiwm_tui.states import state_span
 from aiwm_tui.widgets.lines import TextBlock, TextLine
 from aiwm_tui.widgets.stream import StreamText
-from aiwm_tui.widgets.strip import StripSize, WhyStrip, wrapped
+from aiwm_tui.widgets.strip import StripSize, WhyStrip
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import Record, TaskDetail, TaskNotes, TaskRow
