@@ -25,7 +25,7 @@ def init(path: Path | None = None) -> Path:
         )
     # Every line that sets something is a comment: what the user does not change follows the defaults of later versions.
     lines = [_as_comment(line) for line in default_config().read_text("utf-8").splitlines()]
-    _replace(path, "\n".join(lines) + "\n")
+    replace_text(path, "\n".join(lines) + "\n")
     return path
 
 
@@ -50,7 +50,7 @@ def set_value(key: str, text: str, path: Path | None = None) -> Any:
         document[section] = tomlkit.table()
     document[section][name] = value
     _check(tomlkit.dumps(document), path)
-    _replace(path, tomlkit.dumps(document))
+    replace_text(path, tomlkit.dumps(document))
     return value
 
 
@@ -74,7 +74,7 @@ def _check(text: str, path: Path) -> None:
             raise AiwmError.of(msgspec.structs.replace(error.info, message=message)) from None
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_text(path: Path, text: str) -> None:
     """All of it or nothing, readable by its owner only unless it was readable by others before. Behind a link it is the file that changes,
     and the link stays."""
     path = path.resolve()

@@ -93,7 +93,7 @@ _ALIASES = {
     "name": "id",
     "cost": "cost_usd",
 }
-SPANS = frozenset({"duration_ms", "spent_ms", "busy_ms"})
+SPANS = frozenset({"duration_ms", "spent_ms", "busy_ms", "latency_ms", "load_ms"})
 """Attributes that are durations in ms; every other one in `_ms` is a point in time."""
 
 
