@@ -21,6 +21,7 @@ from engine.control.failures import Failures, fingerprint, whole
 from engine.control.instances import Instance, Instances
 from engine.control.pinning import Pins, asked
 from engine.control.supervision.care import Care
+from engine.control.tempo import Tempo
 from engine.ports import ContextFile, Keys, Lesson, Models, Texts, ToolBox
 from engine.scheduling.decisions import CancelTask, StartTask
 from engine.scheduling.inputs import StartRefused, TaskEnded
@@ -31,13 +32,15 @@ from engine.workers.template import TaskInput
 
 
 class Running(msgspec.Struct, kw_only=True, gc=False):
-    """An attempt under way. `replica` is the model process whose slot it holds; `stopping` says why it is being stopped: cancelled by
-    someone, or given back by a stopping engine; `start` is its start's entry until that is on its way to the disk."""
+    """An attempt under way since `started_ms` (Unix time). `replica` is the model process whose slot it holds; `stopping` says why it is
+    being stopped: cancelled by someone, or given back by a stopping engine; `start` is its start's entry until that is on its way to
+    the disk."""
 
     seq: int
     attempt: int
     instance: Instance
     brief: Brief
+    started_ms: int
     replica: str | None = None
     pins: Pins
     task: asyncio.Task[None] | None = None
@@ -49,11 +52,13 @@ class Running(msgspec.Struct, kw_only=True, gc=False):
 
 
 class End(msgspec.Struct, frozen=True, gc=False):
-    """An attempt's end on its way to the disk. The scheduler's verdict on it (`state`) stands, however often it must be written."""
+    """An attempt's end (at `at_ms`) on its way to the disk. The scheduler's verdict on it (`state`) stands, however often it must be
+    written."""
 
     running: Running
     ended: Ended
     state: TaskState
+    at_ms: int
     entry: tuple[ops.Op, ...]
     plain: bool = False
 
@@ -79,6 +84,7 @@ class Attempts:
         keys: Keys | None,
         files: Callable[[int, Instance], Awaitable[tuple[ContextFile, ...]]],
         ended: Callable[[int, int, Ended], None],
+        tempo: Tempo,
         care: Care,
     ) -> None:
         self._dispatcher = dispatcher
@@ -94,6 +100,7 @@ class Attempts:
         self._keep_prompt_chars = keep_prompt_chars
         self._tell_ended = ended
         self._care = care
+        self._tempo = tempo
         self._tools = tools
         self._keys = keys
         self._files = files
@@ -140,6 +147,7 @@ class Attempts:
             attempt=decision.attempt,
             instance=instance,
             brief=brief,
+            started_ms=now,
             replica=decision.replica,
             pins=pins,
         )
@@ -271,7 +279,7 @@ class Attempts:
                 return
             entry, final = self._end_ops(running, ended, verdict, now), verdict.state
         start, running.start = running.start, ()
-        self._commit(End(running, ended, final, (*start, *entry)))
+        self._commit(End(running, ended, final, now, (*start, *entry)))
 
     def _commit(self, end: End) -> None:
         written = self._journal.write(end.entry, _durability(end.running.brief))
@@ -312,6 +320,12 @@ class Attempts:
             )
         )
         if state.ended and failure is None and not receipt.result().fenced:
+            self._tempo.ended(
+                running.brief.queue,
+                instance.pool,
+                end.at_ms - running.started_ms,
+                completed=state is TaskState.completed,
+            )
             self._tell_ended(running.seq, running.attempt, msgspec.structs.replace(ended, state=state))
 
     def _end_ops(self, running: Running, ended: Ended, verdict: Verdict, now: int) -> tuple[ops.Op, ...]:
@@ -398,7 +412,7 @@ class Attempts:
         )
         start = tuple(it for it in end.entry if isinstance(it, ops.StartTask))
         event = _event(now, "task.failed", running.instance.id, running.seq, error.message, "error")
-        return End(running, ended, TaskState.failed, (*start, op, event, *kept), plain=True)
+        return End(running, ended, TaskState.failed, now, (*start, op, event, *kept), plain=True)
 
     def _release_ops(self, running: Running, now: int) -> tuple[tuple[ops.Op, ...], TaskState]:
         release = ops.ReleaseTask(

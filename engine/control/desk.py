@@ -26,6 +26,8 @@ from engine.control.sampling import Sampling
 from engine.control.sessions.store import SessionStore
 from engine.control.submission import Submission
 from engine.control.tally import Tally
+from engine.control.tempo import Tempo
+from engine.control.trends import Trends
 from engine.control.undertakings import Undertakings
 from engine.control.waiters import Waiters
 from engine.ports import Texts
@@ -49,6 +51,8 @@ class Desk:
         kinds: KindRegistry,
         book: Book,
         tally: Tally,
+        tempo: Tempo,
+        trends: Trends,
         dispatcher: Dispatcher,
         attempts: Attempts,
         waiters: Waiters,
@@ -88,13 +92,13 @@ class Desk:
             journal, readers, dispatcher, self.closing, self.dependencies, self.submission, catalogue, book, clock
         )
         self.undertakings = Undertakings(self.operation_log, changes, waiters, readers, clock, self._handle)
-        self.sampling = Sampling(journal, tally, catalogue, tokens_per_s, clock, series)
+        self.sampling = Sampling(journal, tally, tempo, trends, catalogue, tokens_per_s, readers.head_ms, clock, series)
         self.tasks = TaskOperations(
             self.submission, waiters, dispatcher, readers, store.windows, clock, with_reasons, notes
         )
         self.changes = ChangeOperations(self.undertakings, self.operation_log, readers, store.windows, clock)
         self.batches = BatchOperations(self.submission, self.changes, waiters, store, clock, lambda: changed("batches"))
-        self.usage = UsageOperations(failures, tally, store, clock, chats)
+        self.usage = UsageOperations(failures, tally, store, clock, chats, self.sampling)
 
     def register(self, table: RequestTable) -> None:
         """Answer everything that is asked about tasks."""

@@ -31,6 +31,7 @@ from engine.control.operations.instances import InstanceOperations
 from engine.control.operations.maintenance import MaintenanceOperations
 from engine.control.operations.performance import PerformanceOperations
 from engine.control.performance import Performance
+from engine.control.sampling import STEPS_MS
 from engine.control.scaling import Scaling
 from engine.control.sessions.chat import Talk
 from engine.control.sessions.sessions import Sessions
@@ -39,6 +40,8 @@ from engine.control.slots import Slots
 from engine.control.supervision.room import Supervision
 from engine.control.tables import Tables
 from engine.control.tally import WAITING, Tally
+from engine.control.tempo import Tempo
+from engine.control.trends import Trends
 from engine.control.waiters import Waiters
 from engine.ports import ContextFile, EventSink, Keys, Models, Texts, ToolBox
 from engine.requests.table import RequestTable
@@ -89,6 +92,8 @@ class Manager:
         self.kinds = KindRegistry()
         self.catalogue = Catalogue()
         self.tally = Tally(store.counters(), clock)
+        self.tempo = Tempo(clock)
+        trends = Trends(lambda queue, since_ms: store.readers.samples(f"queue.{queue}.waiting", STEPS_MS[1], since_ms))
         self.waiters = Waiters()
         scheduling = config.scheduling
         scheduler = Scheduler(
@@ -142,10 +147,11 @@ class Manager:
             keys=keys,
             files=self._files_of,
             ended=self._task_ended,
+            tempo=self.tempo,
             care=self.supervision.care,
         )
         Loading(self.dispatcher, store.journal, store.readers, clock)
-        self.scaling = Scaling(store.journal, store.readers, self.instances, clock, self._waiting_for)
+        self.scaling = Scaling(store.journal, store.readers, self.instances, clock, self._waiting_for, self.tempo.out)
         self.fleet = Fleet(
             self.dispatcher, self.catalogue, self.instances, keeper, events, self.scaling, self._definitions_changed
         )
@@ -183,6 +189,9 @@ class Manager:
             self.catalogue,
             self.instances,
             self.tally,
+            self.tempo,
+            trends,
+            self.scaling,
             self.dispatcher,
             store.readers,
             model_rows,
@@ -198,6 +207,8 @@ class Manager:
             self.kinds,
             book,
             self.tally,
+            self.tempo,
+            trends,
             self.dispatcher,
             self.attempts,
             self.waiters,
@@ -314,6 +325,8 @@ class Manager:
             mine = self.instances.of_pool(pool)
             found[f"pool.{pool}.instances"] = float(len(mine))
             found[f"pool.{pool}.busy"] = float(sum(instance.state is InstanceState.busy for instance in mine))
+            found[f"pool.{pool}.waiting"] = float(self._waiting_for(pool))
+            found[f"pool.{pool}.out"] = self.tempo.out(pool)
         return found
 
     def _waiting_for(self, pool: str) -> int:

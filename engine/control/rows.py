@@ -37,7 +37,14 @@ def first_gate(why: Why) -> str:
     return next((gate.name for gate in why.gates if gate.closed), "")
 
 
-def queue_row(queue: QueueDefinition, tally: Tally, head_ms: int | None, gate: str) -> QueueRow:
+def queue_row(
+    queue: QueueDefinition,
+    tally: Tally,
+    head_ms: int | None,
+    gate: str,
+    latency: tuple[float, float] | None,
+    trend: tuple[int, ...],
+) -> QueueRow:
     waiting = tally.waiting(queue.name)
     running = tally.count(queue.name, TaskState.processing)
     came, went = tally.rates(queue.name)
@@ -57,6 +64,9 @@ def queue_row(queue: QueueDefinition, tally: Tally, head_ms: int | None, gate: s
         pools=queue.pools,
         durability=queue.durability.value,
         gate=gate if waiting else "",
+        p50_ms=latency[0] if latency is not None else None,
+        p95_ms=latency[1] if latency is not None else None,
+        trend=trend,
     )
 
 
@@ -71,7 +81,15 @@ def _queue_state(queue: QueueDefinition, pending: int, running: int, gate: str) 
 
 
 def pool_row(
-    pool: PoolDefinition, catalogue: Catalogue, instances: Instances, tally: Tally, starting: int, gate: str
+    pool: PoolDefinition,
+    catalogue: Catalogue,
+    instances: Instances,
+    tally: Tally,
+    starting: int,
+    gate: str,
+    head_ms: int | None,
+    latency: tuple[float, float] | None,
+    steps: tuple[int, int],
 ) -> PoolRow:
     mine = instances.of_pool(pool.name)
     busy = sum(instance.task is not None for instance in mine)
@@ -92,6 +110,10 @@ def pool_row(
         max_total=pool.max_total,
         waiting=waiting,
         held_by="no definition" if worker is None else "disabled" if not active else gate if waiting else "",
+        head_ms=head_ms,
+        p50_ms=latency[0] if latency is not None else None,
+        up_1h=steps[0],
+        down_1h=steps[1],
     )
 
 

@@ -11,6 +11,8 @@ from engine.clock import Clock
 from engine.contract.states import Durability, TaskState
 from engine.control.catalogue import Catalogue
 from engine.control.tally import Tally
+from engine.control.tempo import Tempo
+from engine.control.trends import Trends
 from engine.store import ops
 from engine.store.journal import Journal
 
@@ -41,29 +43,40 @@ class Means:
 
     def take(self) -> list[Point]:
         """The points of the step so far."""
-        done = [
-            (series, self.step_ms, self._start_ms, round(total / count, 3))
-            for series, (total, count) in self._sums.items()
-        ]
+        done = [(series, self.step_ms, *point) for series in self._sums if (point := self.now(series)) is not None]
         self._sums = {}
         return done
+
+    def now(self, series: str) -> tuple[int, float] | None:
+        """The point of one series over the step under way, as far as it has come."""
+        total, count = self._sums.get(series, (0.0, 0))
+        return (self._start_ms, round(total / count, 3)) if count else None
 
 
 class Sampling:
     """Writes samples of queues, running tasks and tokens, and of what `more` knows (pools, models). `stir` begins; it ends by itself
-    when nothing has moved for a minute."""
+    when nothing has moved for a minute.
+
+    `queue.NAME.head` (s) is sampled while something waits, `queue.NAME.p50` and `.p95` (ms) while something has completed in the last
+    five minutes: without a point there was none. `head_ms` gives the submit time of a queue's oldest waiting task."""
 
     def __init__(
         self,
         journal: Journal,
         tally: Tally,
+        tempo: Tempo,
+        trends: Trends,
         catalogue: Catalogue,
         tokens_per_s: Callable[[], float],
+        head_ms: Callable[[str], int | None],
         clock: Clock,
         more: Callable[[], dict[str, float]],
     ) -> None:
         self._journal = journal
         self._tally = tally
+        self._tempo = tempo
+        self._trends = trends
+        self._head_ms = head_ms
         self._catalogue = catalogue
         self._tokens_per_s = tokens_per_s
         self._clock = clock
@@ -93,13 +106,30 @@ class Sampling:
             "waiting": float(tally.total(TaskState.pending, TaskState.scheduled, TaskState.retrying)),
             "tokens_per_s": float(self._tokens_per_s()),
         }
+        now_ms = self._clock.wall_ms()
         for name in self._catalogue.queues:
             came, went = tally.rates(name)
             found[f"queue.{name}.waiting"] = float(tally.waiting(name))
             found[f"queue.{name}.running"] = float(tally.count(name, TaskState.processing))
             found[f"queue.{name}.in"] = came
             found[f"queue.{name}.out"] = went
+            found |= self._of_queue(name, now_ms)
         return found | self._more()
+
+    def under_way(self, series: str, step_ms: int) -> tuple[int, float] | None:
+        """The point of a coarser step that is not over yet; None when there is none."""
+        return next((means.now(series) for means in self._means if means.step_ms == step_ms), None)
+
+    def _of_queue(self, name: str, now_ms: int) -> dict[str, float]:
+        """How long the oldest task of a queue has waited, and how long those that completed lately took."""
+        found: dict[str, float] = {}
+        head_ms = self._head_ms(name) if self._tally.waiting(name) else None
+        if head_ms is not None:
+            found[f"queue.{name}.head"] = round(max(0, now_ms - head_ms) / 1000, 1)
+        latency = self._tempo.latency(name)
+        if latency is not None:
+            found[f"queue.{name}.p50"], found[f"queue.{name}.p95"] = latency
+        return found
 
     def _tick(self) -> None:
         self._timer = None
@@ -108,6 +138,9 @@ class Sampling:
         if values["running"] or values["tokens_per_s"]:
             self._still_s = 0
         now_ms = self._clock.wall_ms()
+        for name in self._catalogue.queues:
+            self._trends.note(name, now_ms, self._tally.waiting(name))
+        self._trends.keep(set(self._catalogue.queues))
         second = now_ms - now_ms % 1_000
         points: list[Point] = [(series, 1_000, second, value) for series, value in values.items()]
         for means in self._means:

@@ -32,8 +32,11 @@ from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
 from engine.control.instances import Instances
 from engine.control.numbering import RETIRED
+from engine.control.scaling import Scaling
 from engine.control.sessions.store import Retired
 from engine.control.tally import WAITING, Tally
+from engine.control.tempo import Tempo
+from engine.control.trends import Trends
 from engine.store.readers import Readers
 
 _MOST_RETIRED = 10_000
@@ -49,6 +52,9 @@ class Tables:
         catalogue: Catalogue,
         instances: Instances,
         tally: Tally,
+        tempo: Tempo,
+        trends: Trends,
+        scaling: Scaling,
         dispatcher: Dispatcher,
         readers: Readers,
         model_rows: Callable[[], list[ModelRow]],
@@ -60,6 +66,9 @@ class Tables:
         self._catalogue = catalogue
         self._instances = instances
         self._tally = tally
+        self._tempo = tempo
+        self._trends = trends
+        self._scaling = scaling
         self._dispatcher = dispatcher
         self._readers = readers
         self._model_rows = model_rows
@@ -76,20 +85,31 @@ class Tables:
     def queue(self, queue: QueueDefinition) -> QueueRow:
         waiting = self._tally.waiting(queue.name)
         gate = rows.first_gate(self._dispatcher.why_queue(queue.name)) if waiting else ""
-        return rows.queue_row(queue, self._tally, self._readers.head_ms(queue.name) if waiting else None, gate)
+        head_ms = self._readers.head_ms(queue.name) if waiting else None
+        trend = self._trends.of(queue.name, self._clock.wall_ms(), waiting)
+        return rows.queue_row(queue, self._tally, head_ms, gate, self._tempo.latency(queue.name), trend)
 
     def queues(self) -> list[QueueRow]:
         return [self.queue(queue) for queue in self._catalogue.queues.values()]
 
     def pool(self, pool: PoolDefinition) -> PoolRow:
-        waiting = any(
-            self._tally.count(queue.name, TaskState.pending)
+        waiting = [
+            queue.name
             for queue in self._catalogue.queues.values()
-            if pool.name in queue.pools
-        )
+            if pool.name in queue.pools and self._tally.count(queue.name, TaskState.pending)
+        ]
         gate = rows.first_gate(self._dispatcher.why_pool(pool.name)) if waiting else ""
+        heads = [head_ms for queue in waiting if (head_ms := self._readers.head_ms(queue)) is not None]
         return rows.pool_row(
-            pool, self._catalogue, self._instances, self._tally, self._dispatcher.starting(pool.name), gate
+            pool,
+            self._catalogue,
+            self._instances,
+            self._tally,
+            self._dispatcher.starting(pool.name),
+            gate,
+            min(heads, default=None),
+            self._tempo.pool_latency(pool.name),
+            self._scaling.lately(pool.name),
         )
 
     def pools(self) -> list[PoolRow]:

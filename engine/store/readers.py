@@ -287,6 +287,14 @@ class Readers:
             (series, step_ms, since_ms),
         ).fetchall()
 
+    def sample_at(self, series: str, step_ms: int, from_ms: int, to_ms: int) -> float | None:
+        """The first value of a series at one step between two times, both included."""
+        row = self._row(
+            "SELECT value FROM samples WHERE series = ? AND step_ms = ? AND at_ms BETWEEN ? AND ? ORDER BY at_ms LIMIT 1",
+            series, step_ms, from_ms, to_ms,
+        )  # fmt: skip
+        return None if row is None else float(row[0])
+
     def has_samples_before(self, series: str, step_ms: int, before_ms: int) -> bool:
         """Whether a series has points of this step from before a time."""
         sql = "SELECT 1 FROM samples WHERE series = ? AND step_ms = ? AND at_ms < ? LIMIT 1"

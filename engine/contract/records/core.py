@@ -82,7 +82,9 @@ class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QueueRow(Record, frozen=True, kw_only=True):
-    """`head_ms` is the submit time of the oldest waiting task; in/out are tasks per minute over the last minute."""
+    """`head_ms` is the submit time of the oldest waiting task; in/out are tasks per minute over the last minute. `p50_ms` and `p95_ms`
+    are how long tasks ran that completed in the last five minutes (None: there were none); `trend` is how many waited during the last
+    hour, in twenty pieces of three minutes, the newest last."""
 
     state: str
     waiting: int
@@ -98,9 +100,15 @@ class QueueRow(Record, frozen=True, kw_only=True):
     pools: tuple[str, ...]
     durability: str
     gate: str
+    p50_ms: float | None = None
+    p95_ms: float | None = None
+    trend: tuple[int, ...] = ()
 
 
 class PoolRow(Record, frozen=True, kw_only=True):
+    """`head_ms` is the submit time of the oldest task that waits for it, `p50_ms` the median of how long its tasks ran that completed in
+    the last five minutes; `up_1h` and `down_1h` count its scaling steps of the last hour."""
+
     state: str
     definition: str
     queues: tuple[str, ...]
@@ -112,6 +120,10 @@ class PoolRow(Record, frozen=True, kw_only=True):
     max_total: int
     waiting: int
     held_by: str
+    head_ms: int | None = None
+    p50_ms: float | None = None
+    up_1h: int = 0
+    down_1h: int = 0
 
 
 class InstanceRow(Record, frozen=True, kw_only=True):

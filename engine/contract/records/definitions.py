@@ -50,7 +50,9 @@ class SourceDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 class ScaleStep(Record, frozen=True, kw_only=True):
     """One step of a pool's scaling. `change` is +1 (spawned), -1 (retired) or 0 (a spawn that failed); `reason` why; the numbers are what
-    the pool had after it, and `waiting` the tasks that waited for it. `id` is the pool's name and the step's number."""
+    the pool had after it, and `waiting` the tasks that waited for it. `id` is the pool's name and the step's number. `out_before` is how
+    many tasks ended in the pool in the minute before, `out_after` in the minute after it (None: not over yet, not known, or another
+    step followed within it)."""
 
     at_ms: int
     pool: str
@@ -61,6 +63,8 @@ class ScaleStep(Record, frozen=True, kw_only=True):
     idle: int
     busy: int
     waiting: int
+    out_before: float | None = None
+    out_after: float | None = None
 
 
 ROWS: dict[str, type[Record]] = {"templates": TemplateRow, "sources": SourceRow}

@@ -176,7 +176,8 @@ class FleetOperations:
             raise AiwmError(
                 Code.bad_request, f"limit is {request.limit}, but must lie between 1 and {_MAX_HISTORY}", field="limit"
             )
-        return self._scaling.history(self._catalogue.pool(request.name).name, request.limit)
+        steps = self._scaling.history(self._catalogue.pool(request.name).name, request.limit)
+        return self._scaling.effects(steps)
 
     async def pool_explain(self, request: requests.PoolExplain, _: Caller) -> Why:
         return self._dispatcher.why_pool(self._catalogue.pool(request.name).name)

@@ -15,7 +15,7 @@ from engine.contract.requests import failures as about
 from engine.contract.requests import usage as requests
 from engine.contract.states import TaskState
 from engine.control.failures import Failures
-from engine.control.sampling import STEPS_MS
+from engine.control.sampling import STEPS_MS, Sampling
 from engine.control.sessions.store import SessionStore
 from engine.control.tally import WAITING, Tally
 from engine.requests.caller import Caller
@@ -26,6 +26,7 @@ from engine.store.usage import Used
 _MOST = 10_000
 _LINES = 200
 _POINTS = 100_000
+_PATTERN = frozenset("*?[")
 _WHOLE = frozenset({"submitter", "definition", "queue", "pool", "model"})
 """Sums in which tasks without such a thing have a line too, so that nothing is missing; in the others they do not belong."""
 _COMMON = ("definition", "adapter", "queue", "batch", "template", "pool", "instance", "by")
@@ -34,8 +35,11 @@ _COMMON = ("definition", "adapter", "queue", "batch", "template", "pool", "insta
 class UsageOperations:
     """Answers from records, samples, failures and events."""
 
-    def __init__(self, failures: Failures, tally: Tally, store: Store, clock: Clock, chats: SessionStore) -> None:
+    def __init__(
+        self, failures: Failures, tally: Tally, store: Store, clock: Clock, chats: SessionStore, sampling: Sampling
+    ) -> None:
         self._chats = chats
+        self._sampling = sampling
         self._failures = failures
         self._tally = tally
         self._readers = store.readers
@@ -118,13 +122,23 @@ class UsageOperations:
         wanted = request.names or ("*",)
         found: list[requests.Series] = []
         left = _POINTS
-        for name in self._readers.series():
-            if any(fnmatchcase(name, pattern) for pattern in wanted):
-                points = self._readers.samples(name, request.step_ms, since_ms)[-left:] if left else []
-                left -= len(points)
-                if points:
-                    found.append(requests.Series(name=name, step_ms=request.step_ms, points=points))
+        for name in self._named(wanted):
+            points = self._readers.samples(name, request.step_ms, since_ms)
+            under_way = self._sampling.under_way(name, request.step_ms)
+            if under_way is not None and under_way[0] >= since_ms:
+                # A step that a restarted engine goes on with is there already.
+                points = [*(points[:-1] if points and points[-1][0] == under_way[0] else points), under_way]
+            points = points[-left:] if left else []
+            left -= len(points)
+            if points:
+                found.append(requests.Series(name=name, step_ms=request.step_ms, points=points))
         return found
+
+    def _named(self, wanted: tuple[str, ...]) -> list[str]:
+        """The series with these names; only patterns need all names to be looked through."""
+        if not any(set(pattern) & _PATTERN for pattern in wanted):
+            return sorted(set(wanted))
+        return [name for name in self._readers.series() if any(fnmatchcase(name, pattern) for pattern in wanted)]
 
     # -- the report ------------------------------------------------------------------------------------------------------
 
