@@ -95,6 +95,7 @@ class CommandModel:
         self._asked: Served | None = None
         self._url = ""
         self._published: ReplicaState | None = None
+        self._wanted = False  # somebody counts on it: a server that is not ours is looked for
         identifier = f"{stem}.0"
         self.server = CommandServer(
             identifier,
@@ -171,12 +172,14 @@ class CommandModel:
 
     def announce(self) -> None:
         self._published = None
+        self._wanted = True
         self.publish()
 
     def tokens_per_second(self) -> float:
         return self._asked.tokens_per_second() if self._asked is not None else 0.0
 
     async def close(self, grace: float = 0.0) -> None:
+        self._wanted = False
         if grace > 0 and self.server.requests:
             self.server.drain()
         else:
@@ -219,11 +222,16 @@ class CommandModel:
         self.definition = definition
 
     def publish(self) -> None:
-        # A server that is not ours and was away is only looked for: nothing may count on it before it is there.
-        missed = not self.server.starts and self.server.state is ProcessState.starting and self.server.life.crashes
-        resting = missed or self.server.state in (ProcessState.backoff, ProcessState.draining)
+        adopted = not self.server.starts
+        if adopted and self._wanted and not self.held and self._process.startable:
+            self._process.start()
+        # On a server that is not ours nothing may count before it was seen: each try would cost a task an attempt.
+        unseen = adopted and not self.server.up
+        resting = unseen or self.server.state in (ProcessState.backoff, ProcessState.draining)
         total = 0 if resting or self.held or self.waits else self.server.slots
         why, until_ms = self.held or self.waits, None
+        if not why and unseen:
+            why = f"{self.server.url} is looked for"
         if self.server.state is ProcessState.backoff and self.server.last_error is not None:
             why = self.server.last_error.message[:300]
             until_ms = self.server.since_ms + int(self.server.life.rest * 1000)

@@ -41,7 +41,7 @@ class Loading:
                 self._refuse_unless_it_fits(model)
             await model.ready()
         finally:
-            self._room.break_promise(model.definition.name)
+            self._room.break_promise(model)
         if request.put_back and others:
             self._models.keeping.put_back(model.definition.name, tuple(dict.fromkeys(others)))
         return self._loaded(model, unloaded)
@@ -120,7 +120,7 @@ class Loading:
             if step.kind == "split" and isinstance(model, LocalModel):
                 model.with_devices(tuple(int(device.removeprefix("GPU")) for device in step.devices))
         # What becomes free is for this model: work for the others, which would take it again at once, waits.
-        self._room.promise(self._room.need(model), way)
+        self._room.promise(model.processes[0], self._room.need(model), way)
         unloaded = tuple(step.process for step in way.steps if step.kind == "unload")
         await self._room.unload(unloaded, f"for {model.definition.name}", drain=True)
         for step in way.steps:

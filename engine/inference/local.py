@@ -208,6 +208,7 @@ class LocalModel:
         self.gpus = definition.devices
         self._settings = settings_of(definition, self._house.defaults)
         self._refresh()
+        self._give_up_surplus()
 
     def with_context(self, context: int) -> None:
         """The context of the next start; 0: the definition's."""
@@ -253,6 +254,7 @@ class LocalModel:
         )
 
     def _process_changed(self, process: ModelProcess) -> None:
+        self._give_up_surplus()
         self.publish()
         self._house.told(self, process)
 
@@ -264,6 +266,12 @@ class LocalModel:
         for process in self._replicas:
             process.settings = self._settings
             process.load = self._load()
+
+    def _give_up_surplus(self) -> None:
+        """A process that its definition does not want any more ends what it does; after a crash it does not come up again."""
+        for process in self._replicas:
+            if process.state is ProcessState.backoff and not self.wants(process):
+                process.stop()
 
     def _forgive_if_mended(self, process: ModelProcess) -> None:
         """A model that could not be loaded is tried again as soon as its files are others."""

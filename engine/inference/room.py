@@ -57,7 +57,7 @@ class Room:
         self._lock = asyncio.Lock()
         self._turn = asyncio.Event()
         self._coming: dict[str, tuple[asyncio.Task[None], int]] = {}
-        self._promised: dict[str, tuple[str, int]] = {}
+        self._promised: dict[str, tuple[str, int]] = {}  # by process: device, bytes
         self._plans: dict[str, Plan] = {}
         self._closed = False
 
@@ -80,20 +80,20 @@ class Room:
         wanted = context or model.context_override
         return self._sizes.need(model.definition, model.settings, self._devices(model), wanted, load_ms)
 
-    def situation(self, model: Managed | None) -> tuple[list[Space], list[Holder]]:
-        """Every device with what is free for `model`, and who holds the rest."""
+    def situation(self, model: Managed, process: Process | None = None) -> tuple[list[Space], list[Holder]]:
+        """Every device with what is free for a process of `model` (its first, if none is named), and who holds the rest."""
         uses = self.uses()
         spaces = self._ledger.spaces(uses)
-        mine = model.definition.name if model is not None else ""
-        for name, (device, size) in self._promised.items():
-            if name != mine:
+        mine = (process or model.processes[0]).id
+        for promised, (device, size) in self._promised.items():
+            if promised != mine:
                 parts = device.split(_AND)
                 spaces = [
                     replace(it, free=max(0, it.free - size // len(parts))) if it.id in parts else it for it in spaces
                 ]
         held = self._ledger.held(uses)
         holders = [holder for it in self._models() for holder in self._holders(it, held)]
-        if model is not None and len(model.gpus) > 1:
+        if len(model.gpus) > 1:
             return _together(spaces, holders, tuple(f"GPU{number}" for number in model.gpus))
         return spaces, holders
 
@@ -115,12 +115,8 @@ class Room:
         return self._plans.get(model)
 
     def fits(self, model: Managed) -> bool:
-        """Whether one more process of it fits beside everything that is there."""
-        if self.unplanned(model):
-            return True
-        need = self.need(model)
-        spaces, _ = self.situation(model)
-        return any(it.free >= need.bytes for it in spaces if not need.devices or it.id in need.devices)
+        """Whether one more process of it fits beside everything that is there, and what is promised."""
+        return self.unplanned(model) or self._beside(model, None) is not None
 
     def unplanned(self, model: Managed) -> bool:
         """Without a GPU the process itself says best why it cannot be; of a server that is elsewhere nothing is known."""
@@ -152,8 +148,25 @@ class Room:
                 else:
                     self._coming[process.id] = (task, known[1] - 1)
 
+    async def add(self, model: Managed, process: Process) -> None:
+        """Start one more process of a model that runs, if there is room beside everybody else when its turn comes. Nobody goes for it."""
+        async with self._lock:
+            if self._closed or model.held or not process.startable:
+                return
+            space = self._beside(model, process)
+            if space is not None or self.unplanned(model):
+                _put_on(model, process, space)
+                process.start()
+
+    def _beside(self, model: Managed, process: Process | None) -> Space | None:
+        """Where a process fits while everybody stays; None: nowhere."""
+        if self.unplanned(model):
+            return None
+        spaces, _ = self.situation(model, process)
+        found = automatic(self.need(model), spaces, ())
+        return None if found is None else found[0]
+
     async def _admit(self, model: Managed, process: Process) -> None:
-        name = model.definition.name
         asked = asyncio.get_running_loop().time()
         pushed = False
         try:
@@ -165,20 +178,19 @@ class Room:
                     if await self._started(model, process):
                         return
                     need = self.need(model)
-                    spaces, holders = self.situation(model)
-                    if not could_fit(need, spaces, holders):
+                    spaces, holders = self.situation(model, process)
+                    if not could_fit(need, [it.alone for it in spaces], holders):
                         raise self._refused(model, self.refusal(need, spaces, holders))
-                    kept = not could_fit(need, spaces, [it for it in holders if not it.kept])
                     waited = asyncio.get_running_loop().time() - asked
                     if waited > self._patience and not pushed:
-                        pushed = self._push(model, need, spaces, holders)
-                # Who keeps the others may end that at any time: work waits for it, and `aiwm model plan` has ways.
-                waits = f"waits for {size_text(need.bytes)} of memory"
-                model.waits = waits + (f", which others are kept in: aiwm model plan {name}" if kept else "")
+                        pushed = self._push(model, process, need, spaces, holders)
+                # Who is in the way may go at any time: work waits for that, and `aiwm model plan` has ways.
+                model.refused = ""
+                model.waits = f"waits for {size_text(need.bytes)} of memory" + _in_the_way(need, spaces, holders)
                 model.publish()
                 await _either(turn, _LOOK_S)
         finally:
-            self._promised.pop(name, None)
+            self._promised.pop(process.id, None)
             if model.waits:
                 model.waits = ""
                 model.publish()
@@ -198,7 +210,7 @@ class Room:
                 model.refused = ""
                 process.start()
                 return True
-            spaces, holders = self.situation(model)
+            spaces, holders = self.situation(model, process)
             found = automatic(self.need(model), spaces, holders)
             if found is None:
                 return False
@@ -211,14 +223,14 @@ class Room:
             await self.unload(leaving, f"to make room for {model.definition.name}", drain=True)
         return True
 
-    def _push(self, model: Managed, need: Need, spaces: list[Space], holders: list[Holder]) -> bool:
+    def _push(self, model: Managed, asking: Process, need: Need, spaces: list[Space], holders: list[Holder]) -> bool:
         """Somebody has waited long: the cheapest busy ones that nobody keeps end what they do and go."""
         free = [it for it in holders if not it.kept]
         plan = make_plan(need, spaces, free)
         way = next((it for it in plan.ways if it.fits and all(step.kind == "unload" for step in it.steps)), None)
         if way is None:
             return False
-        self.promise(need, way)
+        self.promise(asking, need, way)
         for process in self.named(step.process for step in way.steps):
             self._events.emit(
                 "info", "model.evicted", process.id, f"goes after what it does: {model.definition.name} has waited long"
@@ -228,12 +240,12 @@ class Room:
 
     # -- ways ------------------------------------------------------------------------------------------------------------------
 
-    def promise(self, need: Need, way: Way) -> None:
-        """What becomes free on the way's device is for this model and nobody else."""
-        self._promised[need.model] = (way.device, need.bytes)
+    def promise(self, process: Process, need: Need, way: Way) -> None:
+        """What becomes free on the way's device is for this process and nobody else, another of its model included."""
+        self._promised[process.id] = (way.device, need.bytes)
 
-    def break_promise(self, model: str) -> None:
-        if self._promised.pop(model, None) is not None:
+    def break_promise(self, model: Managed) -> None:
+        if self._promised.pop(model.processes[0].id, None) is not None:
             self.changed()
 
     async def unload(self, processes: Iterable[str], why: str, *, drain: bool) -> None:
@@ -346,9 +358,18 @@ def held_back(model: Managed) -> AiwmError:
     )
 
 
-def _put_on(model: Managed, process: Process, space: Space) -> None:
+def _in_the_way(need: Need, spaces: list[Space], holders: list[Holder]) -> str:
+    """Of a model that waits for more than work that ends by itself: whom it waits for, and where to find what can be done."""
+    if not could_fit(need, spaces, holders):
+        return f", which processes hold that are not ours: aiwm model plan {need.model}"
+    if not could_fit(need, spaces, [it for it in holders if not it.kept]):
+        return f", which others are kept in: aiwm model plan {need.model}"
+    return ""
+
+
+def _put_on(model: Managed, process: Process, space: Space | None) -> None:
     """A process for any GPU goes to this one."""
-    if isinstance(process, ModelProcess) and space.id != CPU and not model.gpus:
+    if space is not None and isinstance(process, ModelProcess) and space.id != CPU and not model.gpus:
         process.go_to((int(space.id.removeprefix("GPU")),))
 
 
@@ -356,7 +377,9 @@ def _together(spaces: list[Space], holders: list[Holder], devices: tuple[str, ..
     """Several GPUs as one, for a model that is spread over them."""
     mine = [it for it in spaces if it.id in devices]
     name = _AND.join(devices)
-    whole = Space(name, ", ".join(it.name for it in mine), sum(it.total for it in mine), sum(it.free for it in mine))
+    most = sum(it.total if it.most is None else it.most for it in mine)
+    total, free = sum(it.total for it in mine), sum(it.free for it in mine)
+    whole = Space(name, ", ".join(it.name for it in mine), total, free, most)
     found = [replace(it, held={**it.held, name: sum(it.held.get(device, 0) for device in devices)}) for it in holders]
     return [*(it for it in spaces if it.id not in devices), whole], found
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,10 +34,14 @@ from engine.inference.settings import ProcessSettings
 from engine.inference.shelf import Shelf
 from engine.inference.supervisor import ModelProcess
 from engine.inference.telling import Telling
+from engine.inference.voices import Voices
 from engine.inference.watching import Watching
 from engine.ports import EventSink, GenerateRequest, Generation, ReplicaState, Reservation
 
 _log = logging.getLogger(__name__)
+
+_LEAVING_S = 60.0
+"""So long calls go on of a model that has another definition now, or none; processes of ours end what they do, however long it takes."""
 
 _OURS = (LocalModel, CommandModel)
 """What runs in processes that this engine starts and ends (`served.Managed`)."""
@@ -108,10 +113,11 @@ class InferenceService:
         self._elsewhere = elsewhere or {}
         self._servers = servers or ServerSettings()
         self._on_change = on_change
-        self._on_replica = on_replica
+        self._voices = Voices(on_replica)
         self._crashes = CrashBook(shelf)
         telling = Telling(events)
         self._served: dict[str, Served] = {}
+        self._leaving: list[Served] = []
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
         self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
@@ -123,7 +129,7 @@ class InferenceService:
             clock=clock,
             adapters=adapters,
             sizes=self.sizes,
-            publish=on_replica,
+            publish=_nobody,  # each model has a voice of its own
             admit=self.room.admit,
             told=watching.process,
             server_told=watching.server,
@@ -172,7 +178,8 @@ class InferenceService:
         return None if known is None else known.context
 
     def managed(self) -> list[Managed]:
-        return [it for it in self._served.values() if isinstance(it, _OURS)]
+        """Those that run in processes of ours, with those that are no longer asked and have not ended yet."""
+        return [it for it in (*self._served.values(), *self._leaving) if isinstance(it, _OURS)]
 
     def definition_changed(self, model: str) -> None:
         """The book has another definition of a model, or none any more: processes that run go on as they are until they end."""
@@ -188,7 +195,9 @@ class InferenceService:
             known.publish()
         else:
             del self._served[model]
-            self._in_background(known.close(grace=60.0))
+            self._voices.end(model)
+            self._leaving.append(known)
+            self._in_background(self._let_go(known))
             if definition is not None:
                 self.served(model).announce()
         self._on_change()
@@ -222,7 +231,7 @@ class InferenceService:
         if isinstance(known, LocalModel) and self.room.fits(known):
             process = known.grow()
             if process is not None:
-                self._in_background(self.room.admit(known, process))
+                self._in_background(self.room.add(known, process))
 
     def prefetch(self, model: str, replica: str, adapters: tuple[str, ...], first: bool) -> None:
         """Bring adapters into a replica's cache in the background; `first`: the next task in line needs them. What fails is the request's
@@ -276,7 +285,7 @@ class InferenceService:
 
     def rows(self) -> list[ModelRow]:
         """One row a process, or a model that runs elsewhere."""
-        return [row for served in self._served.values() for row in served.rows()]
+        return [row for served in (*self._served.values(), *self._leaving) for row in served.rows()]
 
     def all_rows(self) -> list[ModelRow]:
         """Processes, and the models that are known and not loaded."""
@@ -303,7 +312,7 @@ class InferenceService:
 
     def tokens_per_second(self) -> float:
         """All models together, over the last 10 s."""
-        return sum(it.tokens_per_second() for it in self._served.values())
+        return sum(it.tokens_per_second() for it in (*self._served.values(), *self._leaving))
 
     def crashes(self, name: str, limit: int) -> list[Crash]:
         """Of a model, or of one process by its id, the latest first."""
@@ -315,7 +324,7 @@ class InferenceService:
         self.room.close()
         for task in [*self._loading.values(), *self._background]:
             task.cancel()
-        served = list(self._served.values())
+        served = [*self._served.values(), *self._leaving]
         if grace > 0:
             try:
                 async with asyncio.timeout(grace):
@@ -330,19 +339,21 @@ class InferenceService:
         return implied(model) or self._book.find(model)
 
     def _make(self, definition: ModelDefinition) -> Served:
+        voice = self._voices.of(definition.name, definition.route)
+        house = replace(self._house, publish=voice)
         if in_process(definition):
-            return LocalModel(definition, self._stem(definition.name), self._house)
+            return LocalModel(definition, self._stem(definition.name), house)
         make = self._elsewhere.get(definition.backend)
         text = self._elsewhere.get(Backend.openai)
         if definition.backend is Backend.command and text is not None:
             # What asks the server is no model of its own: the scheduler and the views know the server.
             ask = partial(text, publish=_nobody, changed=self._on_change)
-            return CommandModel(definition, self._stem(definition.name), self._house, self._servers, ask)
+            return CommandModel(definition, self._stem(definition.name), house, self._servers, ask)
         if make is None:
             raise AiwmError(
                 Code.backend_unavailable, f"nothing here serves models of backend {definition.backend}", field="backend"
             )
-        return make(definition, publish=self._on_replica, changed=self._on_change)
+        return make(definition, publish=voice, changed=self._on_change)
 
     def _stem(self, name: str) -> str:
         """What the model's processes and their logs are called: never a path, and no other model's."""
@@ -360,6 +371,17 @@ class InferenceService:
             await process.prefetch(files, next=first)
         except AiwmError as error:
             _log.info("adapters %s were not brought to %s: %s", ", ".join(names), process.id, error)
+
+    async def _let_go(self, served: Served) -> None:
+        """Let it end what it does. Until it is gone its memory counts and its processes are shown."""
+        if isinstance(served, _OURS):
+            served.keep_ms = None  # its name is another one's now
+        try:
+            await served.close(grace=_LEAVING_S)
+        finally:
+            self._leaving.remove(served)
+            self.room.changed()
+            self._on_change()
 
     async def _started_again(self, model: Managed, processes: Sequence[Process]) -> None:
         for process in processes:

@@ -16,6 +16,7 @@ class Telling:
     def __init__(self, events: EventSink) -> None:
         self._events = events
         self._states: dict[str, ProcessState] = {}
+        self._missed: set[str] = set()  # servers that are not ours and were looked for in vain
 
     def state(self, process: ModelProcess) -> bool:
         """Tell of a process's new state; False when it is not new."""
@@ -25,6 +26,15 @@ class Telling:
 
     def server(self, server: CommandServer) -> bool:
         """Tell of a server program's new state; False when it is not new."""
+        if not server.starts and server.state is ProcessState.backoff and server.id in self._missed:
+            # It is looked for again and again, for days perhaps: that it is away is told once.
+            changed = self._states.get(server.id) is not server.state
+            self._states[server.id] = server.state
+            return changed
+        if not server.starts and server.state is ProcessState.backoff:
+            self._missed.add(server.id)
+        elif server.up:
+            self._missed.discard(server.id)
         return self._tell(server.id, server.state, server.last_error, server.life.rest, f" at {server.url}")
 
     def _tell(self, name: str, state: ProcessState, error: ErrorInfo | None, rest: float, how: str) -> bool:

@@ -86,7 +86,8 @@ class Ledger:
         spaces = [Space(CPU, "host memory", min(self.limit, total), max(0, free), max(0, self.limit - ours))]
         for gpu in self.gpus():
             promised = sum(self._promised(gpu, it, held) for it in uses)
-            spaces.append(Space(gpu.id, gpu.name, gpu.total, max(0, gpu.free - promised - _GPU_RESERVE)))
+            most = gpu.total - _GPU_RESERVE - sum(parts.get(gpu.id, 0) for parts in held.values())
+            spaces.append(Space(gpu.id, gpu.name, gpu.total, max(0, gpu.free - promised - _GPU_RESERVE), max(0, most)))
         return spaces
 
     def held(self, uses: Sequence[Use]) -> dict[str, dict[str, int]]:

@@ -26,6 +26,11 @@ class Space:
     free: int
     most: int | None = None
 
+    @property
+    def alone(self) -> Space:
+        """It without what processes hold that are not ours, and without what is promised to others of ours."""
+        return replace(self, free=self.total if self.most is None else max(self.free, self.most))
+
 
 @dataclass(frozen=True, slots=True)
 class Holder:
