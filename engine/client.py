@@ -18,7 +18,7 @@ from engine import __version__
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import NOTIFICATIONS
 from engine.contract.requests.base import Request, result_type
-from engine.contract.requests.session import EngineHello, Welcome
+from engine.contract.requests.session import CallWithdrawn, EngineHello, Welcome
 from engine.home import log_path, make_home, socket_path
 from engine.wire import rpc
 from engine.wire.framing import MAX_LINE_BYTES, LineFramer, Overlong
@@ -66,19 +66,23 @@ class Client:
         return closed
 
     async def call(self, request: Request[Result], *, timeout_s: float | None = None) -> Result:
-        """Ask the engine. Raises what the engine raised, `timeout` or `connection_lost`."""
+        """Ask the engine. Raises what the engine raised, `timeout` or `connection_lost`. A call that is cancelled ends in the engine, too,
+        unless it changes something that lasts."""
         import asyncio
 
         kind = result_type(type(request))
         try:
             async with asyncio.timeout(timeout_s):
-                data = await self._peer.call(request.method, rpc.encode(request))
+                data = await self._peer.call(request.method, rpc.encode(request), given_up=self._withdraw)
         except TimeoutError:
             raise AiwmError(
                 Code.timeout, f"{request.method} took longer than {timeout_s:g} s", retryable=True
             ) from None
         result: Result = _decode(data, kind)
         return result
+
+    def _withdraw(self, identifier: int) -> None:
+        self._peer.notify(CallWithdrawn.method, rpc.encode(CallWithdrawn(id=identifier)))
 
     def on(self, kind: type[Note], callback: Callable[[Note], None]) -> Callable[[], None]:
         """Call `callback` with every notification of this kind; returns what undoes it."""

@@ -8,9 +8,11 @@ import os
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import msgspec
+
 from engine import __version__
 from engine.contract.errors import AiwmError, Code
-from engine.contract.requests.session import PROTOCOL_VERSION, EngineHello, EngineStatus, Welcome
+from engine.contract.requests.session import PROTOCOL_VERSION, CallWithdrawn, EngineHello, EngineStatus, Welcome
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable, decode_request
 from engine.wire.peer import Peer, notification
@@ -35,7 +37,7 @@ class Doorman:
         self._left = left
         self._ids = itertools.count(1)
         self._sessions: dict[Peer, Caller] = {}
-        self._looking: dict[Peer, set[asyncio.Task[Any]]] = {}
+        self._looking: dict[Peer, dict[int | str | None, asyncio.Task[Any]]] = {}
         self.stopping = False
 
     @property
@@ -44,7 +46,7 @@ class Doorman:
 
     def peer(self) -> Peer:
         """A peer for a new connection."""
-        peer = Peer(self._serve)
+        peer = Peer(self._serve, self._heard)
         peer.closed.add_done_callback(lambda _: self._gone(peer))
         return peer
 
@@ -69,20 +71,32 @@ class Doorman:
             if method != EngineStatus.method:
                 raise AiwmError(Code.bad_request, "the first request of a connection is engine.hello", field="method")
             caller = Caller(id=0, principal="operator", client="status", read_only=True, send=lambda _: False)
-        if self._table.only_reads(method):
-            return await self._look(peer, self._table.handle(method, message.params, caller))
+        if self._table.ends_with_its_asker(method):
+            return await self._look(peer, message.id, self._table.handle(method, message.params, caller))
         return await self._table.handle(method, message.params, caller)
 
-    async def _look(self, peer: Peer, answer: Coroutine[Any, Any, bytes]) -> bytes:
-        """A request that changes nothing ends with its connection: it may wait for hours, and nobody would hear the answer."""
+    def _heard(self, peer: Peer, message: Incoming) -> None:
+        if message.method == CallWithdrawn.method:
+            try:
+                withdrawn = msgspec.json.decode(message.params, type=CallWithdrawn)
+            except msgspec.DecodeError:
+                return  # a notification has no answer
+            task = self._looking.get(peer, {}).get(withdrawn.id)
+            if task is not None:
+                task.cancel()
+
+    async def _look(self, peer: Peer, identifier: int | str | None, answer: Coroutine[Any, Any, bytes]) -> bytes:
+        """A request that changes nothing that lasts ends when it is withdrawn, and with its connection: it may wait for hours, and nobody
+        would hear the answer."""
         task = asyncio.current_task()
         assert task is not None
-        looking = self._looking.setdefault(peer, set())
-        looking.add(task)
+        looking = self._looking.setdefault(peer, {})
+        looking[identifier] = task
         try:
             return await answer
         finally:
-            looking.discard(task)
+            if looking.get(identifier) is task:
+                del looking[identifier]
 
     def _hello(self, peer: Peer, message: Incoming) -> bytes:
         hello = decode_request(EngineHello, message.params)
@@ -113,7 +127,7 @@ class Doorman:
         return encode(self._greet())
 
     def _gone(self, peer: Peer) -> None:
-        for task in self._looking.pop(peer, ()):
+        for task in list(self._looking.pop(peer, {}).values()):
             task.cancel()
         caller = self._sessions.pop(peer, None)
         if caller is not None:

@@ -67,6 +67,11 @@ class RequestTable:
         kind = self._catalogue.by_method.get(method)
         return kind is not None and kind.effect is Effect.read
 
+    def ends_with_its_asker(self, method: str) -> bool:
+        """Whether a request is stopped when whoever asked is gone or wants it no more."""
+        kind = self._catalogue.by_method.get(method)
+        return kind is not None and (kind.effect is Effect.read or kind.withdrawable)
+
     async def handle(self, method: str, params: msgspec.Raw, caller: Caller) -> bytes:
         """Answer one request. Raises AiwmError only; anything else a handler raises becomes `internal` and a log entry."""
         kind = self._catalogue.find(method)

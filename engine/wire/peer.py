@@ -98,8 +98,9 @@ class Peer(asyncio.Protocol):
 
     # -- what others use ---------------------------------------------------------------------------------------------
 
-    async def call(self, method: str, params: bytes) -> bytes:
-        """Send a request; the encoded result, or the error that the other side answered with."""
+    async def call(self, method: str, params: bytes, *, given_up: Callable[[int], None] = lambda _: None) -> bytes:
+        """Send a request; the encoded result, or the error that the other side answered with. `given_up` hears of the number of a call that
+        is cancelled here."""
         if self.closed.done():
             raise _lost()
         self._next_id += 1
@@ -111,6 +112,9 @@ class Peer(asyncio.Protocol):
         self._send(line)
         try:
             return await answer
+        except asyncio.CancelledError:
+            given_up(identifier)
+            raise
         finally:
             self._calls.pop(identifier, None)
 

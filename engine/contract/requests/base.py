@@ -19,12 +19,14 @@ class Request(
     msgspec.Struct, Generic[Result], frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True
 ):
     """Base of all requests. Subclasses name their result: `class TaskCancel(Request[Cancelled], …)`. `unlogged` names fields that no
-    audit event may show: they are long, or may hold a secret."""
+    audit event may show: they are long, or may hold a secret. One that is `withdrawable` changes nothing that lasts: it is stopped when
+    whoever asked for it wants it no more."""
 
     method: ClassVar[str]
     effect: ClassVar[Effect]
     aliases: ClassVar[tuple[str, ...]] = ()
     unlogged: ClassVar[tuple[str, ...]] = ()
+    withdrawable: ClassVar[bool] = False
 
     @classmethod
     def translated(cls, params: dict[str, Any]) -> dict[str, Any] | None:

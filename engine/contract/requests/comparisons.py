@@ -82,6 +82,7 @@ class TaskCompare(Request[Comparison], frozen=True, kw_only=True):
 
     method: ClassVar[str] = "task.compare"
     effect: ClassVar[Effect] = Effect.write
+    withdrawable: ClassVar[bool] = True
 
     id: str
     adapters: tuple[str, ...] = ()
@@ -100,6 +101,7 @@ class AdapterCompare(Request[Comparison], frozen=True, kw_only=True):
     method: ClassVar[str] = "adapter.compare"
     effect: ClassVar[Effect] = Effect.write
     unlogged: ClassVar[tuple[str, ...]] = ("prompt",)
+    withdrawable: ClassVar[bool] = True
 
     names: tuple[str, ...]
     prompt: str = ""

@@ -42,6 +42,15 @@ class EngineHello(Request[Welcome], frozen=True, kw_only=True):
     token: str = ""
 
 
+class CallWithdrawn(msgspec.Struct, frozen=True, kw_only=True):
+    """From a client: it wants the answer to its request `id` no more. One that only looks, or whose effect does not last, is stopped, and
+    has no answer."""
+
+    method: ClassVar[str] = "call.withdrawn"
+
+    id: int | str
+
+
 class EngineStatusResult(msgspec.Struct, frozen=True, kw_only=True):
     """The engine in one look. `commits` counts transactions since its start (one fsync each where a queue promises `disk`), `fenced`
     answers that came too late and were dropped (of attempts that had been taken away: cancelled, timed out, given to another);
