@@ -5,9 +5,6 @@ Without colour (`NO_COLOR`, `TERM=dumb`) the palette has bold, dim, underline an
 from __future__ import annotations
 
 import dataclasses
-import locale
-import os
-import sys
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +15,7 @@ from rich.errors import StyleSyntaxError
 from rich.style import Style
 from textual.theme import BUILTIN_THEMES, Theme
 
-from aiwm_tui.states import ASCII
+from aiwm_tui.terminal import ascii_only, no_colour
 from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
 from engine.resources import themes
@@ -49,12 +46,12 @@ _MONO_STYLES = {
 
 
 class Palette(msgspec.Struct, frozen=True):
-    """Style names → styles. `ascii` is a table for str.translate when the terminal has no glyphs beyond ASCII."""
+    """Style names → styles. `ascii`: the terminal has no glyphs beyond ASCII."""
 
     name: str
     base: Style
     styles: Mapping[str, Style]
-    ascii: Mapping[int, str] | None = None
+    ascii: bool = False
 
     def __getitem__(self, name: str) -> Style:
         return self.styles.get(name, self.base)
@@ -63,19 +60,6 @@ class Palette(msgspec.Struct, frozen=True):
 class LoadedTheme(msgspec.Struct, frozen=True):
     theme: Theme
     palette: Palette
-
-
-def no_colour() -> bool:
-    """NO_COLOR counts when it is set and not empty; a dumb terminal has no colours either."""
-    return bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
-
-
-def ascii_only() -> bool:
-    """Whether glyphs must be ASCII: asked for by AIWM_ASCII, a dumb or console terminal, or an encoding that has no others."""
-    if os.environ.get("AIWM_ASCII"):
-        return True
-    encoding = getattr(sys.__stdout__, "encoding", None) or locale.getpreferredencoding(False)
-    return os.environ.get("TERM") in ("dumb", "linux") or "utf" not in encoding.lower()
 
 
 def user_themes() -> Path:
@@ -97,13 +81,13 @@ def names() -> list[str]:
 
 def load(name: str) -> LoadedTheme:
     """A theme by name; `config_invalid` when there is none or its file is not one."""
-    table = ASCII if ascii_only() else None
+    plain = ascii_only()
     if name == MONO or no_colour():
         styles = {key: Style.parse(value) for key, value in _MONO_STYLES.items()}
-        return LoadedTheme(_mono_theme(), Palette(MONO, Style.null(), styles, table))
+        return LoadedTheme(_mono_theme(), Palette(MONO, Style.null(), styles, plain))
     path = _files().get(name)
     if path is not None:
-        return _from_toml(name, path, table)
+        return _from_toml(name, path, plain)
     raise AiwmError(
         Code.config_invalid,
         f'there is no theme "{name}"',
@@ -127,7 +111,7 @@ def _mono_theme() -> Theme:
     )
 
 
-def _from_toml(name: str, path: Path, table: Mapping[int, str] | None) -> LoadedTheme:
+def _from_toml(name: str, path: Path, plain: bool) -> LoadedTheme:
     try:
         data = tomllib.loads(path.read_text("utf-8"))
         base = data["base"]
@@ -152,7 +136,7 @@ def _from_toml(name: str, path: Path, table: Mapping[int, str] | None) -> Loaded
         raise _unreadable(name, f"it lacks {error.args[0]}", path) from None
     except (OSError, ValueError, TypeError, AttributeError, StyleSyntaxError, ColorParseError) as error:
         raise _unreadable(name, str(error), path) from None
-    return LoadedTheme(theme, Palette(name, ground, styles, table))
+    return LoadedTheme(theme, Palette(name, ground, styles, plain))
 
 
 def _unreadable(name: str, why: str, path: Path) -> AiwmError:

@@ -39,7 +39,7 @@ WORDS = {
     "model": "model",
     "adapter": "adapter",
     "try": "trying",
-    "view": "look",
+    "view": "viewing",
     "why": "look",
     "usage": "usage",
     "report": "usage",

@@ -1,4 +1,4 @@
-"""`aiwm view`, `aiwm why` and `aiwm call`: looking at a location, asking why it does not move, and any request as it is."""
+"""`aiwm why` and `aiwm call`: asking why something does not move, and any request as it is."""
 
 from __future__ import annotations
 
@@ -10,50 +10,16 @@ from aiwm_tui.cli.answers import show, why_text
 from aiwm_tui.cli.build import converted
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.exit_codes import ExitCode
-from aiwm_tui.cli.output import fields_text
 from aiwm_tui.cli.values import json_object
 from engine.contract.errors import AiwmError, Code
-from engine.contract.query import parse
 from engine.contract.requests import catalogue, fleet, session, tasks
 from engine.contract.requests.base import Request, result_type
 from engine.contract.why import Why
 
 
 def add(app: typer.Typer) -> None:
-    command(app, "view")(_view)
     command(app, "why")(_why)
     command(app, "call")(_call)
-
-
-Location = Annotated[
-    list[str], typer.Argument(metavar="LOCATION", help="such as ':tasks state:failed sort:-age'", show_default=False)
-]
-
-
-def _view(
-    cli: Cli,
-    *,
-    location: Location,
-    size: Annotated[int, typer.Option("--size", "-n", help="rows at most")] = 50,
-    top: Annotated[int, typer.Option("--top", help="rows to skip")] = 0,
-) -> None:
-    """The rows of a location, as the console shows them.
-
-    A location is a table, perhaps an item, a filter and a sort order: ':tasks state:failed sort:-age'.
-
-    Tables: tasks, queues, pools, instances, models, workers, events, needs, machine. Filters: word, field:value, field:a,b, field>8G,
-    !field:value, glob*. JSON: kind is the table's name, total the number of rows that match."""
-    seen = cli.call(session.ViewRead(location=_text(location), size=size, top=top))
-    if cli.output.for_people and len(seen.rows) == 1 and (parse(seen.location).item or seen.table == "machine"):
-        cli.output.one(seen.table, seen.rows[0], lambda: fields_text(seen.rows[0]))
-        return
-    kind = seen.table.removesuffix("s")
-    cli.output.many(kind, seen.table, seen.rows, seen.matched, exact=seen.matched_exact, empty=f"no {seen.table} match")
-
-
-def _text(words: list[str]) -> str:
-    text = " ".join(words).strip()
-    return text if text.startswith(":") else ":" + text
 
 
 _EXPLAINS: dict[str, type[Request[Why]]] = {

@@ -125,7 +125,11 @@ class Output:
 
 
 def write(text: str) -> None:
-    """A line (or lines) of data on stdout."""
+    """A line (or lines) of data on stdout; on a terminal that has no more than ASCII, with twins in place of glyphs."""
+    if not text.isascii() and sys.stdout.isatty():
+        from aiwm_tui.terminal import ascii_only, ascii_text
+
+        text = ascii_text(text) if ascii_only() else text
     sys.stdout.write(text if text.endswith("\n") else text + "\n")
 
 

@@ -14,7 +14,13 @@ from aiwm_tui.states import GLYPHS, look
 Write = Callable[[str], None]
 
 # The theme's words as the sixteen colours that every terminal has.
-_COLOURS = {
+COLOURS = {
+    "strong": "1",
+    "title": "1",
+    "alert": "1;31",
+    "head": "2",
+    "dim": "2",
+    "faint": "2",
     "works": "32",
     "coming": "36",
     "held": "33",
@@ -137,7 +143,7 @@ def _line(
     for index, (text, column, wide) in enumerate(zip(texts, columns, wides, strict=True)):
         part = cut(text, wide) if index == last and not column.right else fit(text, wide, right=column.right)
         if row is not None and column.state_of is not None:
-            colour = _COLOURS.get(look(column.state_of, column.cell(row)))
+            colour = COLOURS.get(look(column.state_of, column.cell(row)))
             part = f"\x1b[{colour}m{part}\x1b[0m" if colour else part
         parts.append(part)
     line = "  ".join(parts).rstrip()

@@ -55,7 +55,7 @@ class _Heard:
 
 
 class Link:
-    """`phase` and `error` say how the connection is; `listeners` are called after each change of it."""
+    """`phase` and `error` say how the connection is; `listeners` are called after each change of it. `asking` requests are unanswered."""
 
     def __init__(self, connect: Callable[[], Awaitable[Connection]]) -> None:
         self._connect = connect
@@ -64,6 +64,7 @@ class Link:
         self.phase = Phase.connecting
         self.error: AiwmError | None = None
         self.welcome: Welcome | None = None
+        self.asking = 0
         self.listeners: list[Callable[[Phase], None]] = []
 
     async def run(self) -> None:
@@ -109,7 +110,11 @@ class Link:
             raise AiwmError(
                 Code.engine_unreachable, "the engine is not connected", fix="the console connects again", retryable=True
             )
-        return await self._client.call(request, timeout_s=timeout_s)
+        self.asking += 1
+        try:
+            return await self._client.call(request, timeout_s=timeout_s)
+        finally:
+            self.asking -= 1
 
     def on(self, kind: type[Note], callback: Callable[[Note], None]) -> Callable[[], None]:
         """Hear notifications of a kind on this and every later connection; returns what undoes it."""

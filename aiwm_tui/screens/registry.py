@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from aiwm_tui.actions import SCREENS, TABLES
 from aiwm_tui.live.history import Place
 from aiwm_tui.screens.page import Page
-from aiwm_tui.screens.spec import TableScreen
+from aiwm_tui.screens.spec import table_screen
 from engine.contract.query import Location, parse
 
 INFOS = frozenset({"engine", "usage", "limits"})
@@ -20,12 +18,6 @@ NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, 
 def locate(text: str) -> Location:
     """A typed location as a Location; `bad_location` names the token that is wrong."""
     return parse(text, PLACES)
-
-
-def table_screen(table: str) -> TableScreen:
-    name = "aiwm_tui.screens.needs" if table == "needs" else f"aiwm_tui.screens.{table}.screen"
-    screen: TableScreen = import_module(name).SCREEN
-    return screen
 
 
 def page_for(place: Place, location: Location) -> Page:

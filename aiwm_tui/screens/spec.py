@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any
 
 import msgspec
@@ -34,3 +35,10 @@ class TableScreen(msgspec.Struct, frozen=True):
     opens: Callable[[Any], str]
     explain: Explain
     events: Callable[[Any], str] = lambda row: f"about:{row.id}"
+
+
+def table_screen(table: str) -> TableScreen:
+    """The screen of a table; its module is imported now."""
+    name = "aiwm_tui.screens.needs" if table == "needs" else f"aiwm_tui.screens.{table}.screen"
+    screen: TableScreen = import_module(name).SCREEN
+    return screen

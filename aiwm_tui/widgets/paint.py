@@ -10,6 +10,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from aiwm_tui.live.text import Line, cut_line, line_width, width
+from aiwm_tui.terminal import ascii_text
 from aiwm_tui.theme import Palette
 
 
@@ -32,7 +33,7 @@ def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = Non
         if not text:
             continue
         style = base + _only(palette, instead or name) if (instead or name) else base
-        segments.append(Segment(text if palette.ascii is None else _ascii(text, palette), style))
+        segments.append(Segment(ascii_text(text) if palette.ascii else text, style))
         used += width(text)
     if used < cells:
         segments.append(Segment(" " * (cells - used), base))
@@ -42,13 +43,6 @@ def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = Non
 def _only(palette: Palette, name: str) -> Style:
     """A style without the background of the base, so that what lies under it stays visible."""
     return palette.styles.get(name) or Style.null()
-
-
-def _ascii(text: str, palette: Palette) -> str:
-    if text.isascii() or palette.ascii is None:
-        return text
-    text = text.translate(palette.ascii)
-    return "".join(each if each.isascii() else "?" * width(each) for each in text)
 
 
 def spread(left: Line, right: Line, cells: int) -> Line:

@@ -13,7 +13,8 @@ from aiwm_tui.deeds import _DEEDS
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import line_width, plain
 from aiwm_tui.reports import report
-from aiwm_tui.screens.registry import NAMES, table_screen
+from aiwm_tui.screens.registry import NAMES
+from aiwm_tui.screens.spec import table_screen
 from aiwm_tui.sorting import cycled, filter_by_cell, without_faults
 from aiwm_tui.states import ASCII, GLYPHS, known_states, look, state_span
 from aiwm_tui.widgets.footer import footer_line

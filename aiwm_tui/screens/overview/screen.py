@@ -14,8 +14,7 @@ from aiwm_tui.live.text import Line
 from aiwm_tui.live.views import LiveView
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import Page
-from aiwm_tui.screens.registry import table_screen
-from aiwm_tui.screens.spec import Explain, TableScreen
+from aiwm_tui.screens.spec import Explain, TableScreen, table_screen
 from aiwm_tui.screens.wording import refused
 from aiwm_tui.widgets.lines import TextLine
 from aiwm_tui.widgets.live_table import LiveTable
