@@ -9,9 +9,12 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer as Library
+from tokenizers import decoders, models, pre_tokenizers
 
 from engine.contract.errors import AiwmError, Code
+from engine.inference.backends.reference.text import Detokenizer
+from engine.inference.backends.reference.tokenizer import Tokenizer
 from engine.inference.constrained.constrainer import Constrainer
 from engine.tools.catalogue import all_tools
 from engine.workers.calls import Malformed, calls_in
@@ -156,26 +159,31 @@ def test_a_tokenizer_that_cannot_be_constrained_refuses_schemas_and_leaves_calls
     assert constrainer.constraint(None, TOOLS) is None
 
 
-def test_a_tag_that_is_a_special_token_is_closed_by_one(tmp_path: Path) -> None:
-    """No special token's text is in an answer: a closing tag in letters would stand there alone, and the call would be none."""
+def test_calls_whose_tags_are_special_tokens_are_told_from_the_text_before_them(tmp_path: Path) -> None:
     letters = {letter: number for number, letter in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
-    library = Tokenizer(models.BPE(vocab=letters, merges=[]))
+    library = Library(models.BPE(vocab=letters, merges=[]))
     library.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     library.decoder = decoders.ByteLevel()
     library.add_special_tokens(["<eos>", "<tool_call>", "</tool_call>"])
     library.save(str(tmp_path / "tokenizer.json"))
-    end, opening, closing = range(len(letters), len(letters) + 3)
-    assert library.id_to_token(closing) == "</tool_call>"
-    constraint = Constrainer(tmp_path / "tokenizer.json", library.get_vocab_size(), [end]).constraint(None, TOOLS)
+    size = library.get_vocab_size()
+    end, opening, closing = range(len(letters), size)
+    constraint = Constrainer(tmp_path / "tokenizer.json", size, [end]).constraint(None, TOOLS)
     assert constraint is not None
     call = '{"name": "read_file", "arguments": {"path": "a.txt"}}'
-    written = [opening, *library.encode(call).ids, closing]
-    for token in written:
+    tagged = [opening, *library.encode(call).ids, closing]
+    written = [*library.encode("Let me see.\n").ids, *tagged, *tagged]
+
+    def may_come(token: int) -> bool:
         mask = constraint.mask()
-        assert mask is None or mask[token // 8] >> token % 8 & 1, library.id_to_token(token)
+        return mask is None or bool(mask[token // 8] >> token % 8 & 1)
+
+    for token in written:
+        assert may_come(token), library.id_to_token(token)
         constraint.advance(token)
-    mask = constraint.mask()
-    assert mask is not None
-    assert mask[end // 8] >> end % 8 & 1
-    assert not mask[opening // 8] >> opening % 8 & 1, "a second call could not be told from the first"
-    assert calls_in(library.decode(written, skip_special_tokens=True)) == calls_in(call) != ()
+    assert may_come(end)
+    assert may_come(opening)
+    detokenizer = Detokenizer(Tokenizer(tmp_path, size).decode)
+    text = "".join([*map(detokenizer.push, [*written, end]), detokenizer.finish()])
+    assert text == f"Let me see.\n<tool_call>{call}</tool_call><tool_call>{call}</tool_call>"
+    assert calls_in(text) == calls_in(f"[{call}, {call}]") != ()

@@ -102,8 +102,9 @@ async def test_a_call_that_is_cancelled_ends_in_the_engine_unless_its_effect_las
         await handle("submit")
         return TaskAck(id="t-10001", state="pending")
 
-    for kind, handler in ((TaskCompare, compare), (TaskWait, wait), (TaskSubmit, submit)):
-        table.register(kind, handler)  # type: ignore[arg-type]
+    table.register(TaskCompare, compare)
+    table.register(TaskWait, wait)
+    table.register(TaskSubmit, submit)
     welcome = Welcome(
         protocol=PROTOCOL_VERSION, version="1", home=str(home), pid=1, epoch=1, host="test", read_only=False
     )

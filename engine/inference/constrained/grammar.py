@@ -24,17 +24,11 @@ _NAMES = {"$id", "$anchor"}
 
 
 class Marks(msgspec.Struct, frozen=True):
-    """How a tokenizer writes <tool_call>, </tool_call> and [TOOL_CALLS], as a grammar says it: as text, or as one special token, whose
-    text no answer shows."""
+    """How a tokenizer writes <tool_call>, </tool_call> and [TOOL_CALLS], as a grammar says it: as text, or as one special token."""
 
     tag: str
     end: str
     listing: str
-
-    @property
-    def tagged_calls(self) -> int:
-        """How many tagged calls an answer may have: those whose tags are not shown could not be told apart."""
-        return 1 if self.tag.startswith("<") else MOST_CALLS
 
 
 def answer(schema: Mapping[str, Any]) -> str:
@@ -59,8 +53,7 @@ def bare(tools: Sequence[Mapping[str, Any]]) -> str:
 
 def within_tag(tools: Sequence[Mapping[str, Any]], marks: Marks) -> str:
     """What follows <tool_call>: a call, the closing tag, more of the same."""
-    more = f" ({marks.tag} body){{0,{marks.tagged_calls - 1}}}" if marks.tagged_calls > 1 else ""
-    return f"{_OPTIONS}start: body{more}\n{_body(marks)}{_json(tools)}"
+    return f"{_OPTIONS}start: body ({marks.tag} body){{0,{MOST_CALLS - 1}}}\n{_body(marks)}{_json(tools)}"
 
 
 def listed(tools: Sequence[Mapping[str, Any]]) -> str:
@@ -69,7 +62,7 @@ def listed(tools: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _calls(tools: Sequence[Mapping[str, Any]], marks: Marks) -> str:
-    tagged = f"({marks.tag} body){{1,{marks.tagged_calls}}}"
+    tagged = f"({marks.tag} body){{1,{MOST_CALLS}}}"
     return f"calls: one | several | {marks.listing} WHITE several | {tagged}\n" + _body(marks) + _json(tools)
 
 

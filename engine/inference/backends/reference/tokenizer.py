@@ -22,6 +22,10 @@ _SHIELD = "\uf8ff"
 _ROLE = re.compile(r"[a-z][a-z_-]{0,31}")
 
 
+CALL_MARKS = frozenset({"<tool_call>", "</tool_call>", "[TOOL_CALLS]"})
+"""What answers keep of special tokens: without its marks a call after a text could not be told from the text."""
+
+
 class Tokenizer:
     """Everything about text that a model directory brings. Raises model_invalid when it is not usable."""
 
@@ -53,7 +57,9 @@ class Tokenizer:
         self._source = template_source(directory, settings)
         self._named = {key: token_text(settings.get(key)) for key in SPECIAL_TOKENS}
         self._template: Any = None
-        special = {token.content for token in self._library.get_added_tokens_decoder().values() if token.special}
+        added = self._library.get_added_tokens_decoder()
+        special = {token.content for token in added.values() if token.special}
+        self._marks = {number: token.content for number, token in added.items() if token.content in CALL_MARKS}
         self._spellings = [_SHIELD, *sorted(special - {""}, key=len, reverse=True)]
         self._spelling = re.compile("|".join(map(re.escape, self._spellings)))
 
@@ -133,7 +139,17 @@ class Tokenizer:
             ) from error
 
     def decode(self, tokens: Sequence[int]) -> str:
-        return str(self._library.decode(list(tokens), skip_special_tokens=True))
+        """Their text. Special tokens have none, but those by which a model says where a call of a tool begins and ends."""
+        tokens = list(tokens)
+        text, start = "", 0
+        if self._marks:
+            for place, token in enumerate(tokens):
+                if token in self._marks:
+                    text += (
+                        str(self._library.decode(tokens[start:place], skip_special_tokens=True)) + self._marks[token]
+                    )
+                    start = place + 1
+        return text + str(self._library.decode(tokens[start:], skip_special_tokens=True))
 
 
 def tools_text(tools: Sequence[dict[str, Any]]) -> str:
