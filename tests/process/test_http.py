@@ -129,6 +129,8 @@ def test_an_unknown_model_is_told_in_openais_shape(door: Door) -> None:
         ({"model": "demo", "messages": []}, "messages"),
         ({"model": "demo", "messages": QUESTION, "n": 2}, "n"),
         ({"model": "demo", "messages": QUESTION, "tools": [{}]}, "tools"),
+        ({"model": "demo", "messages": QUESTION, "tool_choice": "required"}, "tool_choice"),
+        ({"model": "demo", "messages": [{"role": "assistant", "tool_calls": [{"id": "a"}]}]}, "messages[0]"),
         ({"model": "demo", "messages": QUESTION, "temperature": "hot"}, "temperature"),
         ({"model": "demo", "messages": QUESTION, "temperature": 99}, "temperature"),
         ({"model": "demo", "messages": [{"role": "wizard", "content": "x"}]}, "messages[0]"),
@@ -143,9 +145,12 @@ def test_a_request_that_cannot_be_served_names_its_field(door: Door, body: objec
     assert answer.json()["error"]["param"] == param
 
 
-def test_a_prompt_that_is_too_long_is_told_by_openais_code(door: Door) -> None:
-    answer = door.post({"model": "demo", "messages": [{"role": "user", "content": "word " * 5000}]})
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_prompt_that_is_too_long_is_told_by_openais_code(door: Door, stream: bool) -> None:
+    messages = [{"role": "user", "content": "word " * 5000}]
+    answer = door.post({"model": "demo", "messages": messages, "stream": stream})
     assert answer.status_code == 400
+    assert answer.headers["content-type"] == "application/json"
     assert answer.json()["error"]["code"] == "context_length_exceeded"
 
 

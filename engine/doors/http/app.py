@@ -16,6 +16,7 @@ from starlette.requests import ClientDisconnect
 
 from engine import __version__
 from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.requests.tasks import TaskOutcome
 from engine.doors.http import chat
 from engine.doors.http.errors import body_of, status_of
 from engine.doors.http.gateway import Gateway
@@ -23,7 +24,8 @@ from engine.doors.http.guard import BodyTooLarge, too_large
 from engine.doors.http.models import entry, listing, target
 
 HEARTBEAT_S = 15.0
-"""After so long without text a stream sends a comment, so that nothing between here and the client takes it for dead."""
+"""After so long without text a stream sends a comment, so that nothing between here and the client takes it for dead: until then a failure
+has an HTTP status of its own, afterwards it is the stream's last event."""
 
 _GONE = 499
 """The status of an answer that nobody is there to read, as nginx writes it."""
@@ -63,26 +65,30 @@ def build(gateway: Gateway, max_bytes: int) -> FastAPI:
     @app.post("/v1/chat/completions")
     async def completions(request: Request) -> Response:
         asked = chat.read(await request.body())
-        found = target(asked.model, await gateway.names())
-        submission = chat.submission(asked, found.queue, found.definition, found.adapter)
+        to = target(asked.model, await gateway.names())
+        submission = chat.submission(asked, to.queue, to.definition, to.adapter)
         task = await gateway.submit(submission)
         created = int(time.time())
         headers = {"x-aiwm-task": task}
-        if asked.stream:
-            events = _events(gateway, asked, task, created)
-            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        texts = _with_heartbeat(gateway.texts(task))
+        work: Awaitable[_Beginning | TaskOutcome] = (
+            _beginning(gateway, task, texts) if asked.stream else gateway.outcome(task)
+        )
         try:
-            outcome = await _while_connected(request, gateway.outcome(task))
+            found = await _while_connected(request, work)
         except asyncio.CancelledError:  # the server stops
             gateway.abandon(task)
             raise
         except AiwmError as error:
             gateway.abandon(task)
             return _json(body_of(error.info), status_of(error.info), {**headers, **_headers(error.info, ran=True)})
-        if outcome is None:
+        if found is None:
             gateway.abandon(task)
             return Response(status_code=_GONE)
-        return _json(chat.completion(asked, outcome, created), 200, headers)
+        if isinstance(found, _Beginning):
+            events = _events(gateway, asked, task, created, found, texts)
+            return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+        return _json(chat.completion(asked, found, created), 200, headers)
 
     return app
 
@@ -116,19 +122,41 @@ def _add_failures(app: FastAPI, max_bytes: int) -> None:
         return _json(body_of(info), 500)
 
 
-async def _events(gateway: Gateway, asked: chat.ChatRequest, task: str, created: int) -> AsyncIterator[bytes]:
+class _Beginning(msgspec.Struct, frozen=True):
+    """How a stream begins: with its first text, or with the end of a task that wrote none; with neither after a while without news."""
+
+    text: str | None = None
+    outcome: TaskOutcome | None = None
+
+
+async def _beginning(gateway: Gateway, task: str, texts: AsyncIterator[str | None]) -> _Beginning:
+    """Waits for it. Raises what the task failed of: nothing is sent yet, so that has a status of its own."""
+    async for text in texts:
+        return _Beginning(text=text)
+    return _Beginning(outcome=await gateway.outcome(task))
+
+
+async def _events(
+    gateway: Gateway,
+    asked: chat.ChatRequest,
+    task: str,
+    created: int,
+    beginning: _Beginning,
+    texts: AsyncIterator[str | None],
+) -> AsyncIterator[bytes]:
     """A stream's events. Whoever stops reading cancels the task."""
-    ended = False
+    ended, written = False, beginning.text is not None
     try:
         yield _event(chat.chunk(task, asked, created, delta={"role": "assistant", "content": ""}))
-        written = False
-        async for text in _with_heartbeat(gateway.texts(task)):
+        if beginning.text is not None:
+            yield _event(chat.chunk(task, asked, created, delta={"content": beginning.text}))
+        async for text in texts:
             if text is None:
                 yield b": waiting\n\n"
                 continue
             written = True
             yield _event(chat.chunk(task, asked, created, delta={"content": text}))
-        outcome = await gateway.outcome(task)
+        outcome = beginning.outcome or await gateway.outcome(task)
         ended = True
         if not written and (text := chat.text_of(outcome)):
             yield _event(chat.chunk(task, asked, created, delta={"content": text}))

@@ -12,7 +12,8 @@ import msgspec
 from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.contract.requests.tasks import TaskOutcome, TaskSubmit
 
-_REFUSED = ("tools", "functions", "logit_bias", "logprobs", "top_logprobs", "audio", "prediction", "modalities")
+_CLIENTS_TOOLS = ("tools", "functions", "tool_choice", "function_call")
+_REFUSED = ("logit_bias", "logprobs", "top_logprobs", "audio", "prediction", "modalities")
 _ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant", "tool": "tool"}
 _REASONS = {"stop": "stop", "length": "length", "tool_calls": "tool_calls"}
 
@@ -27,6 +28,7 @@ class Part(msgspec.Struct, frozen=True):
 class ChatMessage(msgspec.Struct, frozen=True):
     role: str
     content: str | list[Part] | None = None
+    tool_calls: list[Any] | None = None
 
 
 class StreamOptions(msgspec.Struct, frozen=True):
@@ -66,6 +68,10 @@ def read(body: bytes) -> ChatRequest:
         raise AiwmError(Code.bad_request, text, field=where.rstrip("`") or None) from None
     except NOT_JSON:
         raise AiwmError(Code.bad_request, "the body is not JSON") from None
+    for name in _CLIENTS_TOOLS:
+        if raw.get(name) not in (None, [], "none", "auto"):
+            text = f"{name}: the tools of clients are not called here; a model calls those that its worker is allowed"
+            raise AiwmError(Code.bad_request, text, field=name, fix="aiwm tool list; aiwm worker show NAME")
     for name in _REFUSED:
         if raw.get(name):
             raise AiwmError(Code.bad_request, f"{name} is not served here", field=name, fix=f"leave {name} out")
@@ -100,6 +106,9 @@ def _message(index: int, message: ChatMessage) -> dict[str, str]:
     if role is None:
         roles = ", ".join(_ROLES)
         raise AiwmError(Code.bad_request, f'{field}.role is "{message.role[:40]}"; it is one of {roles}', field=field)
+    if message.tool_calls:
+        text = f"{field}.tool_calls: calls of a client's own tools are not read here"
+        raise AiwmError(Code.bad_request, text, field=field, fix="say in words what was called and what came of it")
     if isinstance(message.content, list):
         for part in message.content:
             if part.type != "text":
