@@ -200,6 +200,10 @@ def _note(plan: Plan, models: InferenceService, model: Managed, asked: int) -> s
         return models.ledger.note or "the devices that it is for are not here"
     if asked > plan.need.context:
         return f"{model.definition.name} is made for {plan.need.context:,} tokens: it cannot have {asked:,}"
+    limit = model.settings.memory_limit
+    if limit is not None and plan.need.bytes > limit:
+        needs, allowed = size_text(plan.need.bytes), size_text(limit)
+        return f"a process of it may hold {allowed} (memory_bytes) and is planned to take {needs}: one that holds more is ended"
     return ""
 
 

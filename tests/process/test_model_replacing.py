@@ -17,17 +17,20 @@ import pytest
 from engine.clock import SystemClock
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError, Code
+from engine.contract.requests.memory import ModelPlan
 from engine.inference.commands.program import free_port
 from engine.inference.commands.server import ServerSettings
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.ledger import Ledger
 from engine.inference.memory.plan import Way
+from engine.inference.operations import ModelOperations
 from engine.inference.remote.connection import Timeouts
 from engine.inference.remote.factory import elsewhere
 from engine.inference.remote.settings import RemoteSettings
 from engine.inference.supervision import Policy
 from engine.inference.voices import Voices, routed
 from engine.ports import ReplicaState
+from engine.requests.caller import Caller
 from tests.support.fake_nvml import FakeNvml
 from tests.support.models import POLICY, ModelHouse, read
 from tests.support.remote import Ring
@@ -36,6 +39,7 @@ from tests.support.waiting import until
 
 PROGRAM = Path(__file__).parents[1] / "support" / "server_program.py"
 G = 2**30
+CALLER = Caller(id=1, principal="ana", client="test", read_only=False, send=lambda _: True)
 
 
 @pytest.fixture
@@ -147,6 +151,16 @@ async def test_growing_pushes_nobody_out(house: ModelHouse, home: Path) -> None:
     await read(running)
     assert "model.evicted" not in house.events.types
     assert running.outcome.reason == "length"
+
+
+async def test_a_plan_says_that_a_model_is_over_its_own_limit(house: ModelHouse, home: Path) -> None:
+    path = str(home / "models" / "tiny")
+    operations = ModelOperations(house.service, SystemClock())
+    assert (await operations.plan(ModelPlan(name="tiny"), CALLER)).note == ""
+    house.book.defined["tiny"] = ModelDefinition(name="tiny", path=path, memory_bytes=20_000_000)
+    house.service.definition_changed("tiny")
+    note = (await operations.plan(ModelPlan(name="tiny"), CALLER)).note
+    assert note.startswith("a process of it may hold 19M (memory_bytes) and is planned to take ")
 
 
 # -- definitions that are replaced ---------------------------------------------------------------------------------------------

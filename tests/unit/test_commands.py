@@ -19,6 +19,7 @@ import pytest
 from engine.clock import SystemClock
 from engine.contract.definitions import Backend, ModelDefinition
 from engine.contract.errors import AiwmError
+from engine.inference.commands.probe import Prober
 from engine.inference.commands.program import free_port
 from engine.inference.commands.server import CommandServer, ServerSettings
 from engine.inference.commands.words import check_words, environment, fill
@@ -217,6 +218,45 @@ async def test_an_adopted_server_is_probed_and_left_alone(tmp_path: Path) -> Non
             program.kill()
             await program.wait()
         await until(lambda: state(it) is ProcessState.backoff)
+
+
+async def test_a_probe_reads_no_answer_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked = await reader.readline()
+        try:
+            while b"/slow" in asked:  # a header without end
+                writer.write(b"HTTP/1.1 200 OK\r\n" if asked == b"GET /slow HTTP/1.1\r\n" else b"x: y\r\n")
+                asked = b"/slow"
+                await writer.drain()
+                await asyncio.sleep(0.01)
+            writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            while True:
+                writer.write(b"10000\r\n" + b"x" * 65_536 + b"\r\n")
+                await writer.drain()
+        except ConnectionError:
+            writer.close()
+
+    monkeypatch.setattr("engine.inference.commands.probe.TIMEOUT_S", 0.3)
+    listening = await asyncio.start_server(talk, "127.0.0.1", 0)
+    base = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    endless, slow = Prober(base, "/health"), Prober(base, "/slow")
+    async with asyncio.timeout(20):
+        assert await endless.ready() == ""
+        with pytest.raises(AiwmError) as caught:
+            await slow.ready()
+    assert caught.value.code == "model_unavailable"
+    for prober in (endless, slow):
+        await prober.close()
+    listening.close()
+
+
+@pytest.mark.parametrize("base", ["http://[::1", "http://a\x00b", "http://" + "a" * 70 + ".example:99999/"])
+async def test_an_address_that_is_none_is_no_server(base: str) -> None:
+    prober = Prober(base, "/health")
+    with pytest.raises(AiwmError) as caught:
+        await prober.ready()
+    assert caught.value.code == "model_unavailable"
+    await prober.close()
 
 
 def test_a_program_gets_no_keys_and_the_gpus_that_it_may_use() -> None:

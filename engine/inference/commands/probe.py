@@ -29,8 +29,13 @@ class Prober:
             self._client = httpx.AsyncClient(timeout=TIMEOUT_S, trust_env=False, follow_redirects=False)
         path = self._paths[0]
         try:
-            answer = await self._client.get(urljoin(self._base, path))
-        except httpx.HTTPError as error:
+            # Nobody knows what answers there: its status says all, and nothing of a body without end is read.
+            async with asyncio.timeout(TIMEOUT_S), self._client.stream("GET", urljoin(self._base, path)) as answer:
+                pass
+        except TimeoutError:
+            text = f"{self._base}: no answer within {TIMEOUT_S:g} s"
+            raise AiwmError(Code.model_unavailable, text, retryable=True) from None
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
             reason = str(error) or type(error).__name__
             raise AiwmError(Code.model_unavailable, f"{self._base}: {reason}", retryable=True) from None
         if answer.is_success or answer.status_code in _UNTRIED:
