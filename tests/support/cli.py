@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import msgspec
 import pytest
 
 from aiwm_tui.cli.app import run
@@ -93,7 +94,7 @@ VIEW = ViewRows(
     seq=0,
     location=":tasks state:failed",
     table="tasks",
-    rows=[{"id": "t-10001", "state": "failed", "queue": "demo", "submitted_ms": 1}],
+    rows=[msgspec.to_builtins(task_row(state="failed"))],
     top=0,
     matched=7,
     total=9,
