@@ -11,7 +11,7 @@ import struct
 import subprocess
 import termios
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
@@ -27,10 +27,18 @@ def plain(output: bytes) -> bytes:
 class Terminal:
     """A program on a terminal of its own. Times are seconds since it was started."""
 
-    def __init__(self, command: Sequence[str], *, columns: int = 120, lines: int = 36, cwd: Path | None = None) -> None:
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        columns: int = 120,
+        lines: int = 36,
+        cwd: Path | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
+        environment = {**environment, "TERM": "xterm-256color", "COLORTERM": "truecolor"}
         environment.pop("NO_COLOR", None)
         self._started = time.monotonic()
         self._program = subprocess.Popen(

@@ -1,8 +1,9 @@
-"""The console against an empty Textual app, from outside, through a terminal: first frame, memory, idle, key → paint.
+"""The console against an empty Textual app and against other consoles, from outside, through a terminal: first frame, memory, idle,
+key → paint.
 
-    python -m benchmarks.console [--n 7] [--idle 10]
+    python -m benchmarks.console [--n 7] [--idle 10] [--peers FOLDER]
 
-The two take turns. The engine runs on its own beside the console, so what is measured is the console's process alone."""
+All take turns. The engine runs on its own beside the console, so what is measured is the console's process alone."""
 
 from __future__ import annotations
 
@@ -13,11 +14,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks import _consoles
 from benchmarks._report import middle, write
 from benchmarks._terminal import Terminal
 
@@ -77,21 +80,21 @@ def start(terminal: Terminal, word: bytes, idle_s: float) -> dict[str, float]:
     }
 
 
-def starts(home: Path, n: int, idle_s: float) -> list[dict[str, Any]]:
-    """n starts of each, in turns, after one of each that is not counted."""
-    measured: dict[str, list[dict[str, float]]] = {"empty textual app": [], "aiwm console": []}
+Program = tuple[str, Callable[[], Terminal], bytes]
+
+
+def starts(programs: Sequence[Program], n: int, idle_s: float) -> list[dict[str, Any]]:
+    """n starts of each, in turns, after one of each that is not counted. The first program is the base of the ratios."""
+    measured: dict[str, list[dict[str, float]]] = {name: [] for name, _, _ in programs}
     for turn in range(n + 1):
-        with empty() as terminal:
-            floor = start(terminal, b"EMPTY-APP", idle_s if turn else 0.1)
-        with console(home) as terminal:
-            ours = start(terminal, b"NEEDS YOU", idle_s if turn else 0.1)
-        if turn:
-            measured["empty textual app"].append(floor)
-            measured["aiwm console"].append(ours)
+        for name, begin, word in programs:
+            with begin() as terminal:
+                seen = start(terminal, word, idle_s if turn else 0.1)
+            if turn:
+                measured[name].append(seen)
     rows: list[dict[str, Any]] = []
-    base = {
-        key: middle([each[key] for each in measured["empty textual app"]]) for key in measured["empty textual app"][0]
-    }
+    floor = measured[programs[0][0]]
+    base = {key: middle([each[key] for each in floor]) for key in floor[0]}
     for what, runs in measured.items():
         for key in runs[0]:
             values = sorted(run[key] for run in runs)
@@ -187,7 +190,7 @@ async def _load(home: Path, per_second: float, stop: Any, done: Any) -> None:
     await client.close()
 
 
-def keys(home: Path, per_second: float) -> list[dict[str, Any]]:
+def keys(home: Path, per_second: float, peers: Sequence[_consoles.Peer], folder: Path) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
 
     def add(what: str, measure: str, times: list[float], **more: Any) -> None:
@@ -198,6 +201,11 @@ def keys(home: Path, per_second: float) -> list[dict[str, Any]]:
         terminal.until(b"EMPTY-APP")
         terminal.settle(1.0)
         add("empty textual app", "key_to_paint_idle", keys_of(terminal, b"j", b"k"))
+    for peer in peers:
+        with _consoles.started(peer, folder) as terminal:
+            terminal.until(peer.word)
+            terminal.settle(2.0)
+            add(peer.name, "key_to_paint_idle", keys_of(terminal, *peer.keys))
     with console(home) as terminal:
         terminal.until(b"live")
         terminal.settle(2.0)
@@ -292,19 +300,29 @@ def main() -> None:
     parser.add_argument("--n", type=int, default=7, help="starts of each program")
     parser.add_argument("--idle", type=float, default=10.0, help="seconds of doing nothing per start")
     parser.add_argument("--events", type=float, default=5000.0, help="events a second of the load")
+    parser.add_argument(
+        "--peers", type=Path, help="where the other consoles are or shall be installed; else for this run"
+    )
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="aiwm-") as folder:
-        home = Path(folder) / "home"
+    with tempfile.TemporaryDirectory(prefix="aiwm-") as scratch:
+        home, folder = Path(scratch) / "home", arguments.peers or Path(scratch)
+        peers = [peer for peer in _consoles.PEERS if _consoles.installed(peer, folder)]
+        programs: list[Program] = [
+            ("empty textual app", empty, b"EMPTY-APP"),
+            ("aiwm console", partial(console, home), b"NEEDS YOU"),
+        ]
+        programs += [(peer.name, partial(_consoles.started, peer, folder), peer.word) for peer in peers]
         with running_engine(home):
-            rows = starts(home, arguments.n, arguments.idle)
+            rows = starts(programs, arguments.n, arguments.idle)
             rows.append(connected(home, arguments.n))
-            rows += keys(home, arguments.events / 3)
+            rows += keys(home, arguments.events / 3, peers, folder)
+        beside = "; ".join(f"{peer.name} {_consoles.version(peer, folder)}" for peer in peers)
     rows += many_rows()
     write(
         "console",
         rows,
         ("textual", "rich", "msgspec"),
-        "ratio: against the empty Textual app of the same run, or against 1,000 rows",
+        f"ratio: against the empty Textual app of the same run, or against 1,000 rows; beside it: {beside}",
     )
 
 
