@@ -71,6 +71,7 @@ from engine.views.service import ViewService
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 1.0
+_PATIENCE_S = 10.0  # for an engine that a command has started to go
 _SWITCH_S = 0.0002
 
 
@@ -379,6 +380,7 @@ class Host:
             epoch=self._store.epoch,
             host=socket.gethostname(),
             read_only=self._options.read_only,
+            brief=self._presence.brief,
         )
 
     def _arrived(self, caller: Caller, works: bool) -> None:
@@ -458,8 +460,10 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
     try:
         loaded = load_config()
         make_home(home)
-        lock = HomeLock(lock_path(home))
         options = Options(home=home, on_demand=parsed.on_demand, read_only=parsed.read_only, attached=pipe is not None)
+        # One that a client started goes with its clients: who starts one to stay waits for that, right after a command.
+        brief = options.on_demand or options.attached
+        lock = HomeLock(lock_path(home), brief=brief, patience_s=0.0 if brief else _PATIENCE_S)
         try:
             return asyncio.run(_serve(options, loaded, pipe))
         finally:

@@ -52,17 +52,25 @@ class Presence:
         self._set_dispatching()
         self.look()
 
+    @property
+    def brief(self) -> bool:
+        """Whether the engine goes as soon as the one client that is here has gone."""
+        return self._stay is not Stay.headless and len(self._here) <= 1 and not self._kept_by_work()
+
+    def _kept_by_work(self) -> bool:
+        return self._stay is Stay.attached and self._busy()
+
     def look(self) -> None:
         """See whether to go: called when a client left and when work may have ended."""
         if self._stay is Stay.headless or self._here or self._timer is not None:
             return
-        if self._stay is Stay.attached and self._busy():
+        if self._kept_by_work():
             return
         self._timer = asyncio.get_running_loop().call_later(self._linger_s, self._time_is_up)
 
     def _time_is_up(self) -> None:
         self._timer = None
-        if not self._here and not (self._stay is Stay.attached and self._busy()):
+        if not self._here and not self._kept_by_work():
             self._leave()
 
     def _set_dispatching(self) -> None:

@@ -46,11 +46,13 @@ def _run(context: typer.Context, home: Home = None) -> None:
     where = cli.home
     try:
         with connect_blocking(where, spawn=False) as client:
-            pid = client.welcome.pid if client.welcome else 0
+            welcome = client.welcome
     except AiwmError as error:
         if error.code != Code.engine_unreachable:
             raise
-    else:
+        welcome = None
+    if welcome is not None and not welcome.brief:
+        pid = welcome.pid
         raise AiwmError(Code.engine_running, f"an engine (pid {pid}) serves {where} already", fix="aiwm engine status")
     _become("run", [*_given(cli), *context.args])
 

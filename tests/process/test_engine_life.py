@@ -18,8 +18,9 @@ from engine.contract.requests.fleet import ModelList, QueuePause, QueueResume, Q
 from engine.contract.requests.instances import InstanceList
 from engine.contract.requests.session import EngineStatus, EngineStop
 from engine.contract.requests.tasks import TaskCancel, TaskExplain, TaskRetry, TaskRun, TaskShow, TaskSubmit, TaskWait
-from engine.home import socket_path
+from engine.home import lock_path, socket_path
 from tests.support.engines import engine, make_queue, wait_until
+from tests.support.shell import AIWM, shell
 
 
 def test_a_task_runs_and_its_end_is_remembered(home: Path) -> None:
@@ -58,6 +59,26 @@ def test_a_second_engine_on_a_home_says_who_holds_it_and_leaves(home: Path) -> N
         assert str(running.process.pid) in error["message"]
         with running.client() as client:
             assert client.call(TaskRun(queue="echo", timeout_ms=10_000)).state == "completed"
+
+
+def test_an_engine_that_is_to_stay_waits_for_the_one_of_a_command_to_go(home: Path) -> None:
+    shell(home, "queue", "list")
+    first = read_pid(home)  # the engine of that command lingers still
+    started = subprocess.Popen([*AIWM, "engine", "run", "--home", str(home)], stderr=subprocess.PIPE)
+    try:
+        wait_until(lambda: read_pid(home) == started.pid, "that it has the home")
+        wait_until(lambda: shell(home, "engine", "status", code=None).code == 0, "that it answers")
+        assert first not in (0, started.pid)
+        with connect_blocking(home, spawn=False) as client:
+            assert client.welcome is not None
+            assert (client.welcome.pid, client.welcome.brief) == (started.pid, False)
+    finally:
+        started.terminate()
+        started.communicate(timeout=30)
+
+
+def read_pid(home: Path) -> int:
+    return int(lock_path(home).read_text().split()[0])
 
 
 def test_bad_company_on_the_socket_is_answered_and_the_engine_lives(home: Path) -> None:

@@ -15,7 +15,7 @@ PROTOCOL_VERSION = 1
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine's side of the handshake."""
+    """The engine's side of the handshake. A `brief` engine goes soon after this client: a command started it, and nobody else is there."""
 
     protocol: int
     version: str
@@ -24,6 +24,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     host: str
     read_only: bool
+    brief: bool = False
 
 
 class EngineHello(Request[Welcome], frozen=True, kw_only=True):
