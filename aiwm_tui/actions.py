@@ -103,11 +103,18 @@ TABLES = frozenset(
         "approvals",
         "lessons",
         "reviews",
+        "logs",
     }
 )
 _TASKS = frozenset({"tasks"})
 _QUEUES = frozenset({"queues"})
+_FOUND = frozenset({"disk"})
+_BEGIN = frozenset({"start"}) | _FOUND
+_CHARTED = frozenset({"queues", "pools", "charts"})
 _DEFINED = frozenset({"queues", "pools", "templates", "sources"})
+_LOG = frozenset({"log"})
+_CHAINED = frozenset({"tasks", "events"})
+_LOGGED = frozenset({"tasks", "instances", "models", "workers", "events", "retired", "engine"})
 
 
 def _reload(_: list[Any]) -> Request[Any]:
@@ -142,24 +149,80 @@ SCREENS: tuple[tuple[str, str, str], ...] = (
 )
 """Key, name and purpose of every screen with a key."""
 
+WAYS: tuple[str, ...] = (
+    "run messages on the toy model, in a home of its own",
+    "use the models of a server that runs",
+    "use a model from a directory",
+    "put a file of prompts through a model",
+    "make your first worker, step by step",
+)
+"""The numbered ways to begin, in their order."""
+
 ACTIONS: tuple[Action, ...] = (
     Action("open", "enter", "↵", "open", Group.look, "open what the cursor is on", foot=1),
+    Action("begin", "enter", "↵", "do it", Group.look, "go this way, or use this model", tables=_BEGIN, foot=1),
+    *(
+        Action(f"way_{number}", str(number), str(number), f"way {number}", Group.look, words, tables=_BEGIN)
+        for number, words in enumerate(WAYS, 1)
+    ),
     Action("up", "escape,backspace", "esc", "back", Group.look, "back to where you came from", foot=2),
     Action("why", "w", "w", "why", Group.look, "the strip: close it, grow it, bring it back", foot=3, tables=TABLES),
-    Action("events", "e", "e", "events", Group.look, "events of this row", foot=4, tables=TABLES - {"events", "needs"}),
+    Action(
+        "events",
+        "e",
+        "e",
+        "events",
+        Group.look,
+        "events of this row",
+        foot=4,
+        tables=TABLES - {"events", "needs"} | _LOG,
+    ),
+    Action("chain", "c", "c", "chain", Group.look, "all events of what this belongs to", tables=_CHAINED, foot=5),
+    Action("log", "l", "l", "log", Group.look, "what the process behind this row wrote", tables=_LOGGED),
     Action("details", "d", "d", "details", Group.look, "everything known about this row", tables=TABLES - {"needs"}),
     Action("this_value", "f", "f", "this value", Group.look, "only rows with this cell's value", tables=TABLES),
+    Action(
+        "not_this_value", "x", "x", "not this", Group.look, "all but the rows with this cell's value", tables=TABLES
+    ),
     Action("sort", "s", "s", "sort", Group.look, "sort by this column: ▲, ▼, off; columns stack", tables=TABLES),
     Action("filter", "slash", "/", "filter", Group.look, "filter: word  field:value  field>8G  !field:value", foot=5),
     Action(
         "faults", "exclamation_mark", "!", "faults", Group.look, "only what is broken, and back", foot=6, tables=TABLES
     ),
-    Action("hold", "p", "p", "hold", Group.look, "hold the view; changes are counted", tables=TABLES),
-    Action("copy", "y", "y", "copy", Group.look, "copy the id of this row to the clipboard", tables=TABLES),
+    Action(
+        "zoom", "z", "z", "zoom", Group.look, "charts: 10 minutes, 1 hour, 24 hours, 7 days", foot=4, tables=_CHARTED
+    ),
+    Action(
+        "search", "slash", "/", "search", Group.look, "search: word  !word  -C 3: only matches", tables=_LOG, foot=4
+    ),
+    Action("next_match", "n", "n", "next match", Group.look, "the next match, and the one before", tables=_LOG, foot=5),
+    Action("match_before", "b", "b", "match before", Group.look, "the match before", tables=_LOG),
+    Action(
+        "only_matches", "h", "h", "only matches", Group.look, "hide what does not match, or not", tables=_LOG, foot=6
+    ),
+    Action(
+        "trouble", "exclamation_mark", "!", "trouble", Group.look, "only errors and around them", tables=_LOG, foot=7
+    ),
+    Action("copy_text", "y", "y", "copy", Group.look, "copy the match, else what is on the screen", tables=_LOG),
+    Action("wrap", "w", "w", "wrap", Group.look, "wrap long lines, or cut them", tables=_LOG),
+    Action("times", "t", "t", "times", Group.look, "when lines came", tables=_LOG),
+    Action("hold", "p", "p", "hold", Group.look, "hold the view; changes are counted", tables=TABLES | _LOG),
+    Action(
+        "copy", "y", "y", "copy", Group.look, "copy the id; y again: this cell, the row, the location", tables=TABLES
+    ),
+    Action("columns", "o", "o", "columns", Group.look, "choose the columns and their order; it is kept", tables=TABLES),
+    Action("inspect", "i", "i", "inspect", Group.look, "all fields of the row, beside the table", tables=TABLES),
+    Action("export", "ctrl+s", "ctrl+s", "export", Group.look, "write this view to a file: csv, json, text, svg"),
     Action(
         "mark", "space", "space", "mark", Group.look, "mark this row for a change of several", tables=_TASKS, foot=7
     ),
+    Action(
+        "mark_to_here", "m", "m", "mark to here", Group.look, "mark from the last marked row to here", tables=_TASKS
+    ),
     Action("mark_all", "asterisk", "*", "mark all", Group.look, "mark all that match, and none again", tables=_TASKS),
+    _change("look_in", "N", "other directory", "judge the models of another directory", _BEGIN, 8),
+    _change("use_found", "L", "use it", "add this model and load it", _FOUND, 7),
+    _change("again", "R", "again", "run the messages again", {"demo"}, 7),
     _change("submit", "N", "submit", "put a task into this queue", {"queues", "tasks", "needs", "templates"}, 7),
     _change("new", "N", "new", "make a definition by form", {"pools", "sources"}, 7),
     _change("new_here", "ctrl+n", "new", "make a queue or a template by form", {"queues", "templates"}),

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing, making, serving, sets, talking
-from aiwm_tui.actions import ACTIONS, SCREENS, Action
+from aiwm_tui import changing, exporting, looking, making, reading, saved, serving, sets, starting, talking
+from aiwm_tui.actions import ACTIONS, SCREENS, WAYS, Action
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
-from aiwm_tui.live.text import clean
-from aiwm_tui.screens.registry import NAMES, locate
+from aiwm_tui.live.values import Values
+from aiwm_tui.looking import table_location
+from aiwm_tui.screens.registry import NAMES
 from aiwm_tui.sorting import cycled, filter_by_cell, without_faults
 from aiwm_tui.widgets.prompt import Ask
 from engine.contract.errors import AiwmError
@@ -34,6 +35,8 @@ async def perform(app: ConsoleApp, action: Action) -> None:
             ((f"{action.shown} {action.label}: ", "key"), ("this console is read-only; nothing was changed", "text"))
         )
         return
+    if action.id != "copy":
+        app.copied = -1
     try:
         await _DEEDS[action.id](app, page, action)
     except AiwmError as error:
@@ -44,13 +47,16 @@ async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:
     """The prompt was answered."""
     page = app.page
     if ask is Ask.jump:
-        await app.go(text.strip())
+        await _jumped(app, page, text)
         return
     if ask is Ask.talk:
         try:
             await talking.said(app, page, text)
         except AiwmError as error:
             app.fail(error)
+        return
+    if ask is Ask.search:
+        await reading.searched_for(app, page, text)
         return
     terms, sort = parse_filter(page.location.table, text)
     await app.go(str(Location(page.location.table, None, terms, sort or page.location.sort)))
@@ -97,7 +103,7 @@ async def _this_value(app: ConsoleApp, page: Page, action: Action) -> None:  # n
     column, row = page.selected_column(), page.row
     if column is None or row is None:
         return
-    await app.go(str(filter_by_cell(_table_location(page), column, row, app.now())))
+    await app.go(str(filter_by_cell(table_location(page), column, row, app.now())))
 
 
 async def _sort(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
@@ -111,26 +117,48 @@ async def _sort(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 
 
 async def _filter(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    location = _table_location(page)
+    location = table_location(page)
     table, text = location.table, location.filter_text()
+    values = Values(app.link, app.shell.review, page.known_rows())
     await app.shell.ask(
-        Ask.filter, text, lambda text: parse_filter(table, text), lambda text: complete_filter(table, text)
+        Ask.filter, text, lambda text: parse_filter(table, text), lambda text: complete_filter(table, text, values.of)
     )
 
 
 async def _jump(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    await app.shell.ask(Ask.jump, ":", _check_jump, lambda text: complete_jump(NAMES, text))
+    views = saved.load().views
+    values = Values(app.link, app.shell.review)
+    names = (*NAMES, *sorted(views), *looking.WORDS)
+
+    def check(text: str) -> object:
+        if text.strip() in ("", ":"):
+            return None
+        return looking.check_word(text) if looking.is_word(text) else looking.check_location(text, views)
+
+    def complete(text: str) -> list[str]:
+        return complete_jump(names, text, views, values.of)
+
+    await app.shell.ask(Ask.jump, ":", check, complete)
 
 
-def _check_jump(text: str) -> object:
-    if text.strip() in ("", ":"):
-        return None
-    return locate(text)
+async def _jumped(app: ConsoleApp, page: Page, text: str) -> None:
+    if looking.is_word(text):
+        try:
+            await looking.do_word(app, page, text)
+        except AiwmError as error:
+            app.fail(error)
+    else:
+        await app.go(saved.expanded(text, saved.load().views))
 
 
 async def _faults(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    location = _table_location(page)
+    location = table_location(page)
     await app.go(str(without_faults(location)))
+
+
+async def _zoom(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    back = page.zoom()
+    app.say((("z zoom: ", "key"), (f"the last {back}" if back else "no charts here", "text")))
 
 
 async def _hold(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
@@ -141,25 +169,12 @@ async def _hold(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
     app.status_changed()
 
 
-async def _copy(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    text = page.row.id if page.row is not None else str(page.location)
-    app.copy_to_clipboard(text)
-    app.say((("y copied ", "key"), (clean(text), "text")))
-
-
 async def _mark(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     page.mark()
 
 
 async def _mark_all(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     page.mark_all()
-
-
-def _table_location(page: Page) -> Location:
-    """The page's location, or the whole table of the row under the cursor where the page is no table."""
-    if page.location.table == page.table and not page.location.item:
-        return page.location
-    return Location(page.table)
 
 
 # Moving
@@ -240,17 +255,38 @@ async def _quit(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 
 _DEEDS: dict[str, Deed] = {
     "open": _open,
+    "begin": starting.begin,
+    **{f"way_{number}": starting.begin for number in range(1, len(WAYS) + 1)},
+    "look_in": starting.look_in,
+    "use_found": starting.use_found,
+    "again": starting.again,
     "up": _up,
     "why": _why,
     "events": _events,
+    "chain": reading.chain,
+    "log": reading.log,
+    "search": reading.search,
+    "next_match": reading.step,
+    "match_before": reading.step,
+    "only_matches": reading.only_matches,
+    "trouble": reading.trouble,
+    "copy_text": reading.copy,
+    "wrap": reading.wrap,
+    "times": reading.times,
     "details": _details,
     "this_value": _this_value,
     "sort": _sort,
     "filter": _filter,
     "faults": _faults,
+    "zoom": _zoom,
     "hold": _hold,
-    "copy": _copy,
+    "copy": looking.copy,
+    "not_this_value": looking.not_this_value,
+    "columns": looking.columns,
+    "inspect": looking.inspect,
+    "export": exporting.export,
     "mark": _mark,
+    "mark_to_here": looking.mark_to_here,
     "mark_all": _mark_all,
     "submit": making.submit,
     "new": making.new,

@@ -51,6 +51,11 @@ class Explainer:
         self._stop()
         self._timer = self._page.set_timer(delay, self._ask)
 
+    def anew(self) -> None:
+        """What is said of the row depends on something else now: ask again at once."""
+        self._shown = ""
+        self.poke()
+
     def _stop(self) -> None:
         if self._timer is not None:
             self._timer.stop()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, cast
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.widget import Widget
 
@@ -13,14 +15,25 @@ from aiwm_tui.live.views import ViewHub
 from engine.contract.query import Location
 from engine.contract.records import Record
 
+if TYPE_CHECKING:
+    from aiwm_tui.collecting import Collection
+
 
 class Console(Protocol):
     """What pages need of the app."""
 
     link: Link
     hub: ViewHub
+    inspecting: bool
+    clock: Callable[[], int]
+    collections: dict[str, Collection]
+
+    @property
+    def read_only(self) -> bool: ...
 
     def now(self) -> int: ...
+
+    def look_after(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]: ...
 
     def note_change(self) -> None: ...
 
@@ -42,7 +55,10 @@ class Scrolls(Protocol):
 
 
 NOT_ON_ITEMS = frozenset(
-    {"details", "this_value", "sort", "filter", "faults", "left", "right", "pane", "mark", "mark_all"}
+    {
+        *("details", "this_value", "not_this_value", "sort", "filter", "faults", "left", "right", "pane"),
+        *("mark", "mark_to_here", "mark_all", "columns", "inspect", "export"),
+    }
 )
 """Actions on a table that mean nothing on the page of one row."""
 
@@ -78,6 +94,9 @@ class Page(Widget):
 
     def mark_all(self) -> None:
         """Mark all rows that match, or none."""
+
+    async def mark_to_here(self) -> None:
+        """Mark all rows from the one marked last to the cursor."""
 
     def clear_marks(self) -> bool:
         """Unmark all; whether there was anything marked."""
@@ -134,9 +153,24 @@ class Page(Widget):
     def cycle_strip(self) -> None:
         """Close the strip, grow it, bring it back."""
 
+    def inspect(self) -> bool:
+        """Show or hide the pane of details as the console now wants it; False where there is no room for one."""
+        return False
+
+    def zoom(self) -> str:
+        """Look further back in the charts, or least far again; how far it is now, "" without charts."""
+        return ""
+
     def leave(self) -> None:
         """The page goes: close what it opened on the engine."""
 
     def selected_column(self) -> Any:
         """The column that `f` and `s` work on."""
         return None
+
+    def columns(self) -> Sequence[Any]:
+        """The columns of the table, those for which there is no room too."""
+        return ()
+
+    def set_columns(self, names: Sequence[str]) -> None:
+        """Show the columns of these names; of none: those that the screen comes with."""

@@ -9,9 +9,9 @@ from aiwm_tui.screens.spec import table_screen
 from engine.contract.query import Location, parse
 
 INFOS = frozenset({"engine", "usage", "limits"})
-PLACES = frozenset({"overview", "compare"}) | INFOS
+PLACES = frozenset({"overview", "compare", "start", "demo"}) | INFOS
 """Screens that are no tables."""
-NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS))
+NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS | {"start", "demo"}))
 """Every screen, those with a key first."""
 
 
@@ -26,6 +26,14 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.overview.screen import OverviewPage
 
         return OverviewPage(place, location)
+    if location.table == "start":
+        from aiwm_tui.screens.start.page import StartPage
+
+        return StartPage(place, location)
+    if location.table == "demo":
+        from aiwm_tui.screens.demo.page import DemoPage
+
+        return DemoPage(place, location)
     if location.table == "compare":
         from aiwm_tui.screens.compare.page import ComparePage
 
@@ -34,26 +42,49 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.info.page import InfoPage
 
         return InfoPage(place, location)
-    if location.item and location.table == "tasks":
+    return _item_page(place, location) if location.item else _table_page(place, location)
+
+
+def _item_page(place: Place, location: Location) -> Page:
+    if location.table == "tasks":
         from aiwm_tui.screens.tasks.task import TaskPage
 
         return TaskPage(place, location)
-    if location.item and location.table == "instances":
+    if location.table == "instances":
         from aiwm_tui.screens.instances.page import InstancePage
 
         return InstancePage(place, location)
-    if location.item:
-        from aiwm_tui.screens.item.screen import ItemPage
+    if location.table == "batches":
+        from aiwm_tui.screens.batches.page import BatchPage
 
-        return ItemPage(place, location)
+        return BatchPage(place, location)
+    if location.table == "logs":
+        from aiwm_tui.screens.logs.page import LogPage
+
+        return LogPage(place, location)
+    if table_screen(location.table).plots is not None:
+        from aiwm_tui.screens.charted import ChartPage
+
+        return ChartPage(place, location)
+    from aiwm_tui.screens.item.screen import ItemPage
+
+    return ItemPage(place, location)
+
+
+def _table_page(place: Place, location: Location) -> Page:
+    screen = table_screen(location.table)
     if location.table == "models":
         from aiwm_tui.screens.models.page import ModelsPage
 
-        return ModelsPage(table_screen("models"), place, location)
+        return ModelsPage(screen, place, location)
     if location.table == "adapters":
         from aiwm_tui.screens.adapters.page import AdaptersPage
 
-        return AdaptersPage(table_screen("adapters"), place, location)
+        return AdaptersPage(screen, place, location)
+    if screen.plots is not None:
+        from aiwm_tui.screens.charted import ChartedTable
+
+        return ChartedTable(screen, place, location)
     from aiwm_tui.screens.table_page import TablePage
 
-    return TablePage(table_screen(location.table), place, location)
+    return TablePage(screen, place, location)

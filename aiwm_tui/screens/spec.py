@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from aiwm_tui.live.charts import Zoom
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line
@@ -23,11 +24,13 @@ class Explained(msgspec.Struct, frozen=True):
 
 
 Explain = Callable[[Link, Any, int], Awaitable[Explained]]
+Plots = Callable[[Link, Any, int, Zoom, int, int], Awaitable[list[Line]]]
+"""The charts of a row as of a time (Unix ms): so far back, in lines of so many cells, the area so many lines high."""
 
 
 class TableScreen(msgspec.Struct, frozen=True):
     """`opens` gives the location that ↵ goes to, `events` the filter of this row's events, `empty` what would fill the table and how.
-    `explain` may ask the engine; the strip calls it when the cursor rests and while its row changes."""
+    `explain` may ask the engine; the strip calls it when the cursor rests and while its row changes. `plots` draws what was."""
 
     table: str
     columns: tuple[Column, ...]
@@ -35,6 +38,7 @@ class TableScreen(msgspec.Struct, frozen=True):
     opens: Callable[[Any], str]
     explain: Explain
     events: Callable[[Any], str] = lambda row: f"about:{row.id}"
+    plots: Plots | None = None
 
 
 def table_screen(table: str) -> TableScreen:

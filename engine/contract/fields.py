@@ -83,6 +83,7 @@ AGE_OF = {
     "operations": "at_ms",
     "failures": "last_ms",
     "batches": "at_ms",
+    "logs": "changed_ms",
 }
 _ALIASES = {
     "prio": "priority",
@@ -93,7 +94,7 @@ _ALIASES = {
     "name": "id",
     "cost": "cost_usd",
 }
-SPANS = frozenset({"duration_ms", "spent_ms", "busy_ms", "latency_ms", "load_ms"})
+SPANS = frozenset({"duration_ms", "spent_ms", "busy_ms", "latency_ms", "load_ms", "p50_ms", "p95_ms", "empty_ms"})
 """Attributes that are durations in ms; every other one in `_ms` is a point in time."""
 
 

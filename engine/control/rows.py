@@ -66,6 +66,7 @@ def queue_row(
         gate=gate if waiting else "",
         p50_ms=latency[0] if latency is not None else None,
         p95_ms=latency[1] if latency is not None else None,
+        empty_ms=round(waiting * 60_000 / (went - came), 1) if waiting and went > came else None,
         trend=trend,
     )
 

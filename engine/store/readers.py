@@ -295,6 +295,14 @@ class Readers:
         )  # fmt: skip
         return None if row is None else float(row[0])
 
+    def sample_before(self, series: str, step_ms: int, before_ms: int) -> tuple[int, float] | None:
+        """The last point (at_ms, value) of a series at one step before a time."""
+        row = self._row(
+            "SELECT at_ms, value FROM samples WHERE series = ? AND step_ms = ? AND at_ms < ? ORDER BY at_ms DESC LIMIT 1",
+            series, step_ms, before_ms,
+        )  # fmt: skip
+        return None if row is None else (int(row[0]), float(row[1]))
+
     def has_samples_before(self, series: str, step_ms: int, before_ms: int) -> bool:
         """Whether a series has points of this step from before a time."""
         sql = "SELECT 1 FROM samples WHERE series = ? AND step_ms = ? AND at_ms < ? LIMIT 1"

@@ -72,6 +72,7 @@ class ConsoleEngine:
         self.maintenance: Maintenance | None = None
         self.contexts: dict[str, EffectiveContext] = {}
         self.steps: dict[str, list[ScaleStep]] = {}
+        self.samples: dict[str, list[tuple[int, float]]] = {}
         self.turns: dict[str, tuple[ChatTurn, ...]] = {}
         self.streams: dict[str, Stream] = {}
         self.whys: dict[str, Why] = {}

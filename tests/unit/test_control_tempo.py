@@ -144,6 +144,11 @@ async def test_series_come_with_the_step_under_way(room: Room) -> None:
     (series,) = await room.call(SamplesRead(names=("queue.q.waiting",), step_ms=300_000))
     assert series.points == [sampling.under_way("queue.q.waiting", 300_000)]
     assert await room.call(SamplesRead(names=("queue.nobody.waiting",))) == []
+    now = room.manager._clock.wall_ms()
+    earlier = [("queue.q.waiting", 10_000, now - age, float(age)) for age in (90_000, 80_000, 20_000)]
+    await room.store.journal.write((ops.PutSamples(tuple(earlier)),), Durability.os)
+    (whole,) = await room.call(SamplesRead(names=("queue.q.waiting",), since_ms=now - 30_000, before=True))
+    assert whole.points[:2] == [(now - 80_000, 80_000.0), (now - 20_000, 20_000.0)]
     sampling.close()
     await room.outcome(await room.submit())
     # What an earlier engine wrote of the same step is not there twice.

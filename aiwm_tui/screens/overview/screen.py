@@ -134,6 +134,15 @@ class OverviewPage(Page):
     def begin(self) -> None:
         self.screen.set_focus(self._current.table)
 
+    def _keep_focus(self) -> None:
+        """A part that a small terminal has no line for cannot have the focus: the next one that is shown takes it."""
+        if not self.is_attached or self.screen is not self.app.screen or self.screen.focused is not None:
+            return
+        shown = [section for section in self.sections if section.table.display]
+        if shown and self._current not in shown:
+            self._current = shown[0]
+        self.begin()
+
     @property
     def _moved(self) -> bool:
         """Whether somebody has put the cursor where it is."""
@@ -189,6 +198,7 @@ class OverviewPage(Page):
             top = gap if place else 0
             if section.heading.styles.margin.top != top:
                 section.heading.styles.margin = (top, 0, 0, 0)
+        self.call_after_refresh(self._keep_focus)
 
     # The cursor goes through all sections
 
@@ -245,7 +255,7 @@ class OverviewPage(Page):
 
     # What the app asks
 
-    lacks = frozenset({"sort", "filter", "hold"})
+    lacks = frozenset({"sort", "filter", "hold", "zoom"})
 
     @property
     def table(self) -> str:

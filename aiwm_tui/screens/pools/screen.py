@@ -5,16 +5,13 @@ from __future__ import annotations
 from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
-from aiwm_tui.live.text import Line, clean, fit
-from aiwm_tui.screens.cells import number, state_column, text
+from aiwm_tui.live.text import Span
+from aiwm_tui.screens.cells import number, since, state_column, text
+from aiwm_tui.screens.pools.plots import plots
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import counts_down, facts, gates, hints
 from engine.contract.records import PoolRow
-from engine.contract.records.definitions import ScaleStep
-from engine.contract.requests.definitions import PoolHistory
 from engine.contract.requests.fleet import PoolExplain
-
-_STEPS = 20
 
 
 async def explain(link: Link, row: PoolRow, now: int) -> Explained:
@@ -27,29 +24,12 @@ async def explain(link: Link, row: PoolRow, now: int) -> Explained:
             ("at most", str(row.max_total)),
         ]
     )
-    steps = await link.call(PoolHistory(name=row.id, limit=_STEPS))
-    return Explained("why", (*gates(why, now), limits, *_history(steps, now)), counts_down(why))
+    return Explained("why", (*gates(why, now), limits), counts_down(why))
 
 
-def _history(steps: list[ScaleStep], now: int) -> list[Line]:
-    """How it was scaled: each step with its reason, the latest first."""
-    if not steps:
-        return []
-    lines: list[Line] = [(("  at        step   because", "head"),)]
-    for step in steps:
-        change = f"{step.total - step.change} → {step.total}" if step.change else "failed"
-        at = fit(form.moment(step.at_ms, now), 8)
-        style = "text" if step.change else "broken"
-        waited = f"  {form.plural(step.waiting, 'task')} waited" if step.waiting else ""
-        lines.append(
-            (
-                ("  " + at + "  ", "dim"),
-                (fit(change, 6) + " ", style),
-                (clean(step.reason, 300), "text"),
-                (waited, "dim"),
-            )
-        )
-    return lines
+def _steps(row: PoolRow, _: int) -> Span:
+    """`5/0`: how many instances came and went during the last hour."""
+    return f"{row.up_1h}/{row.down_1h}", "text" if row.up_1h or row.down_1h else "faint"
 
 
 COLUMNS: tuple[Column, ...] = (
@@ -63,6 +43,9 @@ COLUMNS: tuple[Column, ...] = (
     Column("min_idle", "min", number("min_idle", style="dim"), right=True, most=6, priority=7),
     Column("max_total", "max", number("max_total", style="dim"), right=True, most=6, priority=1),
     Column("waiting", "wait", number("waiting"), right=True, least=5, most=9, priority=1),
+    Column("head", "head", since("head_ms", "text"), right=True, least=5, priority=3),
+    Column("p50", "p50", number("p50_ms", form.span, "dim"), right=True, least=5, most=6, priority=6),
+    Column("up_1h", "±1h", _steps, right=True, most=7, priority=8),
     Column("model", "model", text("model", "dim"), most=20, priority=4),
     Column("held_by", "held back by", text("held_by", "held"), flex=True),
 )
@@ -76,4 +59,5 @@ SCREEN = TableScreen(
     ),
     opens=lambda row: f":instances pool:{row.id}",
     explain=explain,
+    plots=plots,
 )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from aiwm_tui.live import format as form
+from aiwm_tui.live.bars import sparkline
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
-from aiwm_tui.live.text import Line
+from aiwm_tui.live.text import Line, Span
 from aiwm_tui.screens.cells import alarming, number, since, state_column, text
+from aiwm_tui.screens.queues.plots import plots
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import counts_down, facts, gates, hints
 from engine.contract.records import QueueRow
@@ -31,6 +33,18 @@ def _ended(row: QueueRow) -> Line:
     )
 
 
+def _empty(row: QueueRow, _: int) -> Span:
+    """In how long nothing will wait at the rates of the last minute; `never` when more come than go."""
+    if not row.waiting or not (row.in_per_min or row.out_per_min):
+        return form.NONE, "faint"
+    return ("never", "wrong") if row.empty_ms is None else (form.age(row.empty_ms), "text")
+
+
+def _trend(row: QueueRow, _: int) -> Span:
+    """How the wait went during the last hour."""
+    return (sparkline(row.trend, len(row.trend)), "text") if any(row.trend) else (form.NONE, "faint")
+
+
 COLUMNS: tuple[Column, ...] = (
     state_column("queues"),
     Column("id", "name", text("id", "strong"), most=24),
@@ -43,6 +57,10 @@ COLUMNS: tuple[Column, ...] = (
     Column("failed", "failed", alarming("failed"), right=True, most=7, priority=3),
     Column("in_per_min", "in/m", number("in_per_min", form.rate), right=True, least=5, most=7, priority=5),
     Column("out_per_min", "out/m", number("out_per_min", form.rate), right=True, least=5, most=7, priority=4),
+    Column("empty", "empty in", _empty, right=True, most=8, priority=3),
+    Column("p50", "p50", number("p50_ms", form.span, "dim"), right=True, least=5, most=6, priority=7),
+    Column("p95", "p95", number("p95_ms", form.span, "dim"), right=True, least=5, most=6, priority=6),
+    Column("trend", "wait, last hour", _trend, most=20, priority=5),
     Column("pools", "pools", text("pools", "dim"), most=16, priority=6, value=lambda row: ",".join(row.pools)),
     Column("durability", "keeps", text("durability", "dim"), most=6, priority=10),
     Column("gate", "first gate", text("gate", "held"), flex=True),
@@ -57,4 +75,5 @@ SCREEN = TableScreen(
     ),
     opens=lambda row: f":tasks queue:{row.id}",
     explain=explain,
+    plots=plots,
 )

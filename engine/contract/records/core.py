@@ -83,7 +83,8 @@ class TaskDetail(msgspec.Struct, frozen=True, kw_only=True):
 
 class QueueRow(Record, frozen=True, kw_only=True):
     """`head_ms` is the submit time of the oldest waiting task; in/out are tasks per minute over the last minute. `p50_ms` and `p95_ms`
-    are how long tasks ran that completed in the last five minutes (None: there were none); `trend` is how many waited during the last
+    are how long tasks ran that completed in the last five minutes (None: there were none); `empty_ms` is in how long nothing will wait
+    at these rates (None: nothing waits, or it never will be empty); `trend` is how many waited during the last
     hour, in twenty pieces of three minutes, the newest last."""
 
     state: str
@@ -102,6 +103,7 @@ class QueueRow(Record, frozen=True, kw_only=True):
     gate: str
     p50_ms: float | None = None
     p95_ms: float | None = None
+    empty_ms: float | None = None
     trend: tuple[int, ...] = ()
 
 

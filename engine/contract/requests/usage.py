@@ -50,7 +50,8 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 
 class SamplesRead(Request[list[Series]], frozen=True, kw_only=True):
     """Points of series such as `queue.etl.waiting`, since `since_ms` (Unix time) in steps of 1 s, 10 s or 5 min. Without names: every
-    series that has any; a name may end in `*`."""
+    series that has any; a name may end in `*`. With `before` each begins with its last point before `since_ms`: no points are taken while
+    nothing moves, so that is what it was then."""
 
     method: ClassVar[str] = "samples.read"
     effect: ClassVar[Effect] = Effect.read
@@ -58,6 +59,7 @@ class SamplesRead(Request[list[Series]], frozen=True, kw_only=True):
     names: tuple[str, ...] = ()
     since_ms: int | None = None
     step_ms: int = 10_000
+    before: bool = False
 
 
 class ReportLine(msgspec.Struct, frozen=True, kw_only=True):

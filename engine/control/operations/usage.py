@@ -128,6 +128,8 @@ class UsageOperations:
             if under_way is not None and under_way[0] >= since_ms:
                 # A step that a restarted engine goes on with is there already.
                 points = [*(points[:-1] if points and points[-1][0] == under_way[0] else points), under_way]
+            first = self._readers.sample_before(name, request.step_ms, since_ms) if request.before else None
+            points = ([first] if first is not None else []) + points
             points = points[-left:] if left else []
             left -= len(points)
             if points:

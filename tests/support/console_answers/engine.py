@@ -52,6 +52,17 @@ def _resume(engine: ConsoleEngine, request: maintenance.EngineResume) -> mainten
     return maintenance.Resumed(maintenance=before, waiting=14)
 
 
+@answers(usage.SamplesRead)
+def _samples(engine: ConsoleEngine, request: usage.SamplesRead) -> list[usage.Series]:
+    """What a test put there, as far back as was asked for."""
+    since = request.since_ms or 0
+    return [
+        usage.Series(name=name, step_ms=request.step_ms, points=points)
+        for name in request.names
+        if (points := [point for point in engine.samples.get(name, ()) if point[0] >= since])
+    ]
+
+
 @answers(usage.UsageRead)
 def _usage(engine: ConsoleEngine, request: usage.UsageRead) -> list[usage.UsageRow]:
     fields = {"tasks": 31, "completed": 30, "failed": 1, "tokens_in": 29_760, "tokens_out": 190_464}
