@@ -8,7 +8,7 @@ import asyncio
 import gc
 import os
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -34,6 +34,7 @@ from engine.contract.errors import AiwmError
 from engine.contract.records import MachineRow
 
 if TYPE_CHECKING:
+    from aiwm_tui.collecting import Collection
     from aiwm_tui.widgets.prompt import Prompt
 
 HOME = ":overview"
@@ -64,6 +65,7 @@ class ConsoleApp(App[None]):
         location: str = HOME,
         theme: str = "dark",
         read_only: bool = False,
+        undecided: bool = False,
         clock: Callable[[], int] = wall_ms,
     ) -> None:
         loaded = themes.load(theme)
@@ -90,7 +92,12 @@ class ConsoleApp(App[None]):
         self._typed_ahead: list[events.InputEvent] | None = []
         self.leaving = False
         self.operation = ""
+        self.inspecting = False
+        self.copied = -1
         self._undo: tuple[int | None, Line] | None = None
+        self._undecided = undecided
+        self.collections: dict[str, Collection] = {}
+        self._errands: set[asyncio.Task[None]] = set()
 
     def get_default_screen(self) -> Screen[None]:
         place = self.history.here or Place(HOME)
@@ -113,6 +120,9 @@ class ConsoleApp(App[None]):
         if self._typed_ahead is not None and isinstance(event, events.InputEvent):
             self._typed_ahead.append(event)
             return
+        if isinstance(event, events.InputEvent) and not self.screen_stack:
+            # Typed behind the key that left: there is nothing any more that it could mean.
+            return
         await super().on_event(event)
 
     async def on_shell_ready(self) -> None:
@@ -126,9 +136,22 @@ class ConsoleApp(App[None]):
         self.call_later(self.exit)
 
     async def on_unmount(self) -> None:
+        errands = list(self._errands)
+        for task in errands:
+            if not task.cancelling():
+                task.cancel()
+        # Before the connection goes: some of them still have something to say over it.
+        await asyncio.gather(*errands, return_exceptions=True)
         if self._linking is not None:
             self._linking.cancel()
             await asyncio.gather(self._linking, return_exceptions=True)
+
+    def look_after(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run something that is longer than the page it began on; leaving the console cancels it and waits until it has cleaned up."""
+        task = asyncio.create_task(work)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        return task
 
     @property
     def shell(self) -> Shell:
@@ -234,6 +257,11 @@ class ConsoleApp(App[None]):
             self._lost_ms = self._lost_ms or self.as_of
         elif phase is Phase.failed and self.link.error is not None:
             self.fail(self.link.error)
+        elif phase is Phase.live and self._undecided:
+            from aiwm_tui.beginning import decide
+
+            self._undecided = False
+            self.look_after(decide(self, HOME))
         elif phase is Phase.live and self._lost_ms:
             self._lost_ms = 0
             self.say((("connected again", "dim"),))
@@ -340,6 +368,11 @@ def run_console(
 
         return await dial(home, spawn=spawn, work=True, read_only=read_only, name="console")
 
-    app = ConsoleApp(connect, location=location or HOME, theme=theme, read_only=read_only)
+    first = location or HOME
+    if location is None and through is None:
+        from aiwm_tui.beginning import first_location
+
+        first = first_location(home, HOME)
+    app = ConsoleApp(connect, location=first, theme=theme, read_only=read_only, undecided=location is None)
     app.run()
     return app.return_code or 0

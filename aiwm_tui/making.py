@@ -17,6 +17,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import definitions as crud
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
+from engine.contract.requests.batches import BatchAdd
 from engine.contract.requests.fleet import (
     PoolCreate,
     PoolScale,
@@ -175,8 +176,8 @@ def with_reason(app: ConsoleApp, action: Action, title: str, build: Any, verb: s
 
 _TASK_FIELDS = (
     "queue",
-    "template",
     "payload",
+    "template",
     "priority",
     "definition",
     "capabilities",
@@ -192,6 +193,32 @@ _TASK_FIELDS = (
 )
 
 
+_FILE_FIELDS = (
+    FormField("file", Kind.text, default="", help="Instead of a payload: a file of them, one JSON object a line."),
+    FormField(
+        "out",
+        Kind.text,
+        default="",
+        title="answers go to",
+        help="With a file: where its answers are written while they come.",
+    ),
+    FormField("key", Kind.text, default="", help="With a file: the field of a line that names it in the answers."),
+)
+_OF_A_FILE = frozenset({"queue", "template", "definition", "priority", "max_attempts", "tenant", "batch"})
+
+
+async def _submit_file(app: ConsoleApp, action: Action, values: dict[str, Any]) -> Line:
+    """The file of the form as a batch; what a batch cannot have is refused by name."""
+    from aiwm_tui.feeding import put_through
+
+    file, key, out = (str(values.pop(name, "")) for name in ("file", "key", "out"))
+    strange = sorted(values.keys() - _OF_A_FILE)
+    if strange:
+        raise AiwmError(Code.bad_request, "does not go with a file", field=strange[0], fix="leave it empty")
+    form = made(BatchAdd, {"batch": "", **values, "items": []})
+    return await put_through(app, action, form, file, key, out)
+
+
 async def submit(app: ConsoleApp, page: Page, action: Action) -> None:
     """Put a task into the queue under the cursor, that of the task under it, or the one the filter names; of the template under it."""
     from aiwm_tui.screens.dialogs.submit import SubmitDialog
@@ -202,9 +229,14 @@ async def submit(app: ConsoleApp, page: Page, action: Action) -> None:
     if not queue:
         queue = next((term.values[0] for term in page.location.terms if term.field == "queue"), "")
     fields = fields_of(TaskSubmit, only=_TASK_FIELDS)
+    fields = (*fields[:2], *_FILE_FIELDS[:1], *fields[2:], *_FILE_FIELDS[1:])
 
     async def send(values: dict[str, Any]) -> Line:
         values = {key: value for key, value in values.items() if value not in (None, "", [])}
+        if values.get("file"):
+            return await _submit_file(app, action, values)
+        if values.keys() & {"key", "out"}:
+            raise AiwmError(Code.bad_request, "is about a file, and none is named", field="file")
         if not values.get("payload") and not values.get("template"):
             raise AiwmError(Code.payload_invalid, "there is neither a prompt nor a payload", field="payload")
         request = made(TaskSubmit, values)

@@ -69,10 +69,11 @@ async def load(app: ConsoleApp, page: Page, action: Action) -> None:
     """Load the model under the cursor: at once where there is room, else by a way of its plan."""
     row = _fitting(app, page, action)
     if row is not None:
-        in_background(app, _load(app, row.model, action))
+        in_background(app, load_model(app, row.model, action))
 
 
-async def _load(app: ConsoleApp, model: str, action: Action) -> None:
+async def load_model(app: ConsoleApp, model: str, action: Action) -> None:
+    """Load a model: at once where there is room, else by a way of its plan, which is asked for."""
     plan = await app.link.call(ModelPlan(name=model))
     if plan.fits:
         app.say(((f"{action.shown} ", "key"), (f"loading {clean(model, 60)} …", "coming")))

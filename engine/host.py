@@ -10,22 +10,24 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 import msgspec
 
 from engine import __version__
-from engine.clock import SystemClock
+from engine.clock import Clock, SystemClock
 from engine.config import KeyConfig, KeyMethod, LoadedConfig, ModelsConfig, NotifyConfig, load_config
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import EngineNotice
+from engine.contract.records import Record, TaskRow
 from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
 from engine.control.adapters.room import Adapters
 from engine.control.hits import waits_for
 from engine.control.manager import Manager
+from engine.control.operations.home import HomeOperations
 from engine.control.operations.models import BookOperations
 from engine.control.operations.streams import StreamOperations
 from engine.control.operations.tools import ToolOperations
@@ -55,6 +57,9 @@ from engine.lock import HomeLock
 from engine.notify import Notify, Tell, by_command, by_webhook
 from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
+from engine.recording.looking import Looking
+from engine.recording.operations import RecordOperations
+from engine.recording.recorder import Recorder
 from engine.requests.approvals import Approvals
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable
@@ -124,11 +129,14 @@ def _ways(notify: NotifyConfig) -> list[Tell]:
 class Host:
     """One engine: every room, plugged together. `run` returns when it has stopped."""
 
-    def __init__(self, options: Options, loaded: LoadedConfig, store: Store) -> None:
+    FIXED: ClassVar[str] = "this engine is read-only"
+    """Why nothing can be changed where nothing can."""
+
+    def __init__(self, options: Options, loaded: LoadedConfig, store: Store, clock: Clock | None = None) -> None:
         self._options = options
         self._store = store
         config = loaded.config
-        clock = SystemClock()
+        clock = clock or SystemClock()
         self._events = JournalEvents(store.journal, clock)
         self._streams = Streams()
         shelf = StoredShelf(store.journal, store.readers, clock)
@@ -178,30 +186,9 @@ class Host:
         self._adapter_room = Adapters(
             self._adapters, self._models, self._manager, store, clock, self._events, self._keys, self._touch
         )
-        tables = self._manager.tables
-        self._views = ViewService(
-            store,
-            {
-                "queues": tables.queues,
-                "pools": tables.pools,
-                "instances": tables.instances,
-                "retired": tables.retired,
-                "workers": tables.workers,
-                "templates": tables.templates,
-                "sources": tables.sources,
-                "models": self._models.all_rows,
-                "devices": self._models.devices,
-                "adapters": lambda: self._adapter_room.rows(),
-                "lessons": self._manager.supervision.lesson_rows,
-                "reviews": self._manager.supervision.review_rows,
-                **self._manager.desk.tables(),
-                "approvals": lambda: self._approvals.rows(),
-                "needs": lambda: [*self._approvals.needs(), *tables.needs()],
-                "machine": tables.machine,
-            },
-            clock,
-            tables.with_reasons,
-        )
+        rows = self._rows()
+        self._views = ViewService(store, rows, clock, self._reasons)
+        self._logs = LogOperations(options.home, lambda: self._views.watched("logs"), lambda: self._touch("logs"))
         self._retention = Retention(
             store.journal,
             store.readers,
@@ -223,7 +210,7 @@ class Host:
         )
         self._ticker = Ticker(config.engine.status_interval_ms, self._moving, self._tick)
         store.journal.on_commit(lambda _: self._ticker.stir())
-        self._table = RequestTable(self._events, read_only=options.read_only)
+        self._table = RequestTable(self._events, read_only=options.read_only, whose=self.FIXED)
         self._approvals = Approvals(
             self._table, store.journal, store.readers, clock, config.tools.approval_ms, self._approvals_changed
         )
@@ -245,6 +232,15 @@ class Host:
             self._events,
             max_chars=config.tools.max_result_chars,
             timeout_ms=config.tools.timeout_ms,
+        )
+        self._recorder = Recorder(
+            store.journal,
+            database_path(options.home),
+            options.home / "recordings",
+            Looking(rows, self._asked),
+            clock,
+            self._events,
+            {"host": socket.gethostname(), "home": options.home.name},
         )
         self._manager.tables.key_status = lambda name: self._keys.status(name)[0].value
         self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
@@ -283,7 +279,8 @@ class Host:
             self._models.all_rows,
             self._manager.tally,
         ).register(self._table)
-        LogOperations(options.home).register(self._table)
+        self._logs.register(self._table)
+        HomeOperations(options.home, self._manager.catalogue, self._book, self._manager.tally).register(self._table)
         EngineOperations(
             options.home,
             loaded,
@@ -296,6 +293,7 @@ class Host:
             self._access,
             lambda: troubles(list(self._book.added.values()), self._book.folder),
         ).register(self._table)
+        self._register_recordings()
         self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
@@ -337,6 +335,38 @@ class Host:
         elif mode == "now":
             self._manager.hurry()
 
+    # -- what a host that plays a recording does otherwise ---------------------------------------------------------------
+
+    def _rows(self) -> dict[str, Callable[[], Sequence[Record]]]:
+        """The tables that are kept in memory, by name."""
+        tables = self._manager.tables
+        return {
+            "queues": tables.queues,
+            "pools": tables.pools,
+            "instances": tables.instances,
+            "retired": tables.retired,
+            "workers": tables.workers,
+            "templates": tables.templates,
+            "sources": tables.sources,
+            "models": self._models.all_rows,
+            "devices": self._models.devices,
+            "adapters": lambda: self._adapter_room.rows(),
+            "lessons": self._manager.supervision.lesson_rows,
+            "reviews": self._manager.supervision.review_rows,
+            **self._manager.desk.tables(),
+            "approvals": lambda: self._approvals.rows(),
+            "needs": lambda: [*self._approvals.needs(), *tables.needs()],
+            "logs": lambda: self._logs.rows(),
+            "machine": tables.machine,
+        }
+
+    def _reasons(self, found: list[TaskRow]) -> list[TaskRow]:
+        """Task rows with why those that wait do so."""
+        return self._manager.tables.with_reasons(found)
+
+    def _register_recordings(self) -> None:
+        RecordOperations(self._recorder).register(self._table)
+
     # -- inside ------------------------------------------------------------------------------------------------------
 
     async def _close(self, mode: str, server: asyncio.AbstractServer) -> None:
@@ -348,6 +378,7 @@ class Host:
             await self._manager.drain()
         self._doorman.stopping = True
         server.close()
+        await self._recorder.close()
         await self._manager.stop()
         self._ticker.close()
         await self._retention.close()
@@ -388,7 +419,9 @@ class Host:
 
     def _left(self, caller: Caller) -> None:
         self._views.close_client(caller.id)
+        self._recorder.client_left(caller.id)
         self._following.close_client(caller.id)
+        self._logs.close_client(caller.id)
         self._manager.sessions.close_client(caller.id)
         self._presence.left(caller.id)
 
@@ -428,6 +461,12 @@ class Host:
 
     def _touch(self, table: str) -> None:
         self._views.touch(table)
+        self._recorder.touch(table)
+
+    async def _asked(self, method: str, params: msgspec.Raw) -> bytes:
+        """What the engine would answer an operator who asks this now."""
+        caller = Caller(id=0, principal="operator", client="recorder", read_only=True, send=lambda _: False)
+        return await self._table.handle(method, params, caller)
 
     def _queue_retention_ms(self, queue: str) -> int | None:
         found = self._manager.catalogue.queues.get(queue)
@@ -469,7 +508,7 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
         finally:
             lock.release()
     except AiwmError as error:
-        return _say(error)
+        return say(error)
     except OSError as error:
         return _say(
             AiwmError(
@@ -491,7 +530,7 @@ async def _serve(options: Options, loaded: LoadedConfig, pipe: tuple[BinaryIO, B
         raise
 
 
-def _say(error: AiwmError) -> int:
+def say(error: AiwmError) -> int:
     """The last line on stderr says why the engine did not start; a client that started it reads it from the log."""
     if sys.stderr.isatty():
         print(f"aiwm: {error}", file=sys.stderr)

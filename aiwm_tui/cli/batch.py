@@ -18,9 +18,10 @@ from aiwm_tui.cli.bulk import ASK_FROM, DryRun, Yes, show_plan
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import confirm, fields_text
+from aiwm_tui.cli.results import ResultsFile
 from aiwm_tui.cli.values import duration_ms
 from engine.client import BlockingClient
-from engine.contract.errors import NOT_JSON, AiwmError, Code
+from engine.contract.errors import AiwmError, Code
 from engine.contract.records import BatchRow
 from engine.contract.requests import batches
 from engine.contract.requests.session import EngineStatus
@@ -173,7 +174,7 @@ def _wait(
         if out is None:
             row = _to_the_end(cli, client, name, deadline)
         else:
-            with Results(Path(out).expanduser(), name) as results:
+            with ResultsFile(Path(out).expanduser(), name) as results:
                 row = _into(cli, client, results, name, deadline)
     cli.output.one("batch", row, lambda: fields_text(row) if out is None else None)
     return _code(cli, row, timeout)
@@ -187,8 +188,11 @@ def _to_the_end(cli: Cli, client: BlockingClient, name: str, deadline: float | N
             return row
 
 
-def _into(cli: Cli, client: BlockingClient, results: Results, name: str, deadline: float | None) -> BatchRow:
-    after = results.resume(client)
+def _into(cli: Cli, client: BlockingClient, results: ResultsFile, name: str, deadline: float | None) -> BatchRow:
+    last = results.last()
+    if last is not None:
+        results.check(last, client.call(results.question(last)))
+    after = last.index if last is not None else -1
     while True:
         page = client.call(
             batches.BatchResults(name=name, after=after, limit=_PAGE, ended_only=True, wait_ms=_patience(deadline))
@@ -240,62 +244,6 @@ def _code(cli: Cli, row: BatchRow, timeout: str | None) -> ExitCode:
         )
         return ExitCode.failed
     return ExitCode.ok
-
-
-class Results:
-    """An output file that goes on where it ended. A line that was cut off in the middle is written again."""
-
-    def __init__(self, path: Path, batch: str) -> None:
-        self._path = path
-        self._batch = batch
-
-    def __enter__(self) -> Results:
-        self._file = self._path.open("a+b")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def resume(self, client: BlockingClient) -> int:
-        """The place of the last result that the file has, -1 for none. Raises `conflict` when the file holds something else."""
-        last = self._cut()
-        if last is None:
-            return -1
-        try:
-            result = msgspec.json.decode(last, type=batches.BatchResult)
-        except NOT_JSON:
-            raise self._foreign() from None
-        page = client.call(batches.BatchResults(name=self._batch, after=result.index - 1, limit=1))
-        if not page.results or page.results[0].id != result.id:
-            raise self._foreign()
-        return result.index
-
-    def _cut(self) -> bytes | None:
-        """Cut off an unfinished last line; the last whole one."""
-        size = self._file.seek(0, 2)
-        tail = b""
-        while size and tail.count(b"\n") < 2:
-            start = max(0, size - 65_536)
-            self._file.seek(start)
-            tail, size = self._file.read(size - start) + tail, start
-        whole, _, rest = tail.rpartition(b"\n")
-        if rest:
-            self._file.truncate(self._file.seek(0, 2) - len(rest))
-        return whole.rpartition(b"\n")[2] if whole else None
-
-    def write(self, result: batches.BatchResult) -> None:
-        self._file.write(msgspec.json.encode(result) + b"\n")
-
-    def flush(self) -> None:
-        self._file.flush()
-
-    def _foreign(self) -> AiwmError:
-        return AiwmError(
-            Code.conflict,
-            f"{self._path} holds something else than results of batch {self._batch}",
-            field="out",
-            fix="another --out, or remove the file",
-        )
 
 
 def _export(

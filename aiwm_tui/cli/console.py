@@ -23,12 +23,14 @@ def on_terminal(cli: Cli) -> bool:
     return cli.output.for_people and terminal_on_both_ends()
 
 
-def console_on(home: Path, *, read_only: bool = False, spawn: bool = True) -> int:
-    """The console on a home until it is left, in the configured theme; the exit code. `config_invalid` before anything is drawn."""
+def console_on(home: Path, *, location: str | None = None, read_only: bool = False, spawn: bool = True) -> int:
+    """The console on a home until it is left, in the configured theme; the exit code. Without a location it opens where a home begins.
+    `config_invalid` before anything is drawn."""
     from aiwm_tui.app import run_console
     from engine.config import load_config
 
-    return run_console(home, read_only=read_only, theme=load_config().config.console.theme, spawn=spawn)
+    theme = load_config().config.console.theme
+    return run_console(home, location=location, read_only=read_only, theme=theme, spawn=spawn)
 
 
 def bare(arguments: list[str]) -> int | None:

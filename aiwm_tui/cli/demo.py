@@ -141,7 +141,7 @@ def _console_demo(cli: Cli, count: int, *, keep: bool) -> int:
         feeder = _Feeder(home.path, sample(read_inbox(inbox()), count))
         feeder.start()
         try:
-            code = console_on(home.path, read_only=cli.read_only)
+            code = console_on(home.path, location=":overview", read_only=cli.read_only)
         finally:
             client = feeder.finish()
         if client is not None:

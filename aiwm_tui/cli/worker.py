@@ -23,6 +23,7 @@ def add(app: typer.Typer) -> None:
     noun = group(app, "worker", "Worker definitions: immutable, replaced as a whole set.")
     command(noun, "list", fleet.WorkerList, omit=("where",))(_list)
     plain(noun, fleet.WorkerShow)
+    plain(noun, definitions.WorkerCreate)
     command(noun, "limits", LimitsShow)(show_one)
     command(noun, "reload", fleet.WorkerReload)(_reload)
     command(noun, "load")(_load)

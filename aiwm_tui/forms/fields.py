@@ -26,7 +26,8 @@ class Kind(StrEnum):
 
 
 class FormField(msgspec.Struct, frozen=True):
-    """One field. `key` is its path in the struct (`retry.delay_ms`); `optional`: empty means none; `default` as plain data."""
+    """One field. `key` is its path in the struct (`retry.delay_ms`); `optional`: empty means none; `default` as plain data;
+    `title` is what it is called where that is not its key."""
 
     key: str
     kind: Kind
@@ -35,10 +36,11 @@ class FormField(msgspec.Struct, frozen=True):
     default: Any = None
     choices: tuple[str, ...] = ()
     help: str = ""
+    title: str = ""
 
     @property
     def label(self) -> str:
-        return self.key.replace(".", " ").replace("_", " ").removesuffix(" ms")
+        return self.title or self.key.replace(".", " ").replace("_", " ").removesuffix(" ms")
 
     @property
     def lines(self) -> int:

@@ -11,7 +11,10 @@ from engine.contract.query import Location, parse
 INFOS = frozenset({"engine", "usage", "limits"})
 PLACES = frozenset({"overview", "compare", "start", "demo"}) | INFOS
 """Screens that are no tables."""
-NAMES = (*(name for _, name, _ in SCREENS), *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS | {"start", "demo"}))
+NAMES = (
+    *(name for _, name, _ in SCREENS),
+    *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS | {"start", "demo"}),
+)
 """Every screen, those with a key first."""
 
 

@@ -35,11 +35,13 @@ class Definer:
         async with self.changing:
             refuse(check(definition, self._catalogue.now, self._around), "definition.")
             if definition.name in self._catalogue.now.of(kind):
+                # Worker definitions do not change: another one has another name.
+                change = "" if kind is Kind.worker else f"aiwm {kind} update {definition.name} …, or "
                 raise AiwmError(
                     Code.conflict,
                     f'{kind} "{definition.name}" exists already',
                     field="definition.name",
-                    fix=f"aiwm {kind} update {definition.name} …, or choose another name",
+                    fix=f"{change}choose another name",
                 )
             await self.put_in_force(self._catalogue.now.put(definition))
 

@@ -134,6 +134,7 @@ class FormDialog(Dialog[Line]):
         intro: str = "",
         head: Sequence[Line] = (),
         verb: str = "do it",
+        leave: str = "leave: nothing changes",
         first: str = "",
         now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
@@ -142,6 +143,7 @@ class FormDialog(Dialog[Line]):
         self._head = [*([((text, "dim"),) for text in intro.split("\n")] if intro else []), *head]
         self._send = send
         self._verb = verb
+        self._leave = leave
         self._first = first
         self._now_ms = now_ms
         self.fields = tuple(fields)
@@ -154,7 +156,7 @@ class FormDialog(Dialog[Line]):
         yield block((), "help")
         yield block((), "refused")
         keys = [("↵", self._verb)] if not any(field.lines > 1 for field in self.fields) else [("ctrl+s", self._verb)]
-        yield block([hints(*keys, ("Tab", "next field"), ("esc", "leave: nothing changes"))])
+        yield block([hints(*keys, ("Tab", "next field"), ("esc", self._leave))])
 
     def on_mount(self) -> None:
         row = self._rows.get(self._first) or next(iter(self._rows.values()))
@@ -177,6 +179,10 @@ class FormDialog(Dialog[Line]):
 
     def row(self, key: str) -> FormRow:
         return self._rows[key]
+
+    def texts(self) -> dict[str, str]:
+        """What is typed, by key, as it shall be sent."""
+        return {key: row.text for key, row in self._rows.items()}
 
     # While it is typed
 
@@ -260,9 +266,10 @@ class FormDialog(Dialog[Line]):
     def _gather(self) -> None:
         values: dict[str, Any] = {}
         wrong: FormRow | None = None
+        typed = self.texts()
         for key, row in self._rows.items():
             try:
-                values[key] = read(row.field, row.text, self._now_ms())
+                values[key] = read(row.field, typed[key], self._now_ms())
                 self._fault(row, None)
             except AiwmError as error:
                 self._fault(row, error)

@@ -32,6 +32,13 @@ class SubmitDialog(FormDialog):
         self._link = link
         self._filled = ""
 
+    def texts(self) -> dict[str, str]:
+        """What is typed; with a file, what the template put into the payload is not."""
+        typed = super().texts()
+        if typed.get("file", "").strip() and typed["payload"].strip() == self._filled:
+            typed["payload"] = ""
+        return typed
+
     def on_mount(self) -> None:
         super().on_mount()
         self._look_up(self.row("template").text)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 import msgspec
 
-from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate
+from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate, WorkerDefinition
 from engine.contract.partial import partial_of
-from engine.contract.records import PoolDetail, QueueDetail
+from engine.contract.records import PoolDetail, QueueDetail, WorkerDetail
 from engine.contract.records.definitions import ScaleStep, SourceDetail, SourceRow, TemplateDetail, TemplateRow
 from engine.contract.requests.base import Request
 from engine.contract.requests.bundles import BundleReport
@@ -208,6 +208,16 @@ class SourceDelete(Request[Deleted], frozen=True, kw_only=True):
     aliases: ClassVar[tuple[str, ...]] = ("aiWorkerGlobalDataSource.remove", "AIWorkerDataSource.RemoveGlobal")
 
     name: str
+
+
+class WorkerCreate(Request[WorkerDetail], frozen=True, kw_only=True):
+    """Add one worker definition to those in force; there is no other way to change one than to replace the whole set. The file of worker
+    definitions does not get it: a changed file that lacks it is refused as long as a pool names it."""
+
+    method: ClassVar[str] = "worker.create"
+    effect: ClassVar[Effect] = Effect.write
+
+    definition: WorkerDefinition
 
 
 class WorkerLoad(Request[BundleReport], frozen=True, kw_only=True):

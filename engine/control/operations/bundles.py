@@ -11,7 +11,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.query import matches, parse, sort_records
 from engine.contract.records import WorkerDetail, WorkerRow
 from engine.contract.requests import bundles as requests
-from engine.contract.requests.definitions import WorkerLoad, WorkerValidate
+from engine.contract.requests.definitions import WorkerCreate, WorkerLoad, WorkerValidate
 from engine.contract.requests.fleet import Reloaded, WorkerList, WorkerReload, WorkerShow
 from engine.control.bundles.diff import counts, differences
 from engine.control.bundles.export import export
@@ -67,6 +67,7 @@ class BundleOperations:
         table.register(requests.BundleSetPolicy, self.set_policy)
         table.register(WorkerList, self.worker_list)
         table.register(WorkerShow, self.worker_show)
+        table.register(WorkerCreate, self.worker_create)
         table.register(WorkerReload, self.worker_reload)
         table.register(WorkerLoad, self.worker_load)
         table.register(WorkerValidate, self.worker_validate)
@@ -188,9 +189,16 @@ class BundleOperations:
         return sort_records(location, rows) if location.sort_keys() else sorted(rows, key=lambda row: row.id.lower())
 
     async def worker_show(self, request: WorkerShow, _: Caller) -> WorkerDetail:
-        worker = self._catalogue.worker(request.name)
+        return self._worker(request.name)
+
+    def _worker(self, name: str) -> WorkerDetail:
+        worker = self._catalogue.worker(name)
         row = next(row for row in self._tables.workers() if row.id == worker.name)
         return WorkerDetail(row=row, definition=worker, uuid=stable_id(Kind.worker, worker.name))
+
+    async def worker_create(self, request: WorkerCreate, _: Caller) -> WorkerDetail:
+        await self._definer.create(request.definition)
+        return self._worker(request.definition.name)
 
     async def worker_reload(self, _: WorkerReload, caller: Caller) -> Reloaded:
         async with self._definer.changing:

@@ -100,6 +100,10 @@ class ModelBook:
         """Every name that `find` knows, but for paths and providers' models."""
         return sorted({*self._added, *_names(self.folder), *_names(self._shipped)})
 
+    def own(self, name: str) -> bool:
+        """Whether somebody added a model of this name, or put it into the home's models/: it did not ship."""
+        return name in self._added or _inside(self.folder, name) is not None
+
     def all(self) -> list[ModelDefinition]:
         """Every model that can be named and run, by name."""
         return [it for _, it in self._each() if isinstance(it, ModelDefinition)]

@@ -1,0 +1,1 @@
+"""The toy model at work, message by message."""
