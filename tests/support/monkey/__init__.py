@@ -1,0 +1,1 @@
+"""A monkey at the console: keys by chance and by seed, somebody who watches what is destroyed, and an engine with work."""
