@@ -8,6 +8,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
 from textual.screen import Screen
+from textual.widget import Widget
 
 from aiwm_tui.live.text import Line
 from aiwm_tui.screens.page import Page
@@ -62,6 +63,12 @@ class Shell(Screen[None], inherit_bindings=False):
 
     def say(self, line: Line) -> None:
         self.last.show((((" ", "")), *line))
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """While the prompt is open the focus is in it: what arrives on the page behind it, or a click there, does not take it away."""
+        if self.prompted and (widget is None or self._prompt not in widget.ancestors):
+            return
+        super().set_focus(widget, scroll_visible, from_app_focus)
 
     @property
     def prompted(self) -> bool:
