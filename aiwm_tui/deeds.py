@@ -130,15 +130,10 @@ async def _jump(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
     values = Values(app.link, app.shell.review)
     names = (*NAMES, *sorted(views), *looking.WORDS)
 
-    def check(text: str) -> object:
-        if text.strip() in ("", ":"):
-            return None
-        return looking.check_word(text) if looking.is_word(text) else looking.check_location(text, views)
-
     def complete(text: str) -> list[str]:
         return complete_jump(names, text, views, values.of)
 
-    await app.shell.ask(Ask.jump, ":", check, complete)
+    await app.shell.ask(Ask.jump, ":", lambda text: looking.check(text, views), complete)
 
 
 async def _jumped(app: ConsoleApp, page: Page, text: str) -> None:

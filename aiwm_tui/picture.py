@@ -33,7 +33,7 @@ def picture(connect: Connect, location: str, size: tuple[int, int], *, theme: st
 
     async def look(_: Any) -> None:
         await _settled(app)
-        found.extend(_lines(app.shell if whole else app.page))
+        found.extend(lines_of(app.shell if whole else app.page))
         app.exit()
 
     app.run(headless=True, size=size, auto_pilot=look)
@@ -61,7 +61,8 @@ async def _settled(app: Any) -> None:
         await asyncio.sleep(_LOOK_S)
 
 
-def _lines(widget: Any) -> list[list[Segment]]:
+def lines_of(widget: Any) -> list[list[Segment]]:
+    """What a widget, or a whole screen, shows now."""
     # There is no public way to the drawn lines of a screen; this is the one place that takes the other one.
     strips: list[Strip] = widget.screen._compositor.render_strips()
     region = widget.region

@@ -85,6 +85,11 @@ class Shell(Screen[None], inherit_bindings=False):
         self.last.display = self.foot.display = False
         self._prompt.start(ask, text, check, complete)
 
+    def review(self) -> None:
+        """There is more to suggest in the prompt, if it is still open."""
+        if self._prompt is not None and self._prompt.display:
+            self._prompt.review()
+
     def prompt_closed(self) -> None:
         """The prompt is gone: the last two lines are back, and keys go to the page."""
         self.last.display = self.foot.display = True

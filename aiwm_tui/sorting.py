@@ -33,23 +33,48 @@ def without_faults(location: Location) -> Location:
     return msgspec.structs.replace(location, terms=terms)
 
 
-def filter_by_cell(location: Location, column: Column, row: Any, now: int) -> Location:
-    """The location with the condition that this cell's column has this cell's value."""
-    if not column.key:
-        raise AiwmError(Code.bad_request, f"{column.title} cannot be filtered by")
-    field = field_of(location.table, column.key)
-    value = getattr(row, field.attribute)
-    if column.value is not None:
-        term = Term(Op.any_of, (column.value(row),), column.key)
-    elif value is None or value == "":
-        raise AiwmError(Code.bad_request, f"{row.id} has no {column.title} to filter by")
-    elif field.kind is Kind.age:
-        term = Term(Op.at_least, (f"{max(0, now - value) // 1000}s",), column.key)
-    elif field.kind is Kind.time:
-        term = Term(Op.at_least, (form.clock(value),), column.key)
-    elif field.kind in (Kind.number, Kind.size, Kind.span):
-        term = Term(Op.at_least, (f"{value:g}" if isinstance(value, float) else str(value),), column.key)
-    else:
-        term = Term(Op.any_of, (str(value).replace('"', "?"),), column.key)
+def filter_by_cell(location: Location, column: Column, row: Any, now: int, *, without: bool = False) -> Location:
+    """The location with the condition that this cell's column has this cell's value, or `without` that it has not."""
+    term = _condition(location.table, column, row, now)
+    if without:
+        return _without(location, term)
     others = tuple(each for each in location.terms if each.field != column.key)
     return msgspec.structs.replace(location, terms=(*others, term))
+
+
+def _condition(table: str, column: Column, row: Any, now: int) -> Term:
+    if not column.key:
+        raise AiwmError(Code.bad_request, f"{column.title} cannot be filtered by")
+    field = field_of(table, column.key)
+    value = getattr(row, field.attribute)
+    if column.value is not None:
+        return Term(Op.any_of, (column.value(row),), column.key)
+    if value is None or value == "" or value == ():
+        raise AiwmError(Code.bad_request, f"{row.id} has no {column.title} to filter by")
+    if field.kind is Kind.age:
+        return Term(Op.at_least, (f"{max(0, now - value) // 1000}s",), column.key)
+    if field.kind is Kind.time:
+        return Term(Op.at_least, (form.clock(value),), column.key)
+    if field.kind in (Kind.number, Kind.size, Kind.span):
+        written = f"{value:g}" if isinstance(value, float) else str(value)
+        return Term(Op.at_least, (written + ("ms" if field.kind is Kind.span else ""),), column.key)
+    if field.kind is Kind.texts:
+        return Term(Op.any_of, tuple(str(part).replace('"', "?") for part in value), column.key)
+    return Term(Op.any_of, (str(value).replace('"', "?"),), column.key)
+
+
+def _without(location: Location, term: Term) -> Location:
+    """A value less: out of those that are wanted, else into those that are not."""
+    terms = list(location.terms)
+    for place, each in enumerate(terms):
+        if each.field != term.field or each.op is not term.op or term.op is not Op.any_of:
+            continue
+        if each.negated:
+            values = tuple(dict.fromkeys((*each.values, *term.values)))
+            terms[place] = msgspec.structs.replace(each, values=values)
+            return msgspec.structs.replace(location, terms=tuple(terms))
+        left = tuple(value for value in each.values if value not in term.values)
+        if left and left != each.values:
+            terms[place] = msgspec.structs.replace(each, values=left)
+            return msgspec.structs.replace(location, terms=tuple(terms))
+    return msgspec.structs.replace(location, terms=(*terms, msgspec.structs.replace(term, negated=True)))

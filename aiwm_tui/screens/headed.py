@@ -34,6 +34,7 @@ class HeadedPage(TablePage):
     def compose(self) -> ComposeResult:
         yield self.head
         with Container(id="body"):
+            yield self.detail
             yield self.live_table
             yield self.strip
 

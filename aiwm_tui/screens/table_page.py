@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from textual.app import ComposeResult
@@ -10,25 +11,35 @@ from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.link import Phase
+from aiwm_tui.live.marks import Marks
 from aiwm_tui.live.table import TableState, differences
 from aiwm_tui.live.text import Line, Span
 from aiwm_tui.live.views import LiveView
+from aiwm_tui.saved import load
+from aiwm_tui.screens.chosen import chosen_columns
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import Explain, TableScreen
 from aiwm_tui.screens.wording import refused
+from aiwm_tui.widgets.detail import DetailPane
 from aiwm_tui.widgets.live_table import LiveTable
 from aiwm_tui.widgets.strip import StripSize, WhyStrip
+from engine.contract.errors import AiwmError, Code
 from engine.contract.query import Location
 from engine.contract.records import Record
+from engine.contract.requests.session import ViewRead
 
 STRIP_LINES = 8
-WIDE = 160
+ROOMY, WIDE = 120, 160
+"""From so many columns on there is room for a pane of details, and for the strip beside the table."""
+MOST_IN_RANGE = 10_000
 
 
 class TablePage(Page):
     DEFAULT_CSS = """
     TablePage { layout: vertical; }
+    TablePage DetailPane { display: none; }
+    TablePage.-detailed DetailPane { display: block; }
     TablePage.-wide { layout: horizontal; }
     TablePage.-wide LiveTable { width: 62%; height: 1fr; }
     TablePage.-wide WhyStrip { width: 38%; height: 1fr; padding-left: 1; }
@@ -37,17 +48,18 @@ class TablePage(Page):
     def __init__(self, screen: TableScreen, place: Place, location: Location) -> None:
         super().__init__(place, location)
         self.spec = screen
-        self.live_table = LiveTable(screen.columns, id="table")
+        self.live_table = LiveTable(chosen_columns(screen, load().columns.get(screen.table, ())), id="table")
         self.strip = WhyStrip()
+        self.detail = DetailPane()
         self.view: LiveView | None = None
         self.explainer = Explainer(self, self.strip, self._to_explain)
         self._size_of_strip = StripSize.normal
         self._frozen: TableState | None = None
         self._heights = (0, 0)
-        self._all_marked = False
         self.head_height = 0
 
     def compose(self) -> ComposeResult:
+        yield self.detail
         yield self.live_table
         yield self.strip
 
@@ -58,7 +70,6 @@ class TablePage(Page):
         self.screen.set_focus(self.live_table)
 
     def _enter(self, place: Place) -> None:
-        self._all_marked = False
         self.live_table.reset()
         self.live_table.set_sort(self.location.sort_keys())
         self.live_table.restore(place.cursor, place.index, place.top)
@@ -79,6 +90,7 @@ class TablePage(Page):
             return
         state = self._frozen or self.view.state
         self.live_table.show(state, self.console.now(), stale=self.view.stale, note=self._notes())
+        self._show_detail()
         self._share_height()
         self.console.status_changed()
 
@@ -100,14 +112,24 @@ class TablePage(Page):
         error = self.console.link.error
         return tuple(refused(error)) if error is not None else ()
 
+    def _show_detail(self) -> None:
+        if self.has_class("-detailed"):
+            self.detail.show_row(self.table, self.row, self.console.now())
+
     def tick(self) -> None:
         if self.view is not None:
+            self._show_detail()
             self.live_table.show(
                 self._frozen or self.view.state, self.console.now(), stale=self.view.stale, note=self._notes()
             )
 
     def on_resize(self) -> None:
-        self.set_class(self.size.width >= WIDE, "-wide")
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        detailed = self.console.inspecting and self.size.width >= ROOMY
+        self.set_class(detailed, "-detailed")
+        self.set_class(self.size.width >= WIDE and not detailed, "-wide")
         self._heights = (0, 0)
         self._share_height()
 
@@ -132,6 +154,7 @@ class TablePage(Page):
 
     def on_live_table_cursor_moved(self) -> None:
         self.explainer.poke()
+        self._show_detail()
         self.console.status_changed()
 
     def on_live_table_wanted(self, message: LiveTable.Wanted) -> None:
@@ -163,30 +186,43 @@ class TablePage(Page):
         row = self.row
         if row is None:
             return
-        marks = self.live_table.marks
-        if self._all_marked:
-            self._all_marked, marks = False, frozenset()
-        self.live_table.set_marks(marks ^ {row.id})
+        self.set_marks(self.live_table.marks.toggled(row.id))
         self.live_table.move(1)
-        self.console.status_changed()
 
     def mark_all(self) -> None:
-        self._all_marked = not self._all_marked
-        self.live_table.set_marks(frozenset(), everything=self._all_marked)
+        self.set_marks(self.live_table.marks.all_or_none())
+
+    async def mark_to_here(self) -> None:
+        """Mark the rows from the one marked last to the cursor, as they stand now."""
+        row, view, marks = self.row, self.view, self.live_table.marks
+        if row is None or view is None or view.state is None:
+            return
+        start = view.state.find(marks.last) if marks.last else self.live_table.index
+        if start is None:
+            # It lies far away: look where, with the window put back to the cursor afterwards.
+            start, here = await view.find(marks.last), self.live_table.index
+            await view.find(row.id)
+            if start is None:
+                start = here
+        low, high = sorted((start, self.live_table.index))
+        if high - low >= MOST_IN_RANGE:
+            raise AiwmError(
+                Code.bad_request, f"a range has at most {MOST_IN_RANGE:,} rows, this one {high - low + 1:,}", fix="*"
+            )
+        answer = await self.console.link.call(ViewRead(location=str(self.location), top=low, size=high - low + 1))
+        self.set_marks(marks.through((str(each["id"]) for each in answer.rows), row.id))
+
+    def set_marks(self, marks: Marks) -> None:
+        self.live_table.set_marks(marks)
         self.console.status_changed()
 
     def clear_marks(self) -> bool:
-        had = self._all_marked or bool(self.live_table.marks)
-        self._all_marked = False
-        self.live_table.set_marks(frozenset())
-        self.console.status_changed()
+        had = bool(self.live_table.marks)
+        self.set_marks(Marks())
         return had
 
     def marked(self) -> dict[str, Any]:
-        if self._all_marked:
-            # Everything, said in the language of filters: no filter would name nothing.
-            return {"where": self.location.filter_text() or "id:*"}
-        return {"ids": tuple(sorted(self.live_table.marks))} if self.live_table.marks else {}
+        return self.live_table.marks.named(self.location.filter_text())
 
     def known_rows(self) -> dict[str, Any]:
         state = self.view.state if self.view is not None else None
@@ -219,6 +255,12 @@ class TablePage(Page):
     def selected_column(self) -> Column | None:
         return self.live_table.selected
 
+    def columns(self) -> tuple[Column, ...]:
+        return self.live_table.columns
+
+    def set_columns(self, names: Sequence[str]) -> None:
+        self.live_table.set_columns(chosen_columns(self.spec, names))
+
     def status(self) -> Line:
         state = self.view.state if self.view is not None else None
         if state is None:
@@ -231,7 +273,7 @@ class TablePage(Page):
             spans.append((f"{matched} {'row' if state.matched == 1 else 'rows'}", "dim"))
         if state.matched:
             spans.append((f" · at {form.count(self.live_table.index + 1)}", "dim"))
-        marks = state.matched if self._all_marked else len(self.live_table.marks)
+        marks = self.live_table.marks.count(state.matched)
         if marks:
             spans.append((f" · {marks:,} marked", "mark"))
         if state.faults:
@@ -250,6 +292,13 @@ class TablePage(Page):
         if self._frozen is None or self.view is None or self.view.state is None:
             return None
         return differences(self._frozen, self.view.state)
+
+    def inspect(self) -> bool:
+        if self.size.width < ROOMY:
+            return False
+        self._lay_out()
+        self._show_detail()
+        return True
 
     def cycle_strip(self) -> None:
         self._size_of_strip = self._size_of_strip.after()

@@ -14,6 +14,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from aiwm_tui.live.columns import FLEX_ROOM, Column, Slot, arrange
+from aiwm_tui.live.marks import Marks
 from aiwm_tui.live.table import TableState
 from aiwm_tui.live.text import Line, width
 from aiwm_tui.widgets.paint import palette_of, strip_of
@@ -69,8 +70,7 @@ class LiveTable(Widget, can_focus=True):
         self.index = 0
         self.first = 0
         self.column = 0
-        self.marks: frozenset[str] = frozenset()
-        self._everything = False
+        self.marks = Marks()
         self._cursor_id: str | None = None
         self._follows_top = True
         self._restoring: str | None = None
@@ -105,10 +105,22 @@ class LiveTable(Widget, can_focus=True):
             self._arrange()
             self.refresh()
 
-    def set_marks(self, marks: frozenset[str], *, everything: bool = False) -> None:
-        """Rows that are marked, by id; `everything`: all of them, also those that are not known here."""
-        self.marks, self._everything = marks, everything
+    def set_marks(self, marks: Marks) -> None:
+        """Rows that are marked, also those that are not known here."""
+        self.marks = marks
         self._redraw()
+
+    def set_columns(self, columns: Sequence[Column]) -> None:
+        """Other columns from now on; the one that `f` and `s` work on stays, if it is among them."""
+        selected = self.selected
+        self._columns = tuple(columns)
+        self._content.clear()
+        self._drawn = []
+        self._arrange()
+        titles = [slot.column.title for slot in self._slots]
+        self.column = titles.index(selected.title) if selected is not None and selected.title in titles else 0
+        self._redraw()
+        self.refresh()
 
     def restore(self, identifier: str | None, index: int, first: int) -> None:
         """Stand where one stood: applied when the rows arrive."""
@@ -119,7 +131,7 @@ class LiveTable(Widget, can_focus=True):
     def reset(self) -> None:
         """Forget the rows: another location is about to be shown."""
         self.state, self._cursor_id, self._restoring, self._follows_top = None, None, None, True
-        self.marks, self._everything = frozenset(), False
+        self.marks = Marks()
         self.index = self.first = 0
         self._content.clear()
         self._drawn = []
@@ -132,6 +144,11 @@ class LiveTable(Widget, can_focus=True):
     def row(self) -> Record | None:
         """The row that is drawn under the cursor."""
         return self.state.at(self.index) if self.state is not None else None
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """All its columns, also those for which there is no room."""
+        return self._columns
 
     @property
     def selected(self) -> Column | None:
@@ -278,8 +295,8 @@ class LiveTable(Widget, can_focus=True):
         row = self.state.at(index)
         if row is None:
             return Drawn((), cursor, self._stale, (("  …", "faint"),))
-        marked = self._everything or row.id in self.marks
-        return Drawn(tuple(column.cell(row, self._now) for column in self._columns), cursor, self._stale, marked=marked)
+        cells = tuple(column.cell(row, self._now) for column in self._columns)
+        return Drawn(cells, cursor, self._stale, marked=row.id in self.marks)
 
     def _grow(self, drawn: list[Drawn]) -> bool:
         """Widen columns to what is visible now. They never shrink while a location is shown: a table that breathes cannot be read."""

@@ -4,6 +4,7 @@ what is wrong, with a mark under the offending token."""
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Sequence
 from enum import Enum
 
@@ -23,6 +24,7 @@ class Ask(Enum):
     jump = ":"
     filter = "/"
     talk = "T"
+    search = "find"
 
 
 Check = Callable[[str], object]
@@ -34,7 +36,7 @@ class PromptInput(Entry):
     """The line being edited."""
 
     async def on_key(self, event: events.Key) -> None:
-        if event.key in ("escape", "tab"):
+        if event.key in ("escape", "tab", "shift+tab"):
             prompt = self.parent
             assert isinstance(prompt, Prompt)
             event.stop()
@@ -42,7 +44,7 @@ class PromptInput(Entry):
             if event.key == "escape":
                 prompt.cancel()
             else:
-                prompt.complete()
+                prompt.complete(1 if event.key == "tab" else -1)
             return
         await super().on_key(event)
 
@@ -68,6 +70,8 @@ class Prompt(Vertical):
         self.ask = Ask.jump
         self._check: Check = str
         self._complete: Complete = list
+        self._tried: list[str] = []
+        self._at = -1
 
     def compose(self) -> ComposeResult:
         yield PromptInput(select_on_focus=False)
@@ -88,7 +92,8 @@ class Prompt(Vertical):
         self.line.value = text
         self.line.cursor_position = len(text)
         self.screen.set_focus(self.line)
-        self._review()
+        self._tried, self._at = [], -1
+        self.review()
 
     def stop(self) -> None:
         self.display = False
@@ -97,24 +102,30 @@ class Prompt(Vertical):
         self.stop()
         self.post_message(self.Cancelled())
 
-    def complete(self) -> None:
-        """Replace the last token by what all candidates have in common."""
+    def complete(self, step: int) -> None:
+        """What all candidates have in common is put in place of the last token; where that is nothing more, one after the other is."""
         text = self.line.value
-        candidates = list(self._complete(text))
-        if not candidates:
-            return
-        common = candidates[0]
-        for candidate in candidates[1:]:
-            while not candidate.startswith(common):
-                common = common[:-1]
-        head = text[: len(text) - len(last_token(text))]
-        if len(common) >= len(last_token(text)):
-            self.line.value = head + common
-            self.line.cursor_position = len(self.line.value)
+        if not self._tried:
+            candidates = list(self._complete(text))
+            if not candidates:
+                return
+            token = last_token(text)
+            common = _common(candidates)
+            if len(candidates) == 1 or (common.startswith(token) and common != token):
+                self._put(text, common)
+                return
+            self._tried = candidates
+            self._at = -1 if step > 0 else 0
+        self._at = (self._at + step) % len(self._tried)
+        self._put(text, self._tried[self._at])
+
+    def _put(self, text: str, token: str) -> None:
+        self.line.value = text[: len(text) - len(last_token(text))] + token
+        self.line.cursor_position = len(self.line.value)
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
-        self._review()
+        self.review()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         event.stop()
@@ -126,22 +137,31 @@ class Prompt(Vertical):
         self.stop()
         self.post_message(self.Answered(self.ask, event.value))
 
-    def _review(self) -> None:
+    def review(self) -> None:
+        """Say what may follow, or what is wrong with what is there."""
         text = self.line.value
+        if self._tried and last_token(text) != self._tried[max(0, self._at)]:
+            self._tried, self._at = [], -1
+        if self._tried:
+            self._suggest(self._tried)
+            return
         candidates = self._complete(text)
         try:
             self._check(text)
         except AiwmError as error:
             # While a token is being typed, what it may become says more than that it is not finished.
-            if not candidates:
+            if not candidates or _place(error) < len(text) - len(last_token(text)):
                 self._point_at(error)
                 return
         self._suggest(candidates)
 
     def _suggest(self, candidates: Sequence[str]) -> None:
         line: list[tuple[str, str]] = [(" ", "")]
-        for candidate in candidates[:40]:
-            line.append((clean(candidate, 40) + "  ", "dim"))
+        # The one that stands in the line now is seen, and what came before and after it.
+        first = max(0, self._at - 2)
+        for place, candidate in enumerate(candidates[first : first + 40], first):
+            line.append((clean(candidate, 40), "key" if place == self._at and self._tried else "dim"))
+            line.append(("  ", ""))
         send = " ↵ say it   esc say nothing" if self.ask is Ask.talk else " ↵ go   esc leave as it was"
         self.hint.show(tuple(line) if candidates else ((send, "dim"),))
 
@@ -159,8 +179,28 @@ class Prompt(Vertical):
 
 
 def last_token(text: str) -> str:
-    """What is being typed: the part after the last space."""
-    return text.rpartition(" ")[2]
+    """What is being typed: the part after the last space that stands in no quotes."""
+    at, quoted = 0, False
+    for place, character in enumerate(text):
+        if character == '"':
+            quoted = not quoted
+        elif character == " " and not quoted:
+            at = place + 1
+    return text[at:]
+
+
+def _common(words: Sequence[str]) -> str:
+    common = words[0]
+    for word in words[1:]:
+        while not word.startswith(common):
+            common = common[:-1]
+    return common
+
+
+def _place(error: AiwmError) -> int:
+    """The column that an error names, from 0; that of what is typed last where it names none."""
+    found = _COLUMN.search(error.info.message)
+    return int(found.group(2)) - 1 if found is not None else sys.maxsize
 
 
 def as_line(text: str, style: str = "text") -> Line:

@@ -8,15 +8,14 @@ from typing import Any
 import msgspec
 from textual.app import ComposeResult
 
-from aiwm_tui.live import format as form
 from aiwm_tui.live.history import Place
-from aiwm_tui.live.text import Line, Span, clean, clean_lines
+from aiwm_tui.live.text import Line, clean_lines
 from aiwm_tui.live.views import LiveView
 from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.explainer import Explainer
+from aiwm_tui.screens.item.fields import field_lines
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
-from aiwm_tui.screens.registry import table_screen
-from aiwm_tui.screens.spec import Explain
+from aiwm_tui.screens.spec import Explain, table_screen
 from aiwm_tui.screens.wording import refused
 from aiwm_tui.states import state_span
 from aiwm_tui.widgets.lines import TextBlock
@@ -119,12 +118,7 @@ class ItemPage(Page):
             missing = self.view.state is not None and error is None
             return [*lines, ((f" there is no {self.identifier} in :{self.table} now", "dim"),)] if missing else lines
         cells = max(20, self.size.width)
-        for name in type(row).__struct_fields__:
-            value = getattr(row, name)
-            for line in wrapped(
-                ((f" {_label(name):<16}", "dim"), *_value(self.table, name, value, self.console.now())), cells
-            ):
-                lines.append(line)
+        lines += field_lines(self.table, row, self.console.now(), cells)
         if self._definition is not None:
             lines += [(), ((" DEFINITION", "title"),)]
             text = msgspec.json.format(msgspec.json.encode(self._definition), indent=2).decode()
@@ -171,24 +165,3 @@ class ItemPage(Page):
         self.explainer.stop()
         if self.view is not None:
             self.view.close()
-
-
-def _label(name: str) -> str:
-    return name.removesuffix("_ms").removesuffix("_bytes").replace("_", " ")
-
-
-def _value(table: str, name: str, value: Any, now: int) -> tuple[Span, ...]:
-    if value is None or value == "" or value == ():
-        return ((form.NONE, "faint"),)
-    if name == "state":
-        return (state_span(table, str(value)),)
-    if name.endswith("_ms"):
-        return ((form.moment(value, now), "text"), (f"  {form.since(value, now)} ago" if value <= now else "", "dim"))
-    if name.endswith("_bytes"):
-        return ((form.size(value), "text"),)
-    if isinstance(value, tuple):
-        return ((clean(" ".join(str(part) for part in value), 2000), "text"),)
-    if isinstance(value, float):
-        return ((form.rate(value), "text"),)
-    amount = isinstance(value, int) and name not in ("pid", "epoch", "seq")
-    return ((form.count(value) if amount else clean(str(value), 4000), "text"),)
