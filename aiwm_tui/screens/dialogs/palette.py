@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, cast
 
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
@@ -49,6 +50,14 @@ def _title(action: Action) -> str:
     return f"{action.label}  ({action.shown})".replace("[", "\\[")
 
 
+class Palette(CommandPalette):
+    """Textual's, which falls over a page key that comes before its list is laid out."""
+
+    def _action_command_list(self, action: str) -> None:
+        with suppress(KeyError):
+            super()._action_command_list(action)
+
+
 def open_palette(app: ConsoleApp) -> None:
     if not isinstance(app.screen, CommandPalette):
-        app.push_screen(CommandPalette(providers=[ActionProvider], placeholder="what to do", id="palette"))
+        app.push_screen(Palette(providers=[ActionProvider], placeholder="what to do", id="palette"))
