@@ -1,4 +1,6 @@
-"""`python -P -m engine run|simulate|key|http`: the engine process. The protocol's pipe is made safe before anything else is imported."""
+"""`python -P -m engine run|replay|simulate|key|http`: the engine process.
+
+The protocol's pipe is made safe before anything else is imported."""
 
 from __future__ import annotations
 
@@ -8,8 +10,8 @@ import sys
 def main(arguments: list[str]) -> int:
     """Run a verb; its exit code."""
     verb, rest = (arguments[0], arguments[1:]) if arguments else ("", [])
-    if verb == "run":
-        return _run(rest)
+    if verb in ("run", "replay"):
+        return _run(verb, rest)
     if verb == "simulate":
         from engine.scheduling.simulate import main as simulate
 
@@ -22,16 +24,20 @@ def main(arguments: list[str]) -> int:
         from engine.doors.http.serve import main as serve_http
 
         return serve_http(rest)
-    print(f'engine: unknown verb "{verb[:40]}" (run, simulate, key or http)', file=sys.stderr)
+    print(f'engine: unknown verb "{verb[:40]}" (run, replay, simulate, key or http)', file=sys.stderr)
     return 2
 
 
-def _run(rest: list[str]) -> int:
+def _run(verb: str, rest: list[str]) -> int:
     pipe = None
     if "--stdio" in rest:
         from engine.wire.child import protect_stdio
 
         pipe = protect_stdio()
+    if verb == "replay":
+        from engine.replaying.host import run as replay
+
+        return replay(rest, pipe)
     from engine.host import run
 
     return run(rest, pipe)

@@ -510,7 +510,7 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
     except AiwmError as error:
         return say(error)
     except OSError as error:
-        return _say(
+        return say(
             AiwmError(
                 Code.config_invalid,
                 f"{error.filename or home}: {error.strerror}",

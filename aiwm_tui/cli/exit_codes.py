@@ -31,6 +31,7 @@ _OF = {
         Code.tool_unknown,
         Code.tool_arguments,
         Code.key_not_found,
+        Code.recording_invalid,
     ),
     ExitCode.unreachable: (
         Code.engine_unreachable,
@@ -44,6 +45,7 @@ _OF = {
         Code.needs_confirmation,
         Code.denied,
         Code.too_many_rows,
+        Code.not_recorded,
         Code.path_violation,
         Code.quota_exceeded,
         Code.source_unusable,

@@ -58,6 +58,8 @@ class Code(StrEnum):
     # storage
     storage_failed = "storage_failed"
     schema_newer = "schema_newer"
+    recording_invalid = "recording_invalid"
+    not_recorded = "not_recorded"
     # models
     model_not_found = "model_not_found"
     model_invalid = "model_invalid"

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from engine.contract.requests.logs import LogText
+
 
 class ViewChanged(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A view changed. `seq` grows by one each time: a gap means something was dropped, and the client reopens.
@@ -57,6 +59,15 @@ class InstanceChunk(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     why: str = ""
 
 
+class LogMore(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """More of a followed log. A piece of another life, or one that starts before the last one ended, says that the log began anew."""
+
+    method: ClassVar[str] = "logs.more"
+
+    stream: str
+    piece: LogText
+
+
 class EngineNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The engine's own news for every client: it is stopping, storage failed or works again."""
 
@@ -66,9 +77,29 @@ class EngineNotice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     text: str
 
 
-NOTIFICATIONS: tuple[type[ViewChanged] | type[StreamChunk] | type[InstanceChunk] | type[EngineNotice], ...] = (
+class ReplayMoved(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A played recording stands somewhere else, or goes at another speed. Fields are those of ReplayState."""
+
+    method: ClassVar[str] = "replay.moved"
+
+    at_ms: int
+    playing: bool
+    speed: float
+
+
+NOTIFICATIONS: tuple[
+    type[ViewChanged]
+    | type[StreamChunk]
+    | type[InstanceChunk]
+    | type[LogMore]
+    | type[EngineNotice]
+    | type[ReplayMoved],
+    ...,
+] = (
     ViewChanged,
     StreamChunk,
     InstanceChunk,
+    LogMore,
     EngineNotice,
+    ReplayMoved,
 )

@@ -93,6 +93,10 @@ class Keeping:
         if found is not None and not refusals:
             await self.change(found.valid, self.file_in_force())
 
+    def restore(self) -> None:
+        """Put in force what is stored, as it is."""
+        self._catalogue.activate(self._stored())
+
     async def change(self, after: Definitions, more: tuple[ops.Op, ...] = ()) -> None:
         """Store what differs from what is in force in one entry, then put it in force."""
         entry = (*self._entry(self._catalogue.now, after), *more)

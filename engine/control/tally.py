@@ -46,6 +46,10 @@ class Tally:
         self._in: dict[str, Rate] = defaultdict(Rate)
         self._out: dict[str, Rate] = defaultdict(Rate)
 
+    def recount(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """The tasks are others than those counted until now."""
+        self._counts = Counter(counts)
+
     def apply(self, changes: Iterable[ChangedTask]) -> None:
         """Count in what a commit changed."""
         second = self._clock.mono_ns() // 1_000_000_000

@@ -30,7 +30,7 @@ def check_grant(request: Request[Any], grant: Grant) -> None:
         raise AiwmError(
             Code.denied, f"{kind.method} is destructive: a person must approve it", fix="aiwm approval list"
         )
-    if kind.method.startswith(("approval.", "tool.", "key.", "config.")) or kind.method in _OF_THIS_MACHINE:
+    if kind.method.startswith(("approval.", "tool.", "key.", "config.", "record.")) or kind.method in _OF_THIS_MACHINE:
         raise AiwmError(Code.denied, f"{kind.method} is for people only")
     named: tuple[str, ...] = tuple(getattr(request, "sources", ()))
     if kind.method.startswith("source."):

@@ -44,10 +44,11 @@ _SPEAK_FOR_THEMSELVES = frozenset(
 
 
 class RequestTable:
-    """Maps request classes to handlers. `read_only` refuses every effect but `read`, for everyone."""
+    """Maps request classes to handlers. `read_only` refuses every effect but `read`, for everyone, and `whose` says why."""
 
-    def __init__(self, events: EventSink, *, read_only: bool) -> None:
+    def __init__(self, events: EventSink, *, read_only: bool, whose: str = "this engine is read-only") -> None:
         self._events = events
+        self._whose = whose
         self._read_only = read_only
         self._catalogue = catalogue()
         self._handlers: dict[str, Handler] = {}
@@ -57,6 +58,16 @@ class RequestTable:
         if kind.method in self._handlers:
             raise ValueError(f"{kind.method} has a handler already")
         self._handlers[kind.method] = handler
+
+    def replace(self, kind: type[Request[Result]], handler: Callable[[Any, Caller], Awaitable[Result]]) -> None:
+        """Let another handler answer requests of this class."""
+        self._handlers[kind.method] = handler
+
+    def instead(self, choose: Callable[[type[Request[Any]], Handler], Handler]) -> None:
+        """Let every request be answered by what `choose` makes of its class and its handler."""
+        self._handlers = {
+            method: choose(self._catalogue.by_method[method], handler) for method, handler in self._handlers.items()
+        }
 
     def missing(self) -> list[str]:
         """Methods of the contract that nobody answers: must be empty once the host is built."""
@@ -98,10 +109,9 @@ class RequestTable:
         if kind.effect is Effect.read:
             return
         if self._read_only or caller.read_only:
-            whose = "this engine" if self._read_only else "this connection"
-            raise AiwmError(
-                Code.read_only, f"{kind.method} changes something and {whose} is read-only", fix="leave --read-only out"
-            )
+            why = self._whose if self._read_only else "this connection is read-only"
+            fix = "leave --read-only out" if why.endswith("read-only") else None
+            raise AiwmError(Code.read_only, f"{kind.method} changes something and {why}", fix=fix)
 
 
 def decode_request(kind: type[Request[Any]], params: msgspec.Raw) -> Request[Any]:

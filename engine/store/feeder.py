@@ -50,6 +50,10 @@ class Feeder:
     async def close(self) -> None:
         """Stop in the middle; the next engine goes on."""
         self._closed = True
+        await self.pause()
+
+    async def pause(self) -> None:
+        """Stop in the middle, until the next commit or search."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

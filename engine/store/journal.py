@@ -22,7 +22,7 @@ MAX_WAITING_ENTRIES: Final = 50_000
 MAX_WAITING_BYTES: Final = 256 * 2**20
 PROBE_FIRST_S: Final = 0.05
 PROBE_LAST_S: Final = 5.0
-_ACKNOWLEDGED = Receipt(False)
+_ACKNOWLEDGED = _WRITTEN = Receipt(False)
 
 
 class Journal:
@@ -46,12 +46,14 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._stopped: asyncio.Future[None] | None = None
         self._on_commit: list[Callable[[CommittedBatch], None]] = []
+        self._on_written: list[Callable[[list[Sequence[Op]]], None]] = []
         self._on_failed: list[Callable[[AiwmError], None]] = []
         self._on_recovered: list[Callable[[], None]] = []
         # Shared with the thread, under the lock:
         self._lock = threading.Lock()
         self._waiting: list[Entry] = []
         self._waiting_bytes = 0
+        self._errands: list[Callable[[], Callable[[], None]]] = []
         self._asleep = False
         self._closing = False
         self._failure: str | None = None
@@ -107,6 +109,36 @@ class Journal:
 
     def on_recovered(self, callback: Callable[[], None]) -> None:
         self._on_recovered.append(callback)
+
+    def on_written(self, callback: Callable[[list[Sequence[Op]]], None]) -> Callable[[], None]:
+        """`callback` runs on the loop after every commit with the entries that took effect, in the order of writing, until what is
+        returned is called. Costs nothing while nobody listens."""
+        self._on_written.append(callback)
+        return lambda: self._on_written.remove(callback)
+
+    def between(self, errand: Callable[[], Callable[[], None]]) -> None:
+        """Run `errand` in the writer's thread between two batches, and what it returns on the loop: after the callbacks of every batch
+        that was written before it, before those of any other. It may not raise. While storage fails it waits; at the end it is dropped."""
+        if self._loop is None:
+            self._start()
+        with self._lock:
+            self._errands.append(errand)
+            if self._asleep:
+                self._asleep = False
+                self._wake.release()
+
+    def recount(
+        self,
+        task_seq: int,
+        counts: Mapping[tuple[str, str], int],
+        event_counts: Mapping[str, int],
+        record_counts: Mapping[str, int],
+    ) -> None:
+        """The file was replaced by another state of it: what is counted is what that has. Nothing may be waiting to be written."""
+        self._task_seq = task_seq
+        self._counts = dict(counts)
+        self._event_counts = dict(event_counts)
+        self._record_counts = dict(record_counts)
 
     def write(self, ops: Sequence[Op], durability: Durability) -> asyncio.Future[Receipt]:
         """Write operations as one entry: all of them or none. The future resolves when they are as durable as asked.
@@ -178,6 +210,8 @@ class Journal:
             for changed in batch.changed:
                 self._unwritten.pop(changed.seq, None)
         self._call(self._on_commit, batch)
+        if self._on_written:
+            self._call(self._on_written, [entry.ops for entry, outcome in outcomes if outcome == _WRITTEN])
         for entry, outcome in outcomes:
             if entry.future.done():
                 continue
@@ -216,7 +250,10 @@ class Journal:
     def _take(self) -> list[Entry]:
         """The next batch; waits for one. Empty when there is nothing left and the journal closes."""
         while True:
+            self._run_errands()
             with self._lock:
+                if self._errands:
+                    continue
                 entries = self._waiting
                 if entries:
                     self._waiting = entries[BATCH_ENTRIES:]
@@ -227,6 +264,12 @@ class Journal:
                     return []
                 self._asleep = True
             self._wake.acquire()
+
+    def _run_errands(self) -> None:
+        with self._lock:
+            errands, self._errands = self._errands, []
+        for errand in errands:
+            self._post(errand())
 
     def _wait_for_storage(self, entries: list[Entry], cause: str) -> None:
         """Fail what was asked for, then try again and again, ever more slowly, until a probe is written.

@@ -42,11 +42,8 @@ class Store:
         try:
             backup = migrations.prepare(connection, path)
             recovered = recover(connection, clock.wall_ms(), max_crashes)
-            counts = {(row[0], row[1]): row[2] for row in connection.execute("SELECT queue, state, n FROM counters")}
-            levels = dict(connection.execute("SELECT level, n FROM event_counters").fetchall())
-            records = dict(connection.execute("SELECT state, n FROM record_counters").fetchall())
             writer = Writer(connection, recovered.epoch, recovered.event_seq)
-            journal = Journal(writer, recovered.task_seq, counts, levels, records)
+            journal = Journal(writer, recovered.task_seq, *counted(connection))
             return cls(path, writer, journal, recovered, backup)
         except (sqlite3.Error, OSError) as error:
             connection.close()
@@ -66,6 +63,17 @@ class Store:
         await self.windows.close()
         self.readers.close()
         await asyncio.to_thread(self._writer.close)
+
+
+Counts = tuple[dict[tuple[str, str], int], dict[str, int], dict[str, int]]
+
+
+def counted(connection: sqlite3.Connection) -> Counts:
+    """What the counters say: tasks by (queue, state), events by level, performance records by state."""
+    counts = {(row[0], row[1]): row[2] for row in connection.execute("SELECT queue, state, n FROM counters")}
+    levels = dict(connection.execute("SELECT level, n FROM event_counters").fetchall())
+    records = dict(connection.execute("SELECT state, n FROM record_counters").fetchall())
+    return counts, levels, records
 
 
 def _cannot_open(path: Path, error: Exception) -> AiwmError:

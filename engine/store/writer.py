@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 from engine.contract.errors import AiwmError, Code
 from engine.contract.states import Durability
@@ -129,6 +130,24 @@ class Writer:
         self._event_seq = event_seq
         self._memory.update(tasks)
         self.fenced += fenced
+
+    def become(self, image: Path) -> None:
+        """Make the file what another database is, readers and all. Nothing may be writing. Raises sqlite3.Error."""
+        source = sqlite3.connect(image)
+        try:
+            source.backup(self._connection)
+        finally:
+            source.close()
+        self._memory = Memory(words.mark_of(self._connection, "asked_mark"))
+        self._event_seq = int(self._connection.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+
+    def copy_to(self, image: Path) -> None:
+        """Copy the database into a new file. Nothing may be writing. Raises sqlite3.Error."""
+        target = sqlite3.connect(image)
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
 
     def close(self) -> None:
         """Move the log into the database and close. Without other connections the file then stands alone."""

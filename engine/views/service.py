@@ -91,12 +91,21 @@ class ViewService:
         for view in list(self._views.values()):
             self._remove(view)
 
+    def watched(self, table: str) -> bool:
+        """Whether a window on this table is open."""
+        return any(view.location.table == table for view in self._views.values())
+
     def touch(self, table: str) -> None:
         """Rows of a table in memory may look different; of tasks, the reasons why they wait."""
         stale = Stale.reasons if self._sources.stored(table) else Stale.rows
         for view in self._views.values():
             if view.location.table == table:
                 view.mark(stale)
+
+    def refresh(self) -> None:
+        """Every row of every table may look different."""
+        for view in self._views.values():
+            view.mark(Stale.rows)
 
     def _committed(self, batch: CommittedBatch) -> None:
         for view in self._views.values():

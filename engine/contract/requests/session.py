@@ -15,7 +15,8 @@ PROTOCOL_VERSION = 1
 
 
 class Welcome(msgspec.Struct, frozen=True, kw_only=True):
-    """The engine's side of the handshake. A `brief` engine goes soon after this client: a command started it, and nobody else is there."""
+    """The engine's side of the handshake. A `brief` engine goes soon after this client: a command started it, and nobody else is there.
+    `at_ms` is where a recording stands that it plays (Unix ms; None: it is live)."""
 
     protocol: int
     version: str
@@ -25,6 +26,7 @@ class Welcome(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     read_only: bool
     brief: bool = False
+    at_ms: int | None = None
 
 
 class EngineHello(Request[Welcome], frozen=True, kw_only=True):

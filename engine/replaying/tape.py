@@ -1,0 +1,122 @@
+"""A recording's file, or the files of a ring: its header, its snapshot, and where in it each moment lies.
+
+Every line is read once when it is opened, so that damage is found then and not in the middle of the night. A last line without its end
+is what a killed engine leaves: it is left out, and said."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+
+from engine.contract.errors import AiwmError, Code
+from engine.recording import lines
+from engine.recording.lines import Header, Line
+from engine.store.image import Part
+
+_SAMPLES = b'[[{"op":"PutSamples"'
+
+
+class _Place(msgspec.Struct, frozen=True, gc=False):
+    """Where a line is: which file, its offset and length in bytes, its number."""
+
+    file: int
+    offset: int
+    length: int
+    number: int
+
+
+class Tape:
+    """An opened recording. `at` are the times of its changes (Unix ms), rising; `steps` those of them at which something was committed that
+    is no sample. Raises `recording_invalid` when it cannot be played."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._files: list[BinaryIO] = []
+        self._places: list[_Place] = []
+        self._snapshot: tuple[int, int] = (0, 0)
+        self.at: list[int] = []
+        self.steps: list[int] = []
+        self.left_out = ""
+        self.ends = ""
+        try:
+            headers = [self._index(number, path) for number, path in enumerate(paths)]
+        except BaseException:
+            self.close()
+            raise
+        self.header: Header = headers[0]
+        self.from_ms = self.header.started_ms
+        self.to_ms = max(self.at[-1] if self.at else 0, self.from_ms)
+
+    def close(self) -> None:
+        for file in self._files:
+            file.close()
+
+    def __len__(self) -> int:
+        return len(self.at)
+
+    def parts(self) -> Iterator[Part]:
+        """The rows of the snapshot."""
+        file = self._files[0]
+        offset, end = self._snapshot
+        file.seek(offset)
+        number = 1
+        while file.tell() < end:
+            number += 1
+            line = lines.read_line(file.readline(), number)
+            yield Part(line.put, line.columns, line.rows)
+
+    def line(self, index: int) -> tuple[Line, int]:
+        """The change with this index, and its line's number."""
+        place = self._places[index]
+        file = self._files[place.file]
+        file.seek(place.offset)
+        return lines.read_line(file.read(place.length), place.number), place.number
+
+    def until(self, at_ms: int) -> int:
+        """How many changes have happened at a moment, those of the moment included."""
+        return bisect_right(self.at, at_ms)
+
+    def _index(self, which: int, path: Path) -> Header:
+        file = _open(path)
+        self._files.append(file)
+        first = file.readline()
+        header = lines.read_header(first)
+        offset, number, whole = len(first), 1, False
+        self.ends = ""
+        for data in file:
+            number += 1
+            if not data.endswith(b"\n"):
+                self.ends = "in the middle of a line: the engine or its machine stopped there"
+                break
+            line = lines.read_line(data, number)
+            if line.left_out is not None and not whole:
+                whole = True
+                if not which:
+                    self._snapshot, self.left_out = (len(first), offset), line.left_out
+            elif line.put:
+                if whole:
+                    raise lines.damaged(number, f"rows of {line.put[:40]} after the snapshot")
+            elif line.end is not None:
+                self.ends = line.end or "it was stopped"
+            else:
+                self.at.append(max(line.at, self.at[-1] if self.at else 0))
+                self._places.append(_Place(which, offset, len(data), number))
+                if line.ops and not bytes(line.ops).startswith(_SAMPLES):
+                    self.steps.append(self.at[-1])
+            offset += len(data)
+        if not whole:
+            message = f"{path.name} ends inside its snapshot: there is nothing to play"
+            raise AiwmError(Code.recording_invalid, message, field="file", fix="record again, a little longer")
+        self.ends = self.ends or "without an end: the engine was killed, or records still"
+        return header
+
+
+def _open(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as error:
+        message = f"{path} cannot be read: {error.strerror}"
+        raise AiwmError(Code.file_not_found, message, field="file", fix="aiwm record FILE makes one") from None
