@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
-from textual.screen import Screen
 from textual.widget import Widget
 
 from aiwm_tui.live.text import Line
 from aiwm_tui.screens.page import Page
+from aiwm_tui.widgets.focus import FocusKeeper
 from aiwm_tui.widgets.lines import TextLine
 
 if TYPE_CHECKING:
     from aiwm_tui.widgets.prompt import Ask, Check, Complete, Prompt
 
 
-class Shell(Screen[None], inherit_bindings=False):
+class Shell(FocusKeeper[None], inherit_bindings=False):
     """Five fixed parts. Its keys are those of the table of actions and no others."""
 
     # Empty, not None: None would let the app choose the first part that can have the focus.

@@ -11,6 +11,7 @@ from textual.containers import Vertical
 from textual.screen import ModalScreen
 
 from aiwm_tui.live.text import Line
+from aiwm_tui.widgets.focus import FocusKeeper
 from aiwm_tui.widgets.lines import TextBlock
 
 Answer = TypeVar("Answer")
@@ -18,7 +19,7 @@ PANEL = "panel"
 """The style that everything in a dialog stands on."""
 
 
-class Dialog(ModalScreen[Answer | None], Generic[Answer]):
+class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Answer]):
     """A dialog that answers with what was decided, None for nothing."""
 
     DEFAULT_CSS = """
