@@ -187,10 +187,11 @@ async def _ask(app: ConsoleApp, action: Action) -> None:
         out = values["out"] or f"{values['file']}{ANSWERS}"
         return await put_through(app, action, form, values["file"], values["key"], out)
 
-    shell: Line = (
-        ("Same from the shell:  ", "dim"),
-        ("aiwm task submit QUEUE --file FILE --batch NAME, then aiwm batch wait NAME --out OUT", "text"),
+    shell: tuple[Line, ...] = (
+        (("Same from the shell:", "dim"),),
+        (("  aiwm task submit QUEUE --file FILE --batch NAME", "key"),),
+        (("  aiwm batch wait NAME --out OUT", "key"),),
     )
     texts = {"model": own[0] if own else ""}
-    dialog = FormDialog("4  PUT A FILE OF PROMPTS THROUGH A MODEL", fields, texts, send, verb="begin", head=(shell,))
+    dialog = FormDialog("4  PUT A FILE OF PROMPTS THROUGH A MODEL", fields, texts, send, verb="begin", head=shell)
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))

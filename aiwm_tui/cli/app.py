@@ -17,6 +17,7 @@ from aiwm_tui.cli.output import Format, Output
 from engine.contract.errors import AiwmError, Code
 
 WORDS = {
+    "start": "start",
     "demo": "demo",
     "engine": "engine",
     "task": "task",
@@ -53,6 +54,7 @@ WORDS = {
     "notify": "notify",
     "doctor": "doctor",
     "config": "config",
+    "completion": "completion",
     "call": "look",
     "http": "engine",
     "simulate": "engine",

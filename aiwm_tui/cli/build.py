@@ -28,6 +28,7 @@ _HELP = {
     "adapter": "the adapter to use instead, such as invoice-de@v4; base: none",
     "after": "a task that must have completed before; may be given several times",
     "adapters": 'adapters to apply instead, such as \'[{"name": "pirate", "weight": 0.5}]\'',
+    "api-key": "the API key of config.toml that is sent",
     "aging": "what one priority step is worth in waiting, such as 60s",
     "anyway": "also if nothing here can run it",
     "backoff": "factor between one retry's wait and the next's",

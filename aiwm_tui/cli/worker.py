@@ -23,7 +23,7 @@ def add(app: typer.Typer) -> None:
     noun = group(app, "worker", "Worker definitions: immutable, replaced as a whole set.")
     command(noun, "list", fleet.WorkerList, omit=("where",))(_list)
     plain(noun, fleet.WorkerShow)
-    plain(noun, definitions.WorkerCreate)
+    command(noun, "create", definitions.WorkerCreate, names={"key": "api-key"})(_create)
     command(noun, "limits", LimitsShow)(show_one)
     command(noun, "reload", fleet.WorkerReload)(_reload)
     command(noun, "load")(_load)
@@ -44,6 +44,17 @@ def _list(
     """Worker definitions by name, all or those that match a filter in the language of locations."""
     found = cli.call(msgspec.structs.replace(request, where=" ".join(where or [])))
     show(cli.output, result_type(fleet.WorkerList), found)
+
+
+def _create(cli: Cli, request: definitions.WorkerCreate) -> None:
+    """Add one worker definition to those in force; there is no other way to change one than to replace the whole set.
+
+    The file of worker definitions does not get it: a changed file that lacks it is refused as long as a pool names it. JSON: kind worker."""
+    made = cli.call(request)
+    if cli.output.for_people:
+        cli.output.table("workers", [msgspec.structs.asdict(made.row)])
+    else:
+        show(cli.output, result_type(definitions.WorkerCreate), made)
 
 
 File = Annotated[str, typer.Argument(metavar="FILE", help="- reads stdin", show_default=False)]

@@ -334,10 +334,9 @@ class LiveTable(Widget, can_focus=True):
         self._redraw()
         self.refresh()
 
-    def on_focus(self) -> None:
-        self._redraw()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        # Not on_focus: that is called before it is true.
+        super().watch_has_focus(has_focus)
         self._redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002

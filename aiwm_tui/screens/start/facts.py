@@ -152,9 +152,7 @@ def _disk(facts: Facts) -> Line:
     if facts.detected is None:
         return _looking(facts, "detected", "models on disk")
     if not facts.detected.directories:
-        return _line(
-            "rests", "models on disk", ("none in the usual places. ", "text"), ("N", "key"), (" names one", "dim")
-        )
+        return _line("rests", "models on disk", ("none in the usual places", "text"))
     words = [f"{shortened(it.path)} {it.models}" for it in facts.detected.directories]
     note = "  (nothing is copied or moved)"
     return _line("works", "models on disk", (clean(" · ".join(words), 200), "text"), (note, "dim"))

@@ -74,13 +74,13 @@ def _servers(facts: Facts) -> WayRow:
     if facts.detected is None:
         return _with(base, note="looking for servers …")
     if keyed:
-        note = f"{port_of(keyed[0].url)} needs a key: [keys.NAME] in config.toml, then ↵ and its name"
+        note = f"{port_of(keyed[0].url)} needs a key: [keys.NAME] in config.toml, then its name"
         return _with(base, note=note, shell=f"aiwm model add {keyed[0].url} --remote MODEL --key NAME")
     if servers:
         return _with(
-            base, note=f"in use already: {clean(', '.join(servers[0].known_as[:4]), 60)}; ↵ takes another address"
+            base, note=f"in use already: {clean(', '.join(servers[0].known_as[:4]), 60)}; or say another address"
         )
-    return _with(base, note="none answers on this machine: start one, or ↵ and say its address")
+    return _with(base, note="none answers on this machine: start one, or say its address")
 
 
 def _disk(facts: Facts) -> WayRow:
@@ -104,7 +104,7 @@ def _disk(facts: Facts) -> WayRow:
             note="shows what each needs and whether it fits, then loads one",
             shell=shell,
         )
-    return _with(base, note="none in the usual places: ↵ and say where they lie")
+    return _with(base, note="none in the usual places: say where they lie")
 
 
 def _file() -> WayRow:
