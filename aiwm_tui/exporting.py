@@ -117,16 +117,23 @@ class Screenshot:
         import io
 
         from rich.console import Console
-        from rich.segment import Segments
+        from rich.segment import Segment, Segments
 
         console = Console(
-            width=self._cells, file=io.StringIO(), force_terminal=True, color_system="truecolor", record=True
+            width=self._cells,
+            height=len(self._lines),
+            file=io.StringIO(),
+            force_terminal=True,
+            color_system="truecolor",
+            record=True,
         )
-        for line in self._lines:
-            console.print(Segments(line), end="\n", soft_wrap=True)
+        console.print(
+            Segments([segment for line in self._lines for segment in (*line, Segment.line())]), soft_wrap=True
+        )
         picture = console.export_svg(title=f"aiwm  {clean(self._title, 200)}")
         style, close, rest = picture.partition("</style>")
-        return _FONTS.sub("", style) + close + rest
+        # Not every viewer keeps the blanks at the ends of a piece of text by itself.
+        return (_FONTS.sub("", style) + close + rest).replace("<svg ", '<svg xml:space="preserve" ', 1)
 
 
 def file_named(name: str, kind: str) -> Path:

@@ -90,7 +90,8 @@ def copies(page: Page, now: int) -> list[tuple[str, str]]:
     found = [("the id", str(row.id))]
     column = page.selected_column()
     if column is not None:
-        found.append((column.title, column.cell(row, now)[0]))
+        # A state is copied as its word: the glyph before it is for looking at.
+        found.append((column.title, column.value(row) if column.value is not None else column.cell(row, now)[0]))
     if page.columns():
         found.append(("the row", "\t".join(each.cell(row, now)[0] for each in page.columns())))
     return [*found, where]
