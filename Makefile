@@ -45,9 +45,10 @@ model: $(STAMP)-torch
 docs: $(STAMP)
 	$(BIN)/python -m docs.generate
 
-# Writes the texts that ship ready-made (the top-level help) from the code that they describe.
+# Writes the texts that ship ready-made (the top-level help, what shells complete) from the code that they describe.
 help-text: $(STAMP)
 	$(BIN)/python -m aiwm_tui.cli.help_text
+	$(BIN)/python -m aiwm_tui.cli.words
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "aiwm needs Python 3.11 or newer, this is " + sys.version.split()[0])'

@@ -34,6 +34,10 @@ def _answer(arguments: list[str]) -> int:
         with open(os.path.join(os.path.dirname(__file__), "cli", "help.txt"), encoding="utf-8") as text:
             sys.stdout.write(text.read())
         return 0
+    if arguments[:1] == ["__complete"]:
+        from aiwm_tui.cli.completing import complete
+
+        return complete(arguments[1:])
     if "status" in arguments:
         from aiwm_tui.cli.quick import status_options
 

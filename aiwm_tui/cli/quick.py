@@ -1,10 +1,15 @@
 """`aiwm engine status` without typer, msgspec or asyncio: one line to the socket, one line back, rendered by the engine."""
 
+from __future__ import annotations
+
 import json
 import os
 import sys
 
-_REQUEST = b'{"jsonrpc":"2.0","id":1,"method":"engine.status","params":{}}\n'
+TYPE_CHECKING = False  # as type checkers read it; typing itself takes too long to import
+if TYPE_CHECKING:
+    from _socket import socket
+
 _TIMEOUT_S = 10.0
 _MAX_SOCKET_BYTES = 100
 
@@ -51,7 +56,7 @@ def engine_status(options: tuple[str, bool]) -> int:
     """Print how the engine of a home is; 0, or 3 when none serves it."""
     home, as_json = options
     try:
-        line = _ask(_socket_path(home))
+        line = ask(home, [("engine.status", {})], _TIMEOUT_S)
     except TimeoutError:
         return _fail(4, "timeout", f"the engine of {home} did not answer in {_TIMEOUT_S:g} s", None, as_json)
     except OSError:
@@ -69,21 +74,29 @@ def engine_status(options: tuple[str, bool]) -> int:
     return 0
 
 
-def _ask(path: str) -> bytes:
-    """Send the request, read the line that answers it."""
+def ask(home: str, requests: list[tuple[str, dict[str, object]]], timeout_s: float) -> bytes:
+    """Send requests to the engine of a home, one after the other; the line that answers the last one. OSError when none serves it."""
     # The C module alone: `socket` would import selectors and enum for 6 ms.
     from _socket import AF_UNIX, SOCK_STREAM, socket
 
     connection = socket(AF_UNIX, SOCK_STREAM)
-    connection.settimeout(_TIMEOUT_S)
-    connection.connect(path)
-    connection.sendall(_REQUEST)
-    received = b""
+    connection.settimeout(timeout_s)
+    connection.connect(_socket_path(home))
+    line = received = b""
+    for number, (method, params) in enumerate(requests, 1):
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
+        connection.sendall(json.dumps(request).encode() + b"\n")
+        line, received = _answer(connection, received)
+    return line
+
+
+def _answer(connection: socket, received: bytes) -> tuple[bytes, bytes]:
+    """The next line that answers, and what came behind it."""
     while True:
         while b"\n" in received:
             line, _, received = received.partition(b"\n")
-            if b'"method"' not in line:
-                return line
+            if b'"method"' not in line[:200]:
+                return line, received
         part = connection.recv(65536)
         if not part:
             raise ConnectionResetError
