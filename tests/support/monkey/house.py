@@ -17,9 +17,10 @@ from engine.contract.requests.fleet import QueuePause
 from engine.contract.requests.instances import InstanceSpawn
 from engine.contract.requests.lessons import LessonContext, LessonSubmit
 from engine.contract.requests.memory import ModelLoad
+from engine.contract.requests.session import EngineStatus
 from engine.contract.requests.tasks import TaskCancel, TaskRun, TaskSubmit
 from engine.resources import inbox
-from tests.support.engines import Engine, make_queue
+from tests.support.engines import Engine, make_queue, wait_until
 from tests.support.house import House
 
 SHIPPED = Path(__file__).parents[3] / "engine" / "inference" / "shipped" / "adapters"
@@ -41,9 +42,17 @@ class MonkeyHouse:
             self._put_to_work(client)
 
     def up(self) -> None:
-        """See to it that an engine runs: a console may have stopped it."""
+        """See to it that an engine runs: a console may have stopped it, or told it to stop when its tasks have ended."""
+        wait_until(self._serves, "an engine that serves", timeout_s=60)
+
+    def _serves(self) -> bool:
         if self.engine.process.poll() is not None:
             self.engine = Engine(self.home, environment=self._environment)
+        try:
+            with self.engine.client() as client:
+                return not client.call(EngineStatus(), timeout_s=20).text.startswith("stopping")
+        except AiwmError:
+            return False
 
     def close(self) -> None:
         if self.engine.process.poll() is None:

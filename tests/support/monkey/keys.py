@@ -99,13 +99,17 @@ CHANGES = tuple(
 )
 
 
+_STAY = 40
+"""After so many keys in one place it is time for another."""
+
+
 class Monkey:
-    """Phrases without end. Places come from a shuffled pack, so that each is visited before one is visited again."""
+    """Phrases without end. Places come from shuffled packs, so that each is visited before one is visited again."""
 
     def __init__(self, seed: int) -> None:
         self._chance = random.Random(seed)  # noqa: S311
         self._keys, self._weights = actions()
-        self._pack: list[str] = []
+        self._packs: tuple[list[str], list[str]] = ([], [])
 
     def phrases(self) -> Iterator[list[str]]:
         """Each a short row of strokes that belongs together."""
@@ -124,8 +128,11 @@ class Monkey:
         )
         makers, weights = [kind for kind, _ in kinds], [weight for _, weight in kinds]
         yield [SETTLE]
+        stayed = 0
         while True:
-            phrase = self._chance.choices(makers, weights)[0]()
+            maker = self._chance.choices(makers, weights)[0] if stayed < _STAY else self._jump
+            phrase = maker()
+            stayed = 0 if maker == self._jump else stayed + len(phrase)
             if self._chance.random() < 0.4:
                 phrase.append(SETTLE)
             yield phrase
@@ -137,16 +144,23 @@ class Monkey:
         return self._chance.choices(self._keys, self._weights, k=self._chance.randint(1, 6))
 
     def _jump(self) -> list[str]:
-        if not self._pack:
-            self._pack = [*(f":{name}" for name in NAMES), *ITEMS, *NOWHERE]
-            self._chance.shuffle(self._pack)
-        place = self._pack.pop()
+        place = self._place()
         if place[1:] not in INFOS and "/" not in place and self._chance.random() < 0.25:
             place += " " + self._one_of(FILTERS)
         if self._chance.random() < 0.15:
             return [":", *place[1 : self._chance.randint(2, 5)], "tab", "enter", "escape"]
         # Out of any dialog first: the place is to be seen, not typed into a field.
-        return ["escape", "escape", ":", *place[1:], "enter", SETTLE]
+        return ["escape", "escape", "escape", ":", *place[1:], "enter", SETTLE]
+
+    def _place(self) -> str:
+        """The next screen, or the next row or nowhere."""
+        screens, others = self._packs
+        to_screen = self._chance.random() < 0.65
+        pack, whole = (screens, [f":{name}" for name in NAMES]) if to_screen else (others, [*ITEMS, *NOWHERE])
+        if not pack:
+            pack += whole
+            self._chance.shuffle(pack)
+        return pack.pop()
 
     def _filter(self) -> list[str]:
         start = ["/", *(["ctrl+u"] if self._chance.random() < 0.7 else [])]

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.cells import cell_len
 from textual import events
+from textual.geometry import Size
 from textual.keys import _character_to_key
 from textual.screen import Screen
 
@@ -19,10 +20,10 @@ from tests.support.monkey.house import MonkeyHouse
 from tests.support.monkey.keys import CONFIRM, RESIZE, SETTLE
 from tests.support.monkey.witness import Watched, Witness
 
-TURNS = 3_000
-"""A key must be taken within so many turns of the event loop: what waits for the engine while it is handled takes far more."""
-SECONDS = 10.0
-"""…and within so many seconds, whatever else the machine does."""
+TURNS = 500
+"""A key must be taken within so many turns of the event loop: a page takes 40, what waits for the engine takes thousands."""
+SECONDS = 20.0
+"""Every part must have handled what it has within so many seconds, whatever else the machine does."""
 SCREENS = 4
 """So many screens may lie on each other."""
 _EVERY = 120
@@ -111,9 +112,7 @@ class Troop:
         self.witness.pressed(stroke)
         if what == RESIZE:
             driver: Any = app._driver
-            driver._size = (int(first), int(second))
-            size: Any = app.size.__class__(int(first), int(second))
-            driver._size = size
+            driver._size = size = Size(int(first), int(second))
             await self._post(app, events.Resize(size, size))
             return
         x, y = app.size.width * int(first) // 100, app.size.height * int(second) // 100
@@ -133,11 +132,11 @@ class Troop:
         app.post_message(event)
         if not app.call_later(taken.set):
             return
-        turns, began = 0, time.monotonic()
+        turns = 0
         while not taken.is_set() and app.is_running and app._exception is None:
             turns += 1
-            if turns > TURNS and time.monotonic() - began > SECONDS:
-                raise MonkeyError(self._story(f"the last stroke hangs: {turns} turns of the loop, {SECONDS:g} s"))
+            if turns > TURNS:
+                raise MonkeyError(self._story(f"the last stroke waits for something: more than {TURNS} turns of the loop"))
             await asyncio.sleep(0)
         self.turns.append(turns)
 
