@@ -147,7 +147,7 @@ class TaskPage(Page):
         return self.detail.row if self.detail is not None else None
 
     def _show(self) -> None:
-        if self.following is None or self._held:
+        if self.following is None or self._held or not self.is_attached:
             return
         row, now = self.row, self.console.now()
         stale = self.view is not None and self.view.stale
