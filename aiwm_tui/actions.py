@@ -21,6 +21,7 @@ class Group(StrEnum):
     change = "changing"
     move = "moving"
     general = "general"
+    replay = "replaying"
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -211,7 +212,15 @@ ACTIONS: tuple[Action, ...] = (
         "copy", "y", "y", "copy", Group.look, "copy the id; y again: this cell, the row, the location", tables=TABLES
     ),
     Action("columns", "o", "o", "columns", Group.look, "choose the columns and their order; it is kept", tables=TABLES),
-    Action("inspect", "i", "i", "inspect", Group.look, "all fields of the row, beside the table", tables=TABLES),
+    Action(
+        "inspect",
+        "i",
+        "i",
+        "inspect",
+        Group.look,
+        "all fields of the row beside the table; on a task's page its prompt",
+        tables=TABLES,
+    ),
     Action("export", "ctrl+s", "ctrl+s", "export", Group.look, "write this view to a file: csv, json, text, svg"),
     Action(
         "mark", "space", "space", "mark", Group.look, "mark this row for a change of several", tables=_TASKS, foot=7
@@ -275,6 +284,17 @@ ACTIONS: tuple[Action, ...] = (
     Action("back", "left_square_bracket", "[", "back", Group.move, "back in the history, as it was left"),
     Action("forward", "right_square_bracket", "]", "forward", Group.move, "forward in the history"),
     Action("previous", "minus", "-", "previous", Group.move, "to the previous place, and back again"),
+    Action(
+        "replay", "ctrl+r", "ctrl+r", "replay", Group.replay, "the last minutes as they were, and back to now", foot=8
+    ),
+    Action("replay_at", "at", "@", "to a moment", Group.replay, "to a moment: 02:40, +5m, -30s, start, end", foot=4),
+    Action("replay_play", "semicolon", ";", "play", Group.replay, "let it go on, or stand", foot=1),
+    Action("replay_before", "comma", ", .", "change", Group.replay, "the change before, the next one", foot=2),
+    Action("replay_after", "full_stop", ".", "next change", Group.replay, ""),
+    Action("replay_back", "less_than_sign", "< >", "scrub", Group.replay, "a minute back, forward", foot=3),
+    Action("replay_on", "greater_than_sign", ">", "forward", Group.replay, ""),
+    Action("replay_slower", "left_curly_bracket", "{ }", "speed", Group.replay, "slower, faster", foot=5),
+    Action("replay_faster", "right_curly_bracket", "}", "faster", Group.replay, ""),
     Action("jump", "colon", ":", "go to", Group.general, "go to a location, such as :tasks state:failed"),
     *(
         Action(f"go_{name}", key, key, name, Group.general, purpose, foot=10 if name in ("tasks", "queues") else 0)
@@ -301,10 +321,12 @@ def meant(action: Action, table: str, lacks: frozenset[str] = frozenset()) -> bo
     return not any(other.keys == action.keys and other is not action for other in available(table, lacks))
 
 
-def footer(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:
-    """At most nine actions for the footer, looking before changing before general."""
-    order = {Group.look: 0, Group.change: 1, Group.move: 2, Group.general: 3}
-    shown = sorted((action for action in available(table, lacks) if action.foot), key=lambda each: each.foot)
+def footer(table: str, lacks: frozenset[str] = frozenset(), *, replaying: bool = False) -> list[Action]:
+    """At most nine actions for the footer, looking before changing before general; in a recording its own keys before all others."""
+    order = {Group.replay: 0, Group.look: 1, Group.change: 2, Group.move: 3, Group.general: 4}
+    other = Group.change if replaying else Group.replay
+    shown = [action for action in available(table, lacks) if action.foot and action.group is not other]
+    shown.sort(key=lambda each: each.foot)
     shown.sort(key=lambda each: order[each.group])
     while len(shown) > 9:
         # What every screen has anyway goes first; changing keys and help stay.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing, exporting, looking, making, reading, saved, serving, sets, starting, talking
-from aiwm_tui.actions import ACTIONS, SCREENS, WAYS, Action
+from aiwm_tui import changing, exporting, looking, making, reading, replaying, saved, serving, sets, starting, talking
+from aiwm_tui.actions import ACTIONS, SCREENS, WAYS, Action, Group
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
 from aiwm_tui.live.values import Values
@@ -30,10 +30,13 @@ async def perform(app: ConsoleApp, action: Action) -> None:
     if not action.on(page.table) or action.id in page.lacks:
         app.say(((f"{action.shown} {action.label}: ", "key"), ("not here", "dim")))
         return
+    past = app.replaying.state is not None
     if action.changes and app.read_only:
-        app.say(
-            ((f"{action.shown} {action.label}: ", "key"), ("this console is read-only; nothing was changed", "text"))
-        )
+        why = "this is a recording" if past else "this console is read-only"
+        app.say(((f"{action.shown} {action.label}: ", "key"), (f"{why}; nothing was changed", "text")))
+        return
+    if action.group is Group.replay and action.id != "replay" and not past:
+        app.say(((f"{action.shown} {action.label}: ", "key"), ("not here: ctrl+r leads into the past", "dim")))
         return
     if action.id != "copy":
         app.copied = -1
@@ -52,6 +55,12 @@ async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:
     if ask is Ask.talk:
         try:
             await talking.said(app, page, text)
+        except AiwmError as error:
+            app.fail(error)
+        return
+    if ask is Ask.moment:
+        try:
+            await replaying.go_to(app, text)
         except AiwmError as error:
             app.fail(error)
         return
@@ -250,6 +259,15 @@ async def _quit(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 
 _DEEDS: dict[str, Deed] = {
     "open": _open,
+    "replay": replaying.enter,
+    "replay_at": replaying.ask_moment,
+    "replay_play": replaying.play,
+    "replay_before": replaying.step,
+    "replay_after": replaying.step,
+    "replay_back": replaying.scrub,
+    "replay_on": replaying.scrub,
+    "replay_slower": replaying.speed,
+    "replay_faster": replaying.speed,
     "begin": starting.begin,
     **{f"way_{number}": starting.begin for number in range(1, len(WAYS) + 1)},
     "look_in": starting.look_in,

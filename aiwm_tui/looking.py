@@ -42,6 +42,8 @@ async def mark_to_here(app: ConsoleApp, page: Page, action: Action) -> None:  # 
 
 async def inspect(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     """The pane of details, or where there is no room for it the page that `d` opens."""
+    if await page.show_prompt():
+        return
     app.inspecting = not app.inspecting
     if page.inspect():
         return

@@ -135,12 +135,14 @@ def axis(since_ms: int, until_ms: int, cells: int) -> Line:
     days = until_ms - since_ms > 2 * 86_400_000
     wide = 6 if days else 5
     count = max(1, min(4, cells // (wide + 7)))
-    text = [" "] * (cells + wide)
+    text, free = [" "] * (cells + wide), 0
     for part in range(count + 1):
         at = datetime.fromtimestamp((since_ms + (until_ms - since_ms) * part // count) / 1000)
         said = at.strftime("%d %b" if days else "%H:%M")
         start = max(0, min(cells - len(said), part * cells // count - (len(said) // 2 if 0 < part < count else 0)))
-        text[start : start + len(said)] = said
+        if start >= free:
+            text[start : start + len(said)] = said
+            free = start + len(said) + 1
     return ((" " * LABEL, ""), ("".join(text).rstrip(), "faint"))
 
 

@@ -36,7 +36,10 @@ class ChartedTable(TablePage):
         assert self.spec.plots is not None
         said = await self.spec.explain(link, row, now)
         cells = max(30, self.strip.size.width)
-        drawn = await self.spec.plots(link, row, now, self.zoom_in_use, cells, _ROWS)
+        try:
+            drawn = await self.spec.plots(link, row, now, self.zoom_in_use, cells, _ROWS)
+        except AiwmError as error:
+            drawn = refused(error)
         return Explained(said.title, (*said.lines, *drawn), said.counts or self._moves())
 
     def _moves(self) -> bool:

@@ -157,6 +157,10 @@ class Page(Widget):
         """Show or hide the pane of details as the console now wants it; False where there is no room for one."""
         return False
 
+    async def show_prompt(self) -> bool:
+        """Show the prompt of a task as its model read it, or its output again; False on pages of anything else."""
+        return False
+
     def zoom(self) -> str:
         """Look further back in the charts, or least far again; how far it is now, "" without charts."""
         return ""

@@ -32,8 +32,8 @@ _SHOWN_BY: dict[str, type[Request[Any]]] = {"queues": QueueShow, "pools": PoolSh
 class Facts(TextBlock, can_focus=True):
     """Lines that scroll."""
 
-    def __init__(self) -> None:
-        super().__init__(id="facts")
+    def __init__(self, id: str = "facts") -> None:
+        super().__init__(id=id)
         self.all: list[Line] = []
         self.first = 0
 

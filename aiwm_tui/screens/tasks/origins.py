@@ -29,10 +29,10 @@ def origin_lines(context: EffectiveContext, cells: int) -> list[Line]:
         rows.append(("denied", " ".join(context.tools_deny), "deny list", "dim"))
     if not rows:
         return []
-    lines: list[Line] = [(), (("WHERE EACH SETTING COMES FROM", "title"),)]
+    lines: list[Line] = []
     for label, value, origin, style in rows:
         line: Line = (
-            (f"{label:<11}", "dim"),
+            (f"{label:<12}", "dim"),
             (fit(clean(value, 200), max(16, min(24, len(value)))), "text"),
             (f"  {clean(origin, 200)}", style),
         )

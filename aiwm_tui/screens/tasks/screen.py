@@ -23,7 +23,8 @@ async def explain(link: Link, row: TaskRow, now: int) -> Explained:
             lines.append(para(f"last attempt: {row.error} {row.reason}", "dim"))
         return Explained("why", (*lines, _origin(row, now)), counts_down(why))
     if row.state == "processing":
-        return Explained("why", _running(row, now))
+        why = await link.call(TaskExplain(id=row.id))
+        return Explained("why", (*_running(row, now), *(para(note, "dim") for note in why.notes)))
     detail = await link.call(TaskShow(id=row.id))
     if detail.error is not None:
         fate = "Will not be tried again by itself." if row.state == "failed" else ""
