@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +18,8 @@ UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 _HASHED = 1 << 20  # bytes at a time
+_WINDOW = 1 << 20
+_MOST_WINDOW = 1 << 24
 
 
 def adapter_digest(directory: Path) -> str:
@@ -43,6 +45,8 @@ class AdapterFiles:
         self.config = config
         self.size = os.fstat(weights).st_size
         self._weights = weights
+        self._window = memoryview(b"")
+        self._window_begin = 0
         if hasattr(os, "posix_fadvise"):  # the disk reads on while what has come is checked and laid out
             os.posix_fadvise(weights, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -52,12 +56,33 @@ class AdapterFiles:
         while begin < end:
             piece = os.pread(self._weights, end - begin, begin)
             if not piece:
-                raise AiwmError(
-                    Code.adapter_invalid, f"{self.directory / WEIGHTS_FILE} was cut short", field="adapters"
-                )
+                raise self._cut()
             pieces.append(piece)
             begin += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def views(self, stretches: Sequence[tuple[int, int]]) -> list[memoryview]:
+        """These stretches (begin, end) of the weights, which may be read until the next call: the memory is used again. A file that is read
+        from its beginning to its end is read in large pieces, each of which is still in the processor's cache when it is looked at."""
+        first, last = min(begin for begin, _ in stretches), max(end for _, end in stretches)
+        if last - first > _MOST_WINDOW:
+            return [memoryview(self.read(begin, end)) for begin, end in stretches]
+        if not self._window_begin <= first <= last <= self._window_begin + len(self._window):
+            self._fill(first, min(max(last - first, _WINDOW), self.size - first))
+        return [self._window[begin - self._window_begin : end - self._window_begin] for begin, end in stretches]
+
+    def _fill(self, begin: int, size: int) -> None:
+        window = self._window[:size] if len(self._window) >= size else memoryview(bytearray(size))
+        done = 0
+        while done < size:
+            count = os.preadv(self._weights, [window[done:]], begin + done)
+            if not count:
+                raise self._cut()
+            done += count
+        self._window, self._window_begin = window, begin
+
+    def _cut(self) -> AiwmError:
+        return AiwmError(Code.adapter_invalid, f"{self.directory / WEIGHTS_FILE} was cut short", field="adapters")
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.inference.backends.reference.adapters import Layout
 from tests.support.golden import (
     SHIPPED_DATA,
     TOLERANCE,
@@ -43,6 +44,26 @@ def test_alone_equals_golden(made: dict[str, Case]) -> None:
     case = made["adapted"]
     computed = np.concatenate([numpy_logits(case.model, [text], case.adapters, chunk=64)[0] for text in case.texts])
     np.testing.assert_allclose(computed, golden()["adapted"], atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("most_zeros", [0, 1_450, 2_000])
+def test_projections_with_factors_of_their_own_compute_what_fused_ones_do(
+    most_zeros: int, made: dict[str, Case], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = made["adapted"]
+    forms: list[int] = []
+
+    def counted(layout: Layout, ranks: dict[str, int], width: int) -> int:
+        zeros = measure(layout, ranks, width)
+        forms.append(zeros > most_zeros)
+        return zeros
+
+    measure = Layout._zeros
+    monkeypatch.setattr(Layout, "_zeros", counted)
+    monkeypatch.setattr("engine.inference.backends.reference.adapters.MOST_ZEROS", most_zeros)
+    computed = np.concatenate(numpy_logits(case.model, case.texts, case.adapters))
+    np.testing.assert_allclose(computed, golden()["adapted"], atol=TOLERANCE)
+    assert set(forms) == {False, True}
 
 
 def test_adapters_change_the_logits(made: dict[str, Case]) -> None:

@@ -68,6 +68,12 @@ class PeftFiles:
         for path, both in self._both.items():
             yield self._projection(path, self._file.read(both["A"]), self._file.read(both["B"]), self._sizes[path])
 
+    def passing(self) -> Iterator[Projection]:
+        """As `projections`, quicker: each is there only until the next one is asked for."""
+        for path, both in self._both.items():
+            a, b = self._file.read_passing((both["A"], both["B"]))
+            yield self._projection(path, a, b, self._sizes[path])
+
     def ranks(self) -> dict[str, int]:
         """The rank of every projection that it changes, from the header of the file: how much there will be to hold."""
         return {path: self._file.tensors[both["A"]].shape[0] for path, both in self._both.items()}
@@ -120,20 +126,20 @@ class PeftFiles:
         for half, shape, expected in (("A", a.shape, (rank, inputs)), ("B", b.shape, (outputs, rank))):
             if shape != expected:
                 raise self.invalid(f"lora_{half} of {path} has shape {shape}, for this model it must be {expected}")
-        if not (_bounded(a) and _bounded(b)):
+        if not _bounded(a, b):
             raise self.invalid(
                 f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})"
             )
         return Projection(path, a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))
 
 
-def _bounded(numbers: FloatArray) -> bool:
-    """Whether none is beyond LARGEST_VALUE. No number is larger than the root of the sum of all squares, which is found in one quick pass;
+def _bounded(a: FloatArray, b: FloatArray) -> bool:
+    """Whether no number is beyond LARGEST_VALUE. None is larger than the root of the sum of all squares, which is found in one quick pass;
     only when that is too large does each have to be looked at."""
     import numpy as np
 
-    flat = numbers.reshape(-1)
+    first, second = a.reshape(-1), b.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        if float(flat @ flat) <= LARGEST_VALUE**2:
+        if float(np.dot(first, first)) + float(np.dot(second, second)) <= LARGEST_VALUE**2:
             return True
-    return bool(-LARGEST_VALUE <= flat.min() <= flat.max() <= LARGEST_VALUE)
+    return all(-LARGEST_VALUE <= flat.min() <= flat.max() <= LARGEST_VALUE for flat in (first, second))

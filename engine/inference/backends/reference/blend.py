@@ -20,26 +20,38 @@ if TYPE_CHECKING:
 AdapterWeights = tuple[tuple[str, float], ...]  # (digest, weight) of each adapter of one request
 
 
+Term = tuple["FloatArray", "FloatArray", tuple[int, ...], slice]
+"""Factors of some adapters side by side, the rank of each adapter of the stack in them, and the outputs to which they add."""
+
+
 class Stack:
-    """Some adapters side by side, by layer and fused projection. `widths` are the ranks of each adapter there."""
+    """Some adapters side by side, by layer and fused projection."""
 
     def __init__(self, digests: tuple[str, ...], adapters: Mapping[str, FusedLayers]) -> None:
         self.digests = digests
-        self.sites: list[dict[Site, tuple[FloatArray, FloatArray, tuple[int, ...]]]] = []
+        self.sites: list[dict[Site, list[Term]]] = []
         chosen = [adapters[digest] for digest in digests]
         for index in range(len(chosen[0])):
-            layer: dict[Site, tuple[FloatArray, FloatArray, tuple[int, ...]]] = {}
-            for site in dict.fromkeys(site for adapter in chosen for site in adapter[index]):
-                layer[site] = _side_by_side([adapter[index].get(site) for adapter in chosen])
-            self.sites.append(layer)
+            sites = dict.fromkeys(site for adapter in chosen for site in adapter[index])
+            self.sites.append({site: _terms([adapter[index].get(site, ()) for adapter in chosen]) for site in sites})
 
 
-def _side_by_side(parts: Sequence[Factors | None]) -> tuple[FloatArray, FloatArray, tuple[int, ...]]:
-    widths = tuple(part.a.shape[1] if part else 0 for part in parts)
-    present = [part for part in parts if part]
+def _terms(parts: Sequence[tuple[Factors, ...]]) -> list[Term]:
+    """What each adapter adds at one site, those that add to the same outputs together."""
+    places: dict[tuple[int, int], dict[int, Factors]] = {}
+    for adapter, factors in enumerate(parts):
+        for it in factors:
+            places.setdefault((it.start, it.b.shape[1]), {})[adapter] = it
+    return [_side_by_side(found, len(parts), slice(start, start + width)) for (start, width), found in places.items()]
+
+
+def _side_by_side(found: dict[int, Factors], count: int, outputs: slice) -> Term:
+    widths = tuple(found[adapter].a.shape[1] if adapter in found else 0 for adapter in range(count))
+    present = list(found.values())
     if len(present) == 1:
-        return present[0].a, present[0].b, widths
-    return np.concatenate([p.a for p in present], axis=1), np.concatenate([p.b for p in present]), widths
+        return present[0].a, present[0].b, widths, outputs
+    a, b = np.concatenate([p.a for p in present], axis=1), np.concatenate([p.b for p in present])
+    return a, b, widths, outputs
 
 
 class Blend:
@@ -54,14 +66,12 @@ class Blend:
 
     def add(self, layer: int, site: Site, x: FloatArray, y: FloatArray) -> None:
         """Add to y [tokens, outputs] what the adapters make of x [tokens, inputs]."""
-        found = self._stack.sites[layer].get(site)
-        if found is None:
-            return
-        a, b, widths = found
-        low = x @ a
-        if not self._everywhere_whole:
-            low *= self._gate(widths)
-        y += low @ b
+        for a, b, widths, outputs in self._stack.sites[layer].get(site, ()):
+            low = x @ a
+            if not self._everywhere_whole:
+                low *= self._gate(widths)
+            part = y[:, outputs]
+            part += low @ b
 
     def _gate(self, widths: tuple[int, ...]) -> FloatArray:
         gate = self._gates.get(widths)

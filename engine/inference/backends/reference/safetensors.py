@@ -5,14 +5,15 @@ There is nothing to execute, which is the point: pickle files (.bin, .pt) run co
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.contract.errors import AiwmError, Code
+import msgspec
+
+from engine.contract.errors import NOT_JSON, AiwmError, Code
 from engine.inference.adapter_files import UNSAFE_SUFFIXES
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ class TensorFile:
             header_bytes = int.from_bytes(self._beginning(0, min(self._size, 8)), "little")
             if self._size < 8 or header_bytes > min(self._size - 8, MAX_HEADER_BYTES):
                 raise self._corrupt("its header is longer than the file")
-            header = json.loads(self._beginning(8, 8 + header_bytes))
+            header = msgspec.json.decode(self._beginning(8, 8 + header_bytes))
         except OSError as error:
             raise AiwmError(code, f"{path} cannot be read: {error.strerror}", field="path") from error
-        except (ValueError, RecursionError) as error:
+        except NOT_JSON as error:
             raise self._corrupt("its header is not JSON") from error
         if not isinstance(header, dict):
             raise self._corrupt("its header is not an object")
@@ -86,8 +87,9 @@ class TensorFile:
 
     def _checked(self, name: str, entry: Any, base: int) -> TensorInfo:
         try:
-            dtype, shape = str(entry["dtype"]), tuple(int(n) for n in entry["shape"])
-            begin, end = (base + int(n) for n in entry["data_offsets"])
+            dtype, shape = str(entry["dtype"]), tuple(map(int, entry["shape"]))
+            begin, end = map(int, entry["data_offsets"])
+            begin, end = base + begin, base + end
         except (KeyError, TypeError, ValueError) as error:
             raise self._corrupt(f"the entry of tensor {name} is malformed") from error
         if not base <= begin <= end <= self._size:
@@ -101,6 +103,22 @@ class TensorFile:
         """A tensor as float32. The array of a float32 tensor is a view of the file and must not be written to."""
         import numpy as np
 
+        info = self._info(name)
+        if self._source is not None:
+            return self._array(info, self._source.read(info.begin, info.end))
+        if self._data is None:
+            self._data = np.memmap(self.path, np.uint8, mode="r")
+        return self._array(info, self._data[info.begin : info.end])
+
+    def read_passing(self, names: Sequence[str]) -> list[FloatArray]:
+        """Tensors as float32, to be looked at before the next call: their memory is used again. Of a file that a `source` reads."""
+        assert self._source is not None
+        infos = [self._info(name) for name in names]
+        raws = self._source.views([(info.begin, info.end) for info in infos])
+        return [self._array(info, raw) for info, raw in zip(infos, raws, strict=True)]
+
+    def _info(self, name: str) -> TensorInfo:
+        """Raises for one that is not there or of another type."""
         info = self.tensors.get(name)
         if info is None:
             raise AiwmError(self._code, f"{self.path} has no tensor {name}", field="path")
@@ -111,12 +129,12 @@ class TensorFile:
                 field="path",
                 fix="convert the weights to F16, or run them on a GPU backend",
             )
-        if self._source is not None:
-            raw = np.frombuffer(self._source.read(info.begin, info.end), np.uint8)
-        else:
-            if self._data is None:
-                self._data = np.memmap(self.path, np.uint8, mode="r")
-            raw = self._data[info.begin : info.end]
+        return info
+
+    def _array(self, info: TensorInfo, raw: Any) -> FloatArray:
+        """Numbers from anything that holds their bytes."""
+        import numpy as np
+
         if info.dtype == "BF16":  # bfloat16 is the upper half of a float32
             wide = np.zeros(info.elements, np.uint32)
             wide |= np.frombuffer(raw, np.uint16)
