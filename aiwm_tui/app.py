@@ -24,6 +24,7 @@ from aiwm_tui.live.history import History, Place
 from aiwm_tui.live.link import Connection, Link, Phase
 from aiwm_tui.live.text import Line, clean
 from aiwm_tui.live.views import LiveView, ViewHub
+from aiwm_tui.replaying import Play, Replaying
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.registry import locate, page_for
 from aiwm_tui.shell import Shell
@@ -67,6 +68,9 @@ class ConsoleApp(App[None]):
         read_only: bool = False,
         undecided: bool = False,
         clock: Callable[[], int] = wall_ms,
+        record: bool = False,
+        replay_at: str = "",
+        play: Play | None = None,
     ) -> None:
         loaded = themes.load(theme)
         # Textual counts an empty NO_COLOR as set and turns colours into greys; terminal colours make it remove them.
@@ -76,10 +80,11 @@ class ConsoleApp(App[None]):
         self.palette: Palette = loaded.palette
         self.register_theme(loaded.theme)
         self.theme = loaded.theme.name
-        self.clock = clock
-        self.as_of = clock()
+        self._wall = clock
         self.asked_read_only = read_only
         self.link = Link(connect)
+        self.replaying = Replaying(self.link, self._moment_changed, record=record, at=replay_at, play=play)
+        self.as_of = clock()
         self.hub = ViewHub(self.link)
         self.link.listeners.append(self._phase_changed)
         self.history = History().go(str(locate(location)))
@@ -172,6 +177,11 @@ class ConsoleApp(App[None]):
     def read_only(self) -> bool:
         return self.asked_read_only or bool(self.link.welcome and self.link.welcome.read_only)
 
+    def clock(self) -> int:
+        """The time (Unix ms): of the wall, in a recording where it stands."""
+        at_ms = self.replaying.at_ms
+        return self._wall() if at_ms is None else at_ms
+
     def now(self) -> int:
         return self.as_of
 
@@ -208,13 +218,14 @@ class ConsoleApp(App[None]):
             return
         cells = self.size.width
         row, phase = self.machine, self.link.phase
-        held = self.page.held()
-        mode = mode_line(row, phase, held, self.as_of - self._lost_ms, self._changed_ms, self.read_only)
+        held, words = self.page.held(), self.replaying.words
+        mode = mode_line(row, phase, held, self.as_of - self._lost_ms, self._changed_ms, self.read_only, words)
         self.shell.machine.show(*machine_line(row, phase, self.as_of, cells, mode))
         self.shell.location.show(
             ((" ", ""), (clean(str(self.page.location)), "strong")), (*self.page.status(), (" ", ""))
         )
-        self.shell.foot.show(footer_line(footer(self.page.table, self.page.lacks), self.read_only, cells))
+        keys = footer(self.page.table, self.page.lacks, replaying=bool(words))
+        self.shell.foot.show(footer_line(keys, self.read_only, cells))
         self._keep_ticking()
 
     # Time: ages move while there is work, after each change, and when somebody looks. An idle console writes nothing.
@@ -251,8 +262,20 @@ class ConsoleApp(App[None]):
     def on_app_focus(self) -> None:
         self.refresh_time()
 
+    def _moment_changed(self) -> None:
+        """The recording stands somewhere else, or cannot be what was asked for."""
+        error, self.replaying.error = self.replaying.error, None
+        if not self.is_running or not self.screen_stack:
+            return
+        if error is not None:
+            self.fail(error)
+        self.refresh_time()
+
     def _phase_changed(self, phase: Phase) -> None:
         self.as_of = self.clock()
+        if self.link.switching:
+            self.refresh_time()
+            return
         if phase is Phase.lost:
             self._lost_ms = self._lost_ms or self.as_of
         elif phase is Phase.failed and self.link.error is not None:
@@ -347,6 +370,13 @@ class ConsoleApp(App[None]):
             widget.refresh()
 
 
+async def play_here(files: Sequence[str]) -> Any:
+    """A connection to an engine on this machine that plays these files, and leaves with it."""
+    from engine.client import connect_through, replay_command
+
+    return await connect_through(replay_command(files), work=False, read_only=True, name="console")
+
+
 def run_console(
     home: Path,
     *,
@@ -355,9 +385,13 @@ def run_console(
     theme: str = "dark",
     spawn: bool = True,
     through: Sequence[str] | None = None,
+    record: bool = False,
+    replay_at: str = "",
+    play: Play | None = None,
 ) -> int:
     """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
-    runs, and again when it is gone; without, the console waits for one. `through` is a command that carries the protocol instead."""
+    runs, and again when it is gone; without, the console waits for one. `through` is a command that carries the protocol
+    instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where it begins."""
 
     async def connect() -> Any:
         if through is not None:
@@ -373,6 +407,15 @@ def run_console(
         from aiwm_tui.beginning import first_location
 
         first = first_location(home, HOME)
-    app = ConsoleApp(connect, location=first, theme=theme, read_only=read_only, undecided=location is None)
+    app = ConsoleApp(
+        connect,
+        location=first,
+        theme=theme,
+        read_only=read_only,
+        undecided=location is None,
+        record=record,
+        replay_at=replay_at,
+        play=play or play_here,
+    )
     app.run()
     return app.return_code or 0

@@ -15,7 +15,12 @@ LEAVE = "leave"
 
 
 async def leave(app: ConsoleApp) -> None:
-    """Leave at once when nothing runs or waits; else ask: leave it running, drain, stop."""
+    """Leave at once when nothing runs or waits; else ask: leave it running, drain, stop. Out of the past one leaves for now first."""
+    if app.link.away:
+        from aiwm_tui.replaying import back
+
+        await back(app)
+        return
     row = app.machine
     working = row is not None and (row.running or row.waiting) and app.link.phase is Phase.live
     if row is None or not working or app.read_only:

@@ -181,6 +181,11 @@ async def _start(home: Path, read_only: bool) -> Client:
     return Client(peer, heard, process, log_start)
 
 
+def replay_command(files: Sequence[str]) -> list[str]:
+    """The command of an engine that plays a recording (a ring's files in their order) over its stdin and stdout."""
+    return [sys.executable, "-P", "-m", "engine", "replay", *files, "--stdio"]
+
+
 async def connect_through(
     command: Sequence[str], *, work: bool = True, read_only: bool = False, name: str = "client"
 ) -> Client:
@@ -220,7 +225,11 @@ async def connect_through(
             process.kill()
             await asyncio.to_thread(process.wait)
             words.seek(0)
-            tail = tuple(line.decode(errors="replace") for line in words.read(65_536).splitlines()[-8:])
+            lines = words.read(65_536).splitlines()
+            reason = error_in(lines)
+            if reason is not None:
+                raise reason from None
+            tail = tuple(line.decode(errors="replace") for line in lines[-8:])
             said = tail[-1] if tail else f"it ended with {process.returncode}"
             text = f"{command[0]} reaches no engine: {said}"
             raise AiwmError(Code.engine_unreachable, text, retryable=True, stderr=tail) from None
@@ -288,15 +297,23 @@ def _died(home: Path, log_start: int) -> AiwmError | None:
             lines = log.read(65_536).splitlines()
     except OSError:
         return None
+    reason = error_in(lines)
+    if reason is not None:
+        return reason
+    tail = tuple(line.decode(errors="replace") for line in lines[-20:])
+    return AiwmError(
+        Code.engine_unreachable, "the engine did not start", fix=f"see {log_path(home, 'engine')}", stderr=tail
+    )
+
+
+def error_in(lines: Sequence[bytes]) -> AiwmError | None:
+    """The last error that an engine wrote among its words, if it wrote one."""
     for line in reversed(lines):
         if line.startswith(b'{"v":1,"kind":"error"'):
             from engine.contract.errors import ErrorInfo
 
             return AiwmError.of(msgspec.json.decode(line, type=ErrorInfo))
-    tail = tuple(line.decode(errors="replace") for line in lines[-20:])
-    return AiwmError(
-        Code.engine_unreachable, "the engine did not start", fix=f"see {log_path(home, 'engine')}", stderr=tail
-    )
+    return None
 
 
 def _gone() -> AiwmError:

@@ -52,6 +52,8 @@ WORDS = {
     "logs": "logs",
     "metrics": "metrics",
     "notify": "notify",
+    "record": "recording",
+    "replay": "recording",
     "doctor": "doctor",
     "config": "config",
     "completion": "completion",
@@ -99,6 +101,9 @@ def _root(
         str | None,
         typer.Option("--ssh", metavar="HOST", help="the console here, the engine on HOST", show_default=False),
     ] = None,
+    record: Annotated[  # noqa: ARG001 (read by `cli_of` from the context)
+        bool, typer.Option("--record", help="the console keeps the last 10 minutes: ctrl+r", show_default=False)
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
 ) -> int | None:
     """Operator console for AI workers that run on this machine.

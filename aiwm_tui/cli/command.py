@@ -34,11 +34,14 @@ Home = Annotated[
 class Cli:
     """What every command is given: the home it works on and where its words go."""
 
-    def __init__(self, home: Path, output: Output, *, home_given: bool = False, read_only: bool = False) -> None:
+    def __init__(
+        self, home: Path, output: Output, *, home_given: bool = False, read_only: bool = False, record: bool = False
+    ) -> None:
         self.home = home
         self.home_given = home_given
         self.output = output
         self.read_only = read_only
+        self.record = record
 
     @contextmanager
     def connected(self, *, work: bool = False, spawn: bool = True) -> Iterator[BlockingClient]:
@@ -57,7 +60,13 @@ def cli_of(context: typer.Context, home: Path | None) -> Cli:
     root = context.find_root().params
     given = home or root.get("home")
     where = default_home() if given is None else Path(os.path.expanduser(given)).absolute()
-    return Cli(where, context.obj, home_given=given is not None, read_only=bool(root.get("read_only")))
+    return Cli(
+        where,
+        context.obj,
+        home_given=given is not None,
+        read_only=bool(root.get("read_only")),
+        record=bool(root.get("record")),
+    )
 
 
 def command(

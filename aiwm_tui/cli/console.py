@@ -5,8 +5,9 @@ Bare `aiwm` comes here without typer: the first frame does not pay for a command
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from engine.contract.errors import AiwmError, Code
 
@@ -23,21 +24,23 @@ def on_terminal(cli: Cli) -> bool:
     return cli.output.for_people and terminal_on_both_ends()
 
 
-def console_on(home: Path, *, location: str | None = None, read_only: bool = False, spawn: bool = True) -> int:
+def console_on(
+    home: Path, *, location: str | None = None, read_only: bool = False, spawn: bool = True, record: bool = False
+) -> int:
     """The console on a home until it is left, in the configured theme; the exit code. Without a location it opens where a home begins.
     `config_invalid` before anything is drawn."""
     from aiwm_tui.app import run_console
     from engine.config import load_config
 
     theme = load_config().config.console.theme
-    return run_console(home, location=location, read_only=read_only, theme=theme, spawn=spawn)
+    return run_console(home, location=location, read_only=read_only, theme=theme, spawn=spawn, record=record)
 
 
 def bare(arguments: list[str]) -> int | None:
-    """`aiwm` with nothing but --home and --read-only, on a terminal: the console; its exit code. None leaves it to typer."""
+    """`aiwm` with nothing but --home, --read-only and --record, on a terminal: the console; its exit code. None leaves it to typer."""
     from aiwm_tui.cli.quick import home_path
 
-    given, read_only = None, False
+    given, read_only, record = None, False, False
     rest = iter(arguments)
     for argument in rest:
         if argument == "--home":
@@ -48,12 +51,14 @@ def bare(arguments: list[str]) -> int | None:
             given = argument.removeprefix("--home=")
         elif argument == "--read-only":
             read_only = True
+        elif argument == "--record":
+            record = True
         else:
             return None
     if not terminal_on_both_ends():
         return None
     try:
-        return console_on(Path(home_path(given)), read_only=read_only)
+        return console_on(Path(home_path(given)), read_only=read_only, record=record)
     except AiwmError as error:
         from aiwm_tui.cli.output import Format, Output
 
@@ -66,7 +71,7 @@ def open_console(cli: Cli) -> int:
         from aiwm_tui.cli.demo import headless_demo
 
         return headless_demo(cli)
-    return console_on(cli.home, read_only=cli.read_only)
+    return console_on(cli.home, read_only=cli.read_only, record=cli.record)
 
 
 def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
@@ -79,8 +84,16 @@ def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
     if not on_terminal(cli):
         fix = f"aiwm --ssh {host} task list"
         raise AiwmError(Code.bad_request, "the console needs a terminal", field="--ssh", fix=fix)
+
+    async def play(files: Sequence[str]) -> Any:
+        """The ring is a file of that machine: it is played there."""
+        from engine.client import connect_through
+
+        there = ssh_command(host, ["replay", *files, "--stdio"])
+        return await connect_through(there, work=False, read_only=True, name="console")
+
     theme = load_config().config.console.theme
-    return run_console(cli.home, read_only=cli.read_only, theme=theme, through=command)
+    return run_console(cli.home, read_only=cli.read_only, theme=theme, through=command, record=cli.record, play=play)
 
 
 def attach_console(cli: Cli) -> int:
@@ -91,4 +104,4 @@ def attach_console(cli: Cli) -> int:
         )
     with cli.connected(spawn=False):
         pass
-    return console_on(cli.home, read_only=cli.read_only, spawn=False)
+    return console_on(cli.home, read_only=cli.read_only, spawn=False, record=cli.record)

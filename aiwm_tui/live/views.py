@@ -164,6 +164,17 @@ class ViewHub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def leave(self) -> None:
+        """Close every window on this engine before the console looks at another."""
+        for view in list(self._views):
+            if view.state is not None and not view.stale:
+                await self.close_view(view.state.view)
+
+    def reopen(self) -> None:
+        """Open every window again."""
+        for view in list(self._views):
+            self.spawn(view.open())
+
     async def close_view(self, name: str) -> None:
         try:
             await self.link.call(ViewClose(view=name))

@@ -60,14 +60,22 @@ def _numbers(values: Sequence[tuple[str, int, str]]) -> Line:
 
 
 def mode_line(
-    row: MachineRow | None, phase: Phase, held: int | None, stale_ms: int, changed_ms: int, read_only: bool
+    row: MachineRow | None,
+    phase: Phase,
+    held: int | None,
+    stale_ms: int,
+    changed_ms: int,
+    read_only: bool,
+    replay: str = "",
 ) -> Line:
-    """The right end: `live`, `held +312`, `stale 3s`, `read-only`, and the time of the last change."""
+    """The right end: `live`, `held +312`, `stale 3s`, `read-only`, and the time of the last change; of a recording, where it stands."""
     clock: Span = ("  " + form.clock(changed_ms), "dim") if changed_ms else ("", "")
     if phase is Phase.connecting:
         return (("connecting", "held_mode"),)
     if phase is not Phase.live:
         return ((f"stale {form.age(stale_ms)}" if changed_ms else "not connected", "alert"), clock)
+    if replay:
+        return ((replay, "alert"),)
     if held is not None:
         return ((f"held +{held}", "held_mode"), clock)
     if row is not None and row.mode not in ("live", "read-only"):

@@ -25,11 +25,18 @@ class Ask(Enum):
     filter = "/"
     talk = "T"
     search = "find"
+    moment = "@"
 
 
 Check = Callable[[str], object]
 Complete = Callable[[str], Sequence[str]]
 _COLUMN = re.compile(r': "((?:(?!: ").)*)" at column (\d+)$', re.DOTALL)
+
+
+_SENDS = {
+    Ask.talk: " ↵ say it   esc say nothing",
+    Ask.moment: " a moment: 02:40   +5m  -30s   start  end   ↵ go   esc stay",
+}
 
 
 class PromptInput(Entry):
@@ -162,7 +169,7 @@ class Prompt(Vertical):
         for place, candidate in enumerate(candidates[first : first + 40], first):
             line.append((clean(candidate, 40), "key" if place == self._at and self._tried else "dim"))
             line.append(("  ", ""))
-        send = " ↵ say it   esc say nothing" if self.ask is Ask.talk else " ↵ go   esc leave as it was"
+        send = _SENDS.get(self.ask, " ↵ go   esc leave as it was")
         self.hint.show(tuple(line) if candidates else ((send, "dim"),))
 
     def _point_at(self, error: AiwmError) -> None:

@@ -130,7 +130,7 @@ def read_header(line: bytes) -> Header:
     version = found.get("aiwm_recording") if isinstance(found, dict) else None
     if type(version) is not int:
         raise AiwmError(
-            Code.recording_invalid, "the file is no recording of aiwm", field="file", fix="aiwm record FILE makes one"
+            Code.recording_invalid, "this is no recording of aiwm", field="file", fix="aiwm record FILE makes one"
         )
     if version != VERSION:
         message = f"the recording has format {version}, this aiwm ({__version__}) reads {VERSION}"

@@ -69,6 +69,7 @@ class Player:
         self._ops = 0
         self._skipped = 0
         self._speed = 1.0
+        self._trouble = ""
         self._lock = asyncio.Lock()
         self._images: list[_Image] = []
         self._playing: asyncio.Task[None] | None = None
@@ -98,7 +99,8 @@ class Player:
             changes=len(self._tape),
             host=self._tape.header.host,
             redacted=self._tape.header.redacted,
-            ends=self._tape.ends,
+            ends=self._trouble or self._tape.ends,
+            cut=bool(self._trouble) or self._tape.cut,
             left_out=self._tape.left_out,
             skipped=self._skipped,
         )
@@ -160,8 +162,12 @@ class Player:
                 exact = float(self.clock.at_ms)
             exact = min(exact + (now - last) * 1000 * self._speed, float(self._tape.to_ms))
             last = now
-            async with self._lock:
-                await self._go(self._tape.until(int(exact)), int(exact))
+            try:
+                async with self._lock:
+                    await self._go(self._tape.until(int(exact)), int(exact))
+            except AiwmError as error:
+                self._trouble = str(error)
+                break
         self._playing = None
         self.told()
 

@@ -17,6 +17,7 @@ from engine.recording import lines
 from engine.recording.lines import Header, Line
 from engine.store.image import Part
 
+_LONGEST_HEADER = 65_536
 _SAMPLES = b'[[{"op":"PutSamples"'
 
 
@@ -41,6 +42,7 @@ class Tape:
         self.steps: list[int] = []
         self.left_out = ""
         self.ends = ""
+        self.cut = False
         try:
             headers = [self._index(number, path) for number, path in enumerate(paths)]
         except BaseException:
@@ -80,16 +82,26 @@ class Tape:
         return bisect_right(self.at, at_ms)
 
     def _index(self, which: int, path: Path) -> Header:
+        """Look at every line of a file; its header."""
         file = _open(path)
         self._files.append(file)
-        first = file.readline()
+        try:
+            return self._read(which, file)
+        except AiwmError as error:
+            info = error.info
+            raise AiwmError(info.code, f"{path}: {info.message}", field=info.field, fix=info.fix) from None
+        except OSError as error:
+            raise _unreadable(path, error) from None
+
+    def _read(self, which: int, file: BinaryIO) -> Header:
+        first = file.readline(_LONGEST_HEADER)
         header = lines.read_header(first)
         offset, number, whole = len(first), 1, False
-        self.ends = ""
+        self.ends, self.cut = "", False
         for data in file:
             number += 1
             if not data.endswith(b"\n"):
-                self.ends = "in the middle of a line: the engine or its machine stopped there"
+                self.ends, self.cut = "in the middle of a line: the engine or its machine stopped there", True
                 break
             line = lines.read_line(data, number)
             if line.left_out is not None and not whole:
@@ -108,9 +120,10 @@ class Tape:
                     self.steps.append(self.at[-1])
             offset += len(data)
         if not whole:
-            message = f"{path.name} ends inside its snapshot: there is nothing to play"
+            message = "it ends inside its snapshot: there is nothing to play"
             raise AiwmError(Code.recording_invalid, message, field="file", fix="record again, a little longer")
-        self.ends = self.ends or "without an end: the engine was killed, or records still"
+        if not self.ends:
+            self.ends, self.cut = "without an end: the engine was killed, or records still", True
         return header
 
 
@@ -118,5 +131,9 @@ def _open(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        message = f"{path} cannot be read: {error.strerror}"
-        raise AiwmError(Code.file_not_found, message, field="file", fix="aiwm record FILE makes one") from None
+        raise _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: OSError) -> AiwmError:
+    message = f"{path} cannot be read: {error.strerror}"
+    return AiwmError(Code.file_not_found, message, field="file", fix="aiwm record FILE makes one")

@@ -71,7 +71,15 @@ def help_lines(screen: str, table: str, lacks: frozenset[str], read_only: bool, 
     if read_only:
         lines.append(((" This console is read-only: keys that change something are dimmed and refused.", "held_mode"),))
     left = [*_group(Group.look, actions, read_only), (), *_group(Group.change, actions, read_only), (), *_language()]
-    right = [*_group(Group.move, actions, read_only), (), *_group(Group.general, actions, read_only), (), *_looks()]
+    right = [
+        *_group(Group.move, actions, read_only),
+        (),
+        *_group(Group.general, actions, read_only),
+        (),
+        *_group(Group.replay, actions, read_only),
+        (),
+        *_looks(),
+    ]
     if cells < 110:
         return [*lines, (), *left, (), *right]
     half = cells // 2

@@ -66,7 +66,8 @@ class RecordShow(Request[Recording], frozen=True, kw_only=True):
 
 class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
     """Where a played recording stands. It reaches from `from_ms` to `to_ms`; `change` of `changes` is the last that is seen. `ends` says
-    how it ended, `left_out` what it does not have, `skipped` how many changes were about tasks that it does not have. Times are Unix ms."""
+    how it ended (`cut`: by nobody's wish), `left_out` what it does not have, `skipped` how many changes were about tasks that it does
+    not have. Times are Unix ms."""
 
     at_ms: int
     from_ms: int
@@ -78,6 +79,7 @@ class ReplayState(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     redacted: bool
     ends: str
+    cut: bool = False
     left_out: str = ""
     skipped: int = 0
 
