@@ -47,28 +47,29 @@ async def perform(app: ConsoleApp, action: Action) -> None:
 
 
 async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:
-    """The prompt was answered."""
-    page = app.page
+    """The prompt was answered. It is about the page on which it was opened, also where another one has come since."""
+    page = app.shell.asked_on or app.page
+    try:
+        await _answered(app, page, ask, text)
+    except AiwmError as error:
+        app.fail(error)
+
+
+async def _answered(app: ConsoleApp, page: Page, ask: Ask, text: str) -> None:
     if ask is Ask.jump:
-        await _jumped(app, page, text)
-        return
-    if ask is Ask.talk:
-        try:
-            await talking.said(app, page, text)
-        except AiwmError as error:
-            app.fail(error)
-        return
-    if ask is Ask.moment:
-        try:
-            await replaying.go_to(app, text)
-        except AiwmError as error:
-            app.fail(error)
-        return
-    if ask is Ask.search:
+        await _jumped(app, app.page, text)
+    elif ask is Ask.moment:
+        await replaying.go_to(app, text)
+    elif ask is Ask.filter:
+        location = table_location(page)
+        terms, sort = parse_filter(location.table, text)
+        await app.go(str(Location(location.table, None, terms, sort or location.sort)))
+    elif page is not app.page:
+        app.say(((f"{ask.value} ", "key"), (f"{page.location} is not open any more; nothing was done", "text")))
+    elif ask is Ask.talk:
+        await talking.said(app, page, text)
+    else:
         await reading.searched_for(app, page, text)
-        return
-    terms, sort = parse_filter(page.location.table, text)
-    await app.go(str(Location(page.location.table, None, terms, sort or page.location.sort)))
 
 
 # Looking

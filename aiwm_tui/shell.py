@@ -40,6 +40,7 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         self.foot = TextLine(id="foot")
         self._body = Container(id="body")
         self._prompt: Prompt | None = None
+        self.asked_on: Page | None = None
 
     def compose(self) -> ComposeResult:
         yield self.machine
@@ -83,6 +84,7 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
             self._prompt = prompt.Prompt()
             await self.mount(self._prompt)
         self.last.display = self.foot.display = False
+        self.asked_on = self.page
         self._prompt.start(ask, text, check, complete)
 
     def review(self) -> None:

@@ -26,7 +26,7 @@ async def _press(house: MonkeyHouse, seed: int, count: int) -> Troop:
     house.up()
     with house.engine.client() as client:
         done = destroyed(client, before)
-    sent = {method: 0 for method in done}
+    sent = dict.fromkeys(done, 0)
     for each in troop.witness.sent:
         method = type(each.request).method
         sent[method] = sent.get(method, 0) + 1

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Generic, TypeVar
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding
 from textual.containers import Vertical
 from textual.screen import ModalScreen
@@ -30,6 +31,7 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     Dialog Input:focus { text-style: none; }
     """
     BINDINGS = [Binding("escape", "dismiss", "leave: nothing changes", id="dialog.leave")]
+    _decided = False
 
     def panel(self) -> ComposeResult:
         """The dialog's widgets."""
@@ -38,6 +40,13 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     def compose(self) -> ComposeResult:
         with Vertical():
             yield from self.panel()
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        """Once: an answer that comes when the dialog has been left decides nothing, and takes no other screen away."""
+        if self._decided:
+            return AwaitComplete()
+        self._decided = True
+        return super().dismiss(result)
 
 
 def block(lines: Sequence[Line], name: str | None = None) -> TextBlock:

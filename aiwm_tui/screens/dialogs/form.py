@@ -146,6 +146,7 @@ class FormDialog(Dialog[Line]):
         self._leave = leave
         self._first = first
         self._now_ms = now_ms
+        self._asking = False
         self.fields = tuple(fields)
         self._rows = {field.key: FormRow(field, texts.get(field.key, "")) for field in self.fields}
 
@@ -279,12 +280,23 @@ class FormDialog(Dialog[Line]):
             self.set_focus(wrong.editor)
             return
         # A worker: the dialog can be left while the engine does not answer.
+        self._asking = True
         self.run_worker(self._ask(values), group="ask", exclusive=True)
+
+    async def action_dismiss(self, result: Line | None = None) -> None:
+        """Leave. What the engine was asked for and has not answered yet may be done all the same."""
+        if self._asking:
+            self.dismiss(
+                (("left before the engine answered: ", "text"), (":events", "key"), (" says what was done", "text"))
+            )
+            return
+        await super().action_dismiss(result)
 
     async def _ask(self, values: dict[str, Any]) -> None:
         try:
             done = await self._send(values)
         except AiwmError as error:
+            self._asking = False
             field = field_named(self.fields, error.info.field)
             if field is None:
                 self._refuse(error)

@@ -11,11 +11,12 @@ from aiwm_tui.cli.demo_result import read_inbox, sample
 from engine.client import BlockingClient
 from engine.contract.definitions import TaskTemplate
 from engine.contract.errors import AiwmError
+from engine.contract.records.knowledge import LessonContext
 from engine.contract.requests.batches import BatchAdd, BatchItem
 from engine.contract.requests.definitions import TemplateCreate
 from engine.contract.requests.fleet import QueuePause
 from engine.contract.requests.instances import InstanceSpawn
-from engine.contract.requests.lessons import LessonContext, LessonSubmit
+from engine.contract.requests.lessons import LessonSubmit
 from engine.contract.requests.memory import ModelLoad
 from engine.contract.requests.session import EngineStatus
 from engine.contract.requests.tasks import TaskCancel, TaskRun, TaskSubmit
@@ -24,7 +25,10 @@ from tests.support.engines import Engine, make_queue, wait_until
 from tests.support.house import House
 
 SHIPPED = Path(__file__).parents[3] / "engine" / "inference" / "shipped" / "adapters"
-HOSTILE = "[bold red]x[/] \x1b[31mred\x1b[2J\x1b]0;owned\x07 \u202eevil e\u0301\u0302 漢字👩‍👩‍👧 \x00 one\ntwo\r\t" + "y" * 3_000
+HOSTILE = (
+    "[bold red]x[/] \x1b[31mred\x1b[2J\x1b]0;owned\x07 \u202eevil e\u0301\u0302 漢字👩‍👩‍👧 \x00 one\ntwo\r\t"
+    + "y" * 3_000
+)
 
 
 class MonkeyHouse:
@@ -66,8 +70,12 @@ class MonkeyHouse:
             make_queue(client, name, instances=1)
         client.call(QueuePause(name="shut", reason=HOSTILE[:150]))
         client.call(TemplateCreate(definition=TaskTemplate(name="greet", queue="demo", defaults={"prompt": "2 + 2"})))
-        client.call(TemplateCreate(definition=TaskTemplate(name="strict", queue="demo", payload_schema={"required": ["a"]})))
-        client.call(LessonSubmit(title="IBAN", insight=HOSTILE[:900], context=LessonContext(queue="demo"), confidence=0.7))
+        client.call(
+            TemplateCreate(definition=TaskTemplate(name="strict", queue="demo", payload_schema={"required": ["a"]}))
+        )
+        client.call(
+            LessonSubmit(title="IBAN", insight=HOSTILE[:900], context=LessonContext(queue="demo"), confidence=0.7)
+        )
         client.call(InstanceSpawn(definition="nano"))
         client.call(ModelLoad(name="aiwm-nano"), timeout_s=60)
 
@@ -75,7 +83,9 @@ class MonkeyHouse:
         messages = [message.payload() for message in sample(read_inbox(inbox()), 24)]
         items = [BatchItem(index=place, payload=payload) for place, payload in enumerate(messages)]
         client.call(BatchAdd(batch="b-1", queue="demo", items=items))
-        client.call(TaskSubmit(queue="demo", payload={"prompt": "Write something long about a river.", "max_tokens": 400}))
+        client.call(
+            TaskSubmit(queue="demo", payload={"prompt": "Write something long about a river.", "max_tokens": 400})
+        )
         for _ in range(30):
             client.call(TaskSubmit(queue="shut", payload={"text": HOSTILE}))
         # One that fails for good, one for later, one parked until a person decides, one cancelled.

@@ -79,7 +79,22 @@ _IN_DIALOGS = (
     "tab", "tab", "shift+tab", "down", "up", "left", "right", "space", "enter", "ctrl+s", "escape", "escape",
     "backspace", "delete", "home", "end", "1", "2", "3", "j", "k", "q", "ctrl+t", "pagedown", "pageup", "ctrl+a",
 )  # fmt: skip
-_ODD = ("f1", "f5", "ctrl+z", "ctrl+l", "ctrl+underscore", "insert", "delete", "shift+up", "ctrl+at", "é", "漢", "\\", "~", "ctrl+r")
+_ODD = (
+    "f1",
+    "f5",
+    "ctrl+z",
+    "ctrl+l",
+    "ctrl+underscore",
+    "insert",
+    "delete",
+    "shift+up",
+    "ctrl+at",
+    "é",
+    "漢",
+    "\\",
+    "~",
+    "ctrl+r",
+)
 _WEIGHTS = {Group.look: 6, Group.change: 4, Group.move: 6, Group.general: 1}
 _LEAVES = frozenset({"quit"})
 
@@ -90,13 +105,11 @@ def actions() -> tuple[list[str], list[int]]:
     for action in ACTIONS:
         if action.id not in _LEAVES:
             for key in action.keys.split(","):
-                keys[key] = max(keys.get(key, 0), _WEIGHTS[action.group])
+                keys[key] = max(keys.get(key, 0), _WEIGHTS.get(action.group, 2))
     return list(keys), list(keys.values())
 
 
-CHANGES = tuple(
-    sorted({key for action in ACTIONS if action.group is Group.change for key in action.keys.split(",")})
-)
+CHANGES = tuple(sorted({key for action in ACTIONS if action.group is Group.change for key in action.keys.split(",")}))
 
 
 _STAY = 40
@@ -107,7 +120,7 @@ class Monkey:
     """Phrases without end. Places come from shuffled packs, so that each is visited before one is visited again."""
 
     def __init__(self, seed: int) -> None:
-        self._chance = random.Random(seed)  # noqa: S311
+        self._chance = random.Random(seed)
         self._keys, self._weights = actions()
         self._packs: tuple[list[str], list[str]] = ([], [])
 
@@ -185,7 +198,15 @@ class Monkey:
         which = self._one_of(("state:pending,scheduled", "state:failed", "queue:shut", ""))
         phrase = ["escape", "escape", ":", *f"tasks {which}", "enter", SETTLE]
         phrase += self._one_of(("*", "   ", "  "))
-        return [*phrase, self._one_of(("X", "R", "M")), SETTLE, CONFIRM, self._one_of(("enter", "escape")), SETTLE, "escape"]
+        return [
+            *phrase,
+            self._one_of(("X", "R", "M")),
+            SETTLE,
+            CONFIRM,
+            self._one_of(("enter", "escape")),
+            SETTLE,
+            "escape",
+        ]
 
     def _overlay(self) -> list[str]:
         key = self._one_of(("question_mark", "ctrl+t", "ctrl+p"))

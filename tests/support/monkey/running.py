@@ -13,6 +13,7 @@ from textual import events
 from textual.geometry import Size
 from textual.keys import _character_to_key
 from textual.screen import Screen
+from textual.widget import Widget
 
 from aiwm_tui.app import ConsoleApp
 from engine.client import connect
@@ -136,7 +137,9 @@ class Troop:
         while not taken.is_set() and app.is_running and app._exception is None:
             turns += 1
             if turns > TURNS:
-                raise MonkeyError(self._story(f"the last stroke waits for something: more than {TURNS} turns of the loop"))
+                raise MonkeyError(
+                    self._story(f"the last stroke waits for something: more than {TURNS} turns of the loop")
+                )
             await asyncio.sleep(0)
         self.turns.append(turns)
 
@@ -170,7 +173,9 @@ class Troop:
         if len(app.screen_stack) > SCREENS:
             raise MonkeyError(self._story(f"{len(app.screen_stack)} screens lie on each other: {app.screen_stack}"))
         for sent in self.witness.unconfirmed():
-            raise MonkeyError(self._story(f"{sent.request} was sent; dialog {sent.dialog!r}, confirmed {sent.confirmed}"))
+            raise MonkeyError(
+                self._story(f"{sent.request} was sent; dialog {sent.dialog!r}, confirmed {sent.confirmed}")
+            )
         location = app.page.location
         self.visited[location.table + ("/" if location.item else "")] += 1
         if len(app.screen_stack) > 1:
@@ -181,7 +186,7 @@ class Troop:
         if not app.is_running or app.leaving or not app.screen_stack:
             return
         screen: Screen[Any] = app.screen
-        if screen.focused is None and any(widget.focusable and widget.size for widget in screen.walk_children()):
+        if screen.focused is None and any(widget.focusable and widget.size for widget in screen.walk_children(Widget)):
             raise MonkeyError(self._story(f"the focus is nowhere on {screen} at {app.page.location}"))
         wide = app.size.width
         for y, strip in enumerate(screen._compositor.render_strips()[: app.size.height]):

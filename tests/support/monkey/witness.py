@@ -105,9 +105,7 @@ class Watched:
         return await self._client.call(request, timeout_s=timeout_s)
 
 
-DESTRUCTIVE = frozenset(
-    method for method, kind in catalogue().by_method.items() if kind.effect is Effect.destructive
-)
+DESTRUCTIVE = frozenset(method for method, kind in catalogue().by_method.items() if kind.effect is Effect.destructive)
 
 
 def last_event(client: BlockingClient) -> int:
