@@ -456,7 +456,7 @@ class Host:
 
     def _models_changed(self) -> None:
         self._adapter_room.look()
-        for table in ("models", "devices", "adapters"):
+        for table in ("models", "devices", "adapters", "needs"):
             self._touch(table)
 
     def _touch(self, table: str) -> None:

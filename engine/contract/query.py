@@ -22,11 +22,12 @@ DEFAULT_SORT: dict[str, tuple[str, ...]] = {
     "events": ("-id",),
     "records": ("-id",),
     "retired": ("-retired",),
-    "needs": ("since",),
+    "needs": ("rank", "since"),
     "approvals": ("-asked",),
     "operations": ("-at",),
     "failures": ("-last",),
     "batches": ("-at",),
+    "logs": ("-changed",),
 }
 
 NUMBERED: dict[str, frozenset[str]] = {
@@ -36,6 +37,16 @@ NUMBERED: dict[str, frozenset[str]] = {
 }
 """Tables whose rows are numbered in the order in which they came: sorting by one of these attributes is sorting by number, whatever
 the clock did, and ties of other keys follow the first key's direction, so that one index serves a sort order and its reverse."""
+
+
+AROUND = 20
+"""So many rows on each side of a match can be asked for with `around:`."""
+
+_OF_THE_STORE = frozenset({Kind.words, Kind.chain})
+"""Kinds of fields that no record carries."""
+
+WITH_AROUND = frozenset({"events", "logs"})
+"""Tables whose rows have neighbours: they came one after the other."""
 
 
 class Op(StrEnum):
@@ -88,8 +99,14 @@ class Location(msgspec.Struct, frozen=True):
         return " ".join(parts)
 
     def conditions(self) -> tuple[Term, ...]:
-        """All that a row must fulfil: the terms, and being the item if one is named."""
-        return (*self.terms, Term(Op.any_of, (self.item,), "id")) if self.item else self.terms
+        """All that a row must fulfil: the terms (`around:` says what is shown beside), and being the item if one is named."""
+        terms = tuple(term for term in self.terms if term.field != "around")
+        return (*terms, Term(Op.any_of, (self.item,), "id")) if self.item else terms
+
+    @property
+    def around(self) -> int | None:
+        """How many rows on each side of a match are shown with it; None when only matches are."""
+        return next((int(term.values[0]) for term in self.terms if term.field == "around"), None)
 
     def filter_text(self) -> str:
         """The filter alone, as the `/` prompt shows it."""
@@ -102,6 +119,18 @@ class Location(msgspec.Struct, frozen=True):
 
 _TOKEN = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
 _TERM = re.compile(r"^(!?)([A-Za-z_][A-Za-z0-9_]*)(>=|<=|:|>|<)(.*)$", re.DOTALL)
+
+
+def tokens(text: str) -> Iterable[tuple[str, int]]:
+    """The tokens of a filter and where they begin; `-C 3`, as grep has it, is `around:3`."""
+    found = [(match.group(), match.start()) for match in _TOKEN.finditer(text)]
+    while found:
+        token, start = found.pop(0)
+        if token == "-C" and found and found[0][0].isdecimal():
+            token = f"around:{found.pop(0)[0]}"
+        elif token.startswith("-C") and token[2:].isdecimal():
+            token = f"around:{token[2:]}"
+        yield token, start
 
 
 def _quote(value: str) -> str:
@@ -144,8 +173,8 @@ def parse_filter(
     """Parse the filter part of a location: its terms and its sort keys."""
     terms: list[Term] = []
     sort: tuple[SortKey, ...] = ()
-    for match in _TOKEN.finditer(text):
-        token, start = match.group(), offset + match.start()
+    for token, at in tokens(text):
+        start = offset + at
         if token.count('"') % 2:
             raise _bad("a quote is not closed", token, start)
         parts = _TERM.match(token)
@@ -160,8 +189,8 @@ def parse_filter(
             sort = tuple(_sort_key(part) for part in rest.split(",") if part)
             if check:
                 for key in sort:
-                    if _at(table, key.field, token, start).kind is Kind.words:
-                        raise _bad(f"{key.field} is searched for words and has no order", token, start)
+                    if _at(table, key.field, token, start).kind in _OF_THE_STORE:
+                        raise _bad(f"{key.field} is looked for and has no order", token, start)
             continue
         values = _split_values(rest)
         if not values:
@@ -185,9 +214,12 @@ def _check(table: str, term: Term, token: str) -> None:
         if term.values != ("fault",):
             raise _bad("is: knows only is:fault", token, term.start)
         return
+    if term.field == "around":
+        _check_around(table, term, token)
+        return
     assert term.field is not None
     field = _at(table, term.field, token, term.start)
-    if field.kind in (Kind.text, Kind.texts, Kind.words):
+    if field.kind in (Kind.text, Kind.texts, *_OF_THE_STORE):
         if term.op is not Op.any_of:
             raise _bad(
                 f"{field.name} is text and has no order", token, term.start, f"{field.name}:value or {field.name}:glob*"
@@ -198,6 +230,15 @@ def _check(table: str, term: Term, token: str) -> None:
             operand(field, value, now_ms=0)
         except ValueError as error:
             raise _bad(str(error), token, term.start) from None
+
+
+def _check_around(table: str, term: Term, token: str) -> None:
+    if table not in WITH_AROUND:
+        raise _bad(f"around: shows the neighbours of events and of lines of logs, not of {table}", token, term.start)
+    value = term.values[0]
+    number = value.isascii() and value.isdigit() and int(value) <= AROUND
+    if term.negated or term.op is not Op.any_of or len(term.values) > 1 or not number:
+        raise _bad(f"around: takes a number from 0 to {AROUND}", token, term.start, "such as around:3")
 
 
 _UNITS = {"": 1, "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12}
@@ -285,7 +326,7 @@ def _term_holds(table: str, term: Term, record: Any, now_ms: int) -> bool:
         return state in FAULT_STATES.get(table, frozenset())
     assert term.field is not None
     field = field_of(table, term.field)
-    if field.kind is Kind.words:
+    if field.kind in _OF_THE_STORE:
         raise AiwmError(Code.bad_location, f"{term.field}: is only known to the engine's store", field="location")
     value = getattr(record, field.attribute)
     if field.kind is Kind.texts:

@@ -87,7 +87,12 @@ class Desk:
             is_instance,
             max_payload_bytes=max_payload_bytes,
         )
-        self.operation_log = OperationLog(journal, readers, clock, lambda: changed("operations"))
+
+        def operations_changed() -> None:
+            changed("operations")
+            changed("needs")
+
+        self.operation_log = OperationLog(journal, readers, clock, operations_changed)
         changes = Changes(
             journal, readers, dispatcher, self.closing, self.dependencies, self.submission, catalogue, book, clock
         )

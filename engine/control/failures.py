@@ -154,8 +154,7 @@ class Failures:
 
     def find(self, identifier: str) -> Failure | None:
         """What is stored of a fingerprint."""
-        stored = self._readers.document(KIND, identifier)
-        return None if stored is None else msgspec.json.decode(stored.json, type=Failure)
+        return kept(self._readers, identifier)
 
     def rows(self, since_ms: int | None, limit: int) -> list[FailureRow]:
         """Failures that happened since, those that happened last first."""
@@ -163,3 +162,9 @@ class Failures:
             msgspec.json.decode(stored.json, type=Failure).row(stored.key)
             for stored in self._readers.documents(KIND, since_ms=since_ms, limit=limit)
         ]
+
+
+def kept(readers: Readers, identifier: str) -> Failure | None:
+    """What is stored of a fingerprint; None for one that is not known, or no longer."""
+    stored = readers.document(KIND, identifier)
+    return None if stored is None else msgspec.json.decode(stored.json, type=Failure)

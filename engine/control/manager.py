@@ -200,6 +200,7 @@ class Manager:
             mode,
             self.library.around,
         )
+        self.tables.maintenance = lambda: self.dispatching.maintenance
         self.desk = Desk(
             store,
             clock,
@@ -223,6 +224,7 @@ class Manager:
             notes=self.supervision.notes.of,
             changed=changed,
         )
+        self.tables.held = self.desk.operation_log.held
         self.submission = self.desk.submission
         store.journal.on_commit(self._committed)
         store.journal.on_failed(self._storage_failed)

@@ -21,6 +21,7 @@ OPEN = "open"
 CLOSED = "closed"
 _OPEN_STATES = frozenset({"waiting", "running", "canary"})
 _LOOK_BACK = 1_000
+_HELD_MS = 86_400_000
 
 
 class Was(msgspec.Struct, frozen=True, array_like=True):
@@ -90,6 +91,7 @@ class OperationLog:
         self._clock = clock
         self._changed = changed
         self._last = 0
+        self._held: list[OperationRow] | None = None
 
     def begin(self, request: str, by: str, **fields: Any) -> Operation:
         """A new operation with the next number. It exists once it is written."""
@@ -101,11 +103,13 @@ class OperationLog:
     async def write(self, operation: Operation, *events: ops.Op) -> Operation:
         """Store an operation as it is now; on disk when this returns. The same one, for chaining."""
         await self._journal.write((self.put(operation), *events), Durability.disk)
+        self._held = None
         self._changed()
         return operation
 
     def put(self, operation: Operation) -> ops.PutDocument:
         """What writes it, for an entry that does more."""
+        self._held = None
         ref = OPEN if operation.state in _OPEN_STATES else CLOSED
         return ops.PutDocument(KIND, operation.id, ref, operation.at_ms, msgspec.json.encode(operation))
 
@@ -138,6 +142,15 @@ class OperationLog:
     def newest(self, limit: int) -> list[Operation]:
         """Operations, the newest first."""
         return [msgspec.json.decode(it.json, type=Operation) for it in self._readers.documents(KIND, limit=limit)]
+
+    def held(self) -> list[OperationRow]:
+        """Operations of the last day whose first tasks failed, so that the rest stays as it was until somebody looks."""
+        if self._held is None:
+            since_ms = self._clock.wall_ms() - _HELD_MS
+            found = self._readers.documents(KIND, ref=CLOSED, since_ms=since_ms, limit=_LOOK_BACK)
+            rows = (msgspec.json.decode(it.json, type=Operation).row for it in found)
+            self._held = [row for row in rows if row.state == "held"]
+        return self._held
 
     def open(self) -> list[Operation]:
         """Operations that are not over: they wait, run, or wait for their first tasks."""

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterable
 
 import msgspec
 
@@ -18,7 +17,7 @@ from engine.contract.definitions import (
     TaskTemplate,
 )
 from engine.contract.models import model_name, needs_key
-from engine.contract.records import InstanceRow, MachineRow, ModelRow, NeedRow, PoolRow, QueueRow, WorkerRow
+from engine.contract.records import InstanceRow, MachineRow, ModelRow, PoolRow, QueueRow, WorkerRow
 from engine.contract.records.definitions import SourceRow, TemplateRow
 from engine.contract.states import TaskState
 from engine.contract.why import Why
@@ -228,71 +227,3 @@ def machine_row(
         mode=mode,
         cpu_percent=read_cpu(),
     )
-
-
-_TROUBLES = {"backoff": "is in backoff", "failed": "did not start", "refused": "does not fit"}
-
-
-def need_rows(
-    queues: Sequence[QueueRow],
-    models: Sequence[ModelRow],
-    failures: Sequence[tuple[str, int, int]],
-    whys: Callable[[str], Why],
-    storage_failed_ms: int | None,
-    home: Path,
-    now_ms: int,
-) -> list[NeedRow]:
-    """What needs a person, dearest first. `failures` are (error text, count, first time in ms) of tasks failed today."""
-    needs: list[NeedRow] = []
-    if storage_failed_ms is not None:
-        needs.append(
-            NeedRow(
-                id="storage",
-                since_ms=storage_failed_ms,
-                state="broken",
-                what="nothing can be stored",
-                why=f"writing to {home} fails: nothing new starts or is accepted",
-                press="make room on the disk; it goes on by itself",
-                location=":events level:error",
-            )
-        )
-    for model in models:
-        if model.state in ("backoff", "failed", "refused"):
-            needs.append(
-                NeedRow(
-                    id=f"model {model.id}",
-                    since_ms=model.since_ms,
-                    state="wrong" if model.state == "backoff" else "broken",
-                    what=f"{model.id} {_TROUBLES[model.state]}",
-                    why=model.note,
-                    press="↵ read its events",
-                    location=f":models {model.id}",
-                )
-            )
-    for queue in queues:
-        if queue.state == "stuck":
-            why = whys(queue.id)
-            needs.append(
-                NeedRow(
-                    id=f"queue {queue.id}",
-                    since_ms=queue.head_ms or now_ms,
-                    state="broken",
-                    what=f"{queue.id} stands still",
-                    why=why.summary,
-                    press="↵ what it waits for",
-                    location=f":queues name:{queue.id}",
-                )
-            )
-    for text, count, since_ms in failures:
-        needs.append(
-            NeedRow(
-                id=f"failed {text[:60]}",
-                since_ms=since_ms,
-                state="broken",
-                what=f"{count} task{'s' if count != 1 else ''} failed{' alike' if count > 1 else ''}",
-                why=text,
-                press="↵ see them",
-                location=":tasks state:failed",
-            )
-        )
-    return needs

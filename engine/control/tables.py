@@ -25,12 +25,16 @@ from engine.contract.records import (
     WorkerRow,
 )
 from engine.contract.records.definitions import SourceRow, TemplateRow
+from engine.contract.records.operations import OperationRow
+from engine.contract.requests.maintenance import Maintenance
 from engine.contract.states import TaskState
 from engine.control import rows
 from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
+from engine.control.failures import kept as failure_kept
 from engine.control.instances import Instances
+from engine.control.needs import Failed, Standing, need_rows
 from engine.control.numbering import RETIRED
 from engine.control.scaling import Scaling
 from engine.control.sessions.store import Retired
@@ -45,7 +49,8 @@ _WAITING = frozenset(state.value for state in WAITING)
 
 class Tables:
     """All tables but tasks and events, which the store serves. `mode` is the machine line's word for how the engine is.
-    `key_status` says of an API key by its name whether it is found; whoever has the keys sets it."""
+    `key_status` says of an API key by its name whether it is found; whoever has the keys sets it. So do those who know of `maintenance`
+    and of operations that are `held`."""
 
     def __init__(
         self,
@@ -81,6 +86,8 @@ class Tables:
         self._host = socket.gethostname()
         self._cpu = _CpuMeter()
         self.storage_failed_ms: int | None = None
+        self.maintenance: Callable[[], Maintenance | None] = lambda: None
+        self.held: Callable[[], list[OperationRow]] = list
 
     def queue(self, queue: QueueDefinition) -> QueueRow:
         waiting = self._tally.waiting(queue.name)
@@ -149,15 +156,30 @@ class Tables:
         ]
 
     def needs(self) -> list[NeedRow]:
-        return rows.need_rows(
-            self.queues(),
-            self._model_rows(),
-            self._readers.failures_since(self._midnight_ms()),
-            self._dispatcher.why_queue,
-            self.storage_failed_ms,
-            self._home,
-            self._clock.wall_ms(),
+        return need_rows(
+            Standing(
+                queues=self.queues(),
+                pools=self.pools,
+                models=self._model_rows(),
+                failed=self._failed(),
+                held=self.held(),
+                why=self._dispatcher.why_queue,
+                maintenance=self.maintenance(),
+                storage_failed_ms=self.storage_failed_ms,
+                home=self._home,
+                now_ms=self._clock.wall_ms(),
+            )
         )
+
+    def _failed(self) -> list[Failed]:
+        """What has failed since midnight and is failed still, in the words of its failure where these are kept."""
+        found = []
+        for fail, error, count, since_ms in self._readers.failures_since(self._midnight_ms()):
+            known = failure_kept(self._readers, fail) if fail else None
+            text = known.message if known is not None else error
+            worker = f"{known.definition}: " if known is not None and known.definition else ""
+            found.append(Failed(fail, f"{worker}{text}", count, since_ms))
+        return found
 
     def with_reasons(self, found: list[TaskRow]) -> list[TaskRow]:
         """Task rows whose `reason` says, for those that wait, which gate holds them."""

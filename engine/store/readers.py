@@ -236,16 +236,17 @@ class Readers:
         )
         return 0 if row is None else row[0]
 
-    def failures_since(self, ms: int, limit: int = 5) -> list[tuple[str, int, int]]:
-        """Failures at or after `ms` by their error code: (code, how many, when the first ended), most frequent first.
+    def failures_since(self, ms: int, limit: int = 5) -> list[tuple[str, str, int, int]]:
+        """Failures at or after `ms` that are alike: (fingerprint or "", error, how many, when the first ended), most frequent first.
 
         Looks at the last 10,000 only: beyond that the numbers no longer matter, the cost does."""
         found = self._connection.execute(
-            "SELECT coalesce(error, 'failed'), count(*), min(ended_ms) FROM (SELECT error, ended_ms FROM tasks INDEXED BY tasks_failed"
-            " WHERE state = 'failed' AND ended_ms >= ? ORDER BY ended_ms DESC LIMIT 10000) GROUP BY 1 ORDER BY 2 DESC LIMIT ?",
+            "SELECT coalesce(fail, ''), coalesce(error, 'failed'), count(*), min(ended_ms) FROM (SELECT fail, error, ended_ms"
+            " FROM tasks INDEXED BY tasks_failed WHERE state = 'failed' AND ended_ms >= ? ORDER BY ended_ms DESC LIMIT 10000)"
+            " GROUP BY coalesce(fail, error, 'failed') ORDER BY 3 DESC LIMIT ?",
             (ms, limit),
         )
-        return [(row[0], row[1], row[2]) for row in found]
+        return [(row[0], row[1], row[2], row[3]) for row in found]
 
     def seqs(self, state: str, queue: str, limit: int) -> list[int]:
         """Numbers of tasks of a queue in a state, oldest first."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 from textual.app import ComposeResult
 
+from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.link import Phase
@@ -57,7 +58,7 @@ def _sections() -> list[Section]:
             "QUEUES",
             table_screen("queues"),
             ":queues",
-            ("state", "name", "wait", "head", "run", "done", "failed", "in/m", "out/m", "first gate"),
+            ("state", "name", "wait", "head", "run", "failed", "in/m", "out/m", "empty in", "wait, last hour", "first gate"),
             10,
         ),
         Section(
@@ -107,6 +108,8 @@ class OverviewPage(Page):
         self.explainer.active = False
         self._current = self.sections[1]
         self._chosen = False
+        self._needed = False
+        self._quiet_ms = 0
 
     def compose(self) -> ComposeResult:
         for section in self.sections:
@@ -152,6 +155,10 @@ class OverviewPage(Page):
 
     def _changed(self, section: Section) -> None:
         self.console.note_change()
+        if section is self.sections[0] and section.view is not None and section.view.state is not None:
+            if self._needed and not section.rows:
+                self._quiet_ms = self.console.now()
+            self._needed = bool(section.rows)
         # The first section with rows has the cursor until somebody moves it: what needs you comes first.
         if not self._moved and section is self.sections[0]:
             first = next((each for each in self.sections[:2] if each.rows), self.sections[1])
@@ -170,6 +177,8 @@ class OverviewPage(Page):
         elif state is None:
             failed = self.console.link.phase is Phase.failed and self.console.link.error is not None
             notes = ((("…", "faint"),),) if not failed else ((("not known: no engine", "dim"),),)
+        elif section is self.sections[0] and self._quiet_ms:
+            notes = ((("nothing needs you", "done"), (f" since {form.clock(self._quiet_ms)}", "dim")),)
         section.table.show(state, self.console.now(), stale=section.view.stale, note=notes)
         count = f" ({section.rows:,})" if section is self.sections[0] and section.rows else ""
         section.heading.show(((f" {section.title}{count}", "title"),))

@@ -37,7 +37,9 @@ from engine.contract.requests.session import EngineDoctor
 LOOK_S, CHECK_S = 8.0, 20.0
 """How long the engine may look around, and judge the models of one directory."""
 _MOST_DIRECTORIES = 6
-_STRIP, _LEAST_STRIP = 8, 5
+_STRIP, _LEAST_STRIP = 8, 4
+_LOW = 24
+"""In fewer lines what is here is cut rather than continued: the ways need the room."""
 
 
 def _state(table: str, rows: list[Any]) -> TableState:
@@ -153,7 +155,9 @@ class StartPage(Page):
     def _show(self) -> None:
         now = self.console.now()
         cells = max(20, self.size.width or self.app.size.width)
-        self.here.show([part for line in here_lines(self.facts, now) for part in wrapped(line, cells, INDENT)])
+        low = (self.size.height or self.app.size.height) < _LOW
+        lines = here_lines(self.facts, now)
+        self.here.show(lines if low else [part for line in lines for part in wrapped(line, cells, INDENT)])
         self.ways.show(_state("start", ways.ways(self.facts, read_only=self.console.read_only)), now)
         rows = disk.disk_rows(self.facts.verdicts)
         self.disk.show(_state("disk", rows), now)
@@ -192,6 +196,8 @@ class StartPage(Page):
             here = 0  # one looks at models now: they and their verdict have the room
         elif here + listed + least > room:
             here = max(0, room - listed - least)
+        if at_disk and room - here - listed < least:
+            listed = 0
         left = room - here - listed
         strip = min(_STRIP, max(0, left - (models + 2 if models else 0)))
         strip = max(strip, _LEAST_STRIP if left - _LEAST_STRIP >= least else 0)

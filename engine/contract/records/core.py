@@ -185,7 +185,8 @@ class EventRow(Record, frozen=True, kw_only=True):
 
 
 class NeedRow(Record, frozen=True, kw_only=True):
-    """A line of "needs you" on the overview: what, why, since when, what to press; ↵ opens `location`."""
+    """A line of "needs you" on the overview: what, why, since when, what to press; ↵ opens `location`. `rank` is by what it costs to wait:
+    0 nothing starts, 1 work stands still, 2 it is slow or somebody waits for an answer, 3 it has failed already."""
 
     since_ms: int
     state: str
@@ -193,6 +194,7 @@ class NeedRow(Record, frozen=True, kw_only=True):
     why: str
     press: str
     location: str
+    rank: int = 2
 
 
 class MachineRow(Record, frozen=True, kw_only=True):
