@@ -124,7 +124,7 @@ def numpy_logits(model_path: Path, asked: list[Text], adapters: dict[str, Path],
         logits = model.forward(batch, cache, blender.blend(blended))
         for (row, start, length), line in zip(parts, logits, strict=True):
             if done[row] == start and start + length > len(asked[row].tokens) - asked[row].asked:
-                result[row].append(line)
+                result[row].append(line.copy())
             done[row] = max(done[row], start + length)
         writing += sum(1 for row, _, _ in stretches if done[row] > len(asked[row].tokens) - asked[row].asked)
     return [np.stack(lines) for lines in result]

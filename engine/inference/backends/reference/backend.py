@@ -12,8 +12,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_files import verified_files
 from engine.inference.backends.base import (
@@ -220,14 +218,12 @@ class ReferenceBackend:
     def _write(self, sampled: tuple[Running, ...], logits: FloatArray) -> list[Event]:
         """Choose a token for each of these requests and say what became of it."""
         loaded = self._loaded()
-        best = logits.argmax(axis=1)
-        sound = np.isfinite(logits[np.arange(len(sampled)), best]).tolist()
         events: list[Event] = []
-        for index, running in enumerate(sampled):
+        for running, scores, best in zip(sampled, logits, logits.argmax(axis=1).tolist(), strict=True):
             try:
-                if not sound[index]:
+                if not math.isfinite(scores[best]):
                     raise _not_a_number(running)
-                outcome = running.take(running.choose(logits[index], int(best[index])))
+                outcome = running.take(running.choose(scores, best))
             except AiwmError as error:
                 outcome = [Failed(running.id, error)]
             if outcome and isinstance(outcome[-1], Finished | Failed):
