@@ -5,7 +5,7 @@ action applies to rows of certain tables; what it does is in `deeds.py` under th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
 from typing import Any
 
@@ -302,6 +302,9 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("palette", "ctrl+p", "ctrl+p", "palette", Group.general, "every action by name"),
     Action("theme", "ctrl+t", "ctrl+t", "theme", Group.general, "try themes"),
+    Action("mouse", "f8", "f8", "mouse", Group.general, "give the mouse to the terminal, or take it again"),
+    Action("bandwidth", "f9", "f9", "bandwidth", Group.general, "spare a thin line: fewer frames, no drawings; and back"),
+    Action("redraw", "ctrl+l", "ctrl+l", "draw again", Group.general, "draw the whole screen again"),
     Action("help", "question_mark,f1", "?", "all keys", Group.general, "this list", foot=12),
     Action("quit", "q,ctrl+q,ctrl+c", "q", "leave", Group.general, "leave; asks what becomes of running work", foot=11),
 )
@@ -309,23 +312,30 @@ ACTIONS: tuple[Action, ...] = (
 BY_ID = {action.id: action for action in ACTIONS}
 
 
-def available(table: str, lacks: frozenset[str] = frozenset()) -> list[Action]:
+def available(
+    table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS
+) -> list[Action]:
     """The actions that work where a row of this table ("" for none) is under the cursor, on a page that lacks some."""
-    return [action for action in ACTIONS if action.on(table) and action.id not in lacks]
+    return [action for action in actions if action.on(table) and action.id not in lacks]
 
 
-def meant(action: Action, table: str, lacks: frozenset[str] = frozenset()) -> bool:
+def meant(
+    action: Action, table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS
+) -> bool:
     """Whether a key means this action here, and not another one that has the same key."""
     if action.on(table) and action.id not in lacks:
         return True
-    return not any(other.keys == action.keys and other is not action for other in available(table, lacks))
+    keys = set(action.keys.split(","))
+    return not any(keys & set(other.keys.split(",")) and other is not action for other in available(table, lacks, actions))
 
 
-def footer(table: str, lacks: frozenset[str] = frozenset(), *, replaying: bool = False) -> list[Action]:
+def footer(
+    table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS, *, replaying: bool = False
+) -> list[Action]:
     """At most nine actions for the footer, looking before changing before general; in a recording its own keys before all others."""
     order = {Group.replay: 0, Group.look: 1, Group.change: 2, Group.move: 3, Group.general: 4}
     other = Group.change if replaying else Group.replay
-    shown = [action for action in available(table, lacks) if action.foot and action.group is not other]
+    shown = [action for action in available(table, lacks, actions) if action.foot and action.group is not other]
     shown.sort(key=lambda each: each.foot)
     shown.sort(key=lambda each: order[each.group])
     while len(shown) > 9:

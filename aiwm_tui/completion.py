@@ -8,6 +8,7 @@ from aiwm_tui.states import known_states
 from aiwm_tui.widgets.prompt import last_token
 from engine.contract.errors import AiwmError
 from engine.contract.fields import Kind, fields_of
+from engine.contract.query import WITH_AROUND
 
 ValuesOf = Callable[[str, str], Iterable[str]]
 """The values that a field of a table has now: (table, field) → as they would be typed."""
@@ -36,12 +37,16 @@ def complete_filter(table: str, text: str, values: ValuesOf = no_values) -> list
     if ">" in typed or "<" in typed:
         return []
     endings = {
-        field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words) else ">" for field in fields.values()
+        field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words, Kind.chain) else ">" for field in fields.values()
     }
     words = sorted({f"{bang}{name}{endings[field.name]}" for name, field in fields.items()})
     # Who types a state means it, whatever the field is called.
     states = [f"{bang}{_state_field(table)}:{state}" for state in _states(table) if typed and state.startswith(typed)]
-    return [*_starting(words, token), *states, *_starting(["is:fault", "sort:"], token)]
+    return [*_starting(words, token), *states, *_starting(["is:fault", *_around(table), "sort:"], token)]
+
+
+def _around(table: str) -> list[str]:
+    return ["around:"] if table in WITH_AROUND else []
 
 
 def _state_field(table: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import changing, exporting, looking, making, reading, replaying, saved, serving, sets, starting, talking
+from aiwm_tui import comfort, changing, exporting, looking, making, reading, replaying, saved, serving, sets, starting, talking
 from aiwm_tui.actions import ACTIONS, SCREENS, WAYS, Action, Group
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
@@ -352,6 +352,9 @@ _DEEDS: dict[str, Deed] = {
     **{f"go_{name}": _screen(name) for _, name, _ in SCREENS},
     "palette": _palette,
     "theme": _theme,
+    "mouse": comfort.mouse,
+    "bandwidth": comfort.bandwidth,
+    "redraw": comfort.redraw,
     "help": _help,
     "quit": _quit,
 }

@@ -37,6 +37,7 @@ _MONO_STYLES = {
     "held_mode": "bold",
     "stale": "dim",
     "token": "reverse",
+    "found": "reverse",
     "off": "dim",
     "asks": "bold",
     "wrong": "bold",

@@ -377,8 +377,10 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
     "logs": (
         _id("NAME", "id"),
         _as("SIZE", "size_bytes", written.size, priority=3),
+        _text("OF", "kind", priority=6),
         _age("CHANGED", "changed_ms", priority=4),
         _number("LIVES", "lives", priority=5),
+        _text("LAST LINE", "last", priority=2),
     ),
     "verdicts": (
         _id("NAME", "name"),

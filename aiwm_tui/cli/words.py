@@ -102,7 +102,7 @@ def _fields(table: str) -> list[str]:
     """What a token of a filter may begin with: a field and how it goes on."""
     from engine.contract.fields import Kind, fields_of
 
-    texts = (Kind.text, Kind.texts, Kind.words)
+    texts = (Kind.text, Kind.texts, Kind.words, Kind.chain)
     known = {name: ":" if field.kind in texts else ">" for name, field in fields_of(table).items()}
     return sorted(name + ending for name, ending in known.items())
 

@@ -15,7 +15,8 @@ from engine.contract.suggest import nearest
 
 class Kind(StrEnum):
     """How a field's values are written and compared. `age` is a time counted backwards from now: `age>5m` is older than 5 minutes;
-    `span` a duration: `duration>5s`. `words` are looked for in texts that the record does not carry: only the store knows them."""
+    `span` a duration: `duration>5s`. `words` are looked for in texts that the record does not carry, and what belongs to a `chain` is
+    found through other rows: only the store knows them."""
 
     text = "text"
     number = "number"
@@ -26,6 +27,7 @@ class Kind(StrEnum):
     since = "since"
     texts = "texts"
     words = "words"
+    chain = "chain"
 
 
 class Field(msgspec.Struct, frozen=True):
@@ -69,6 +71,9 @@ NAMES: dict[str, frozenset[str]] = {"tasks": frozenset({"adapter"}), "records": 
 
 WORDY = frozenset({"tasks"})
 """Tables whose rows have bodies, searched by `text:` for words: `text:timeout`, `text:"no route"`, `text:time*`."""
+
+CHAINED = frozenset({"events"})
+"""Tables whose rows belong together by task, operation or request: `chain:t-4hq7x` is all that belongs to that task."""
 
 AGE_OF = {
     "tasks": "submitted_ms",
@@ -135,6 +140,8 @@ def fields_of(table: str) -> dict[str, Field]:
             found[alias] = found[attribute]
     if table in WORDY:
         found["text"] = Field("text", "", Kind.words)
+    if table in CHAINED:
+        found["chain"] = Field("chain", "", Kind.chain)
     if table in AGE_OF:
         found["age"] = Field("age", AGE_OF[table], Kind.age)
         found.setdefault("since", Field("since", AGE_OF[table], Kind.since))

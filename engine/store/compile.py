@@ -129,6 +129,8 @@ def _positive(table: Table, term: Term, now_ms: int) -> Condition:
         return Condition(f"{table.groups[-1]} IN ({','.join('?' * len(states))})", tuple(states))
     assert term.field is not None
     field = field_of(table.name, term.field)
+    if field.kind is Kind.chain:
+        return _chain(term.values)
     if field.kind is Kind.words:
         return _any([Condition(words.FOUND, (words.match(value),) * 2) for value in term.values])
     if field.kind is Kind.text:
@@ -136,6 +138,32 @@ def _positive(table: Table, term: Term, now_ms: int) -> Condition:
     sign = compare_op(field, term.op).value.replace(":", "=")
     column = _column(table, field.attribute)
     return _any([Condition(f"{column} {sign} ?", (operand(field, value, now_ms),)) for value in term.values])
+
+
+# Of a task: its events, those of tasks that it started, and of each operation that touched it what is about no single task. Each part
+# is a range of an index, and the rows are then found by their numbers.
+_OF_TASK = """
+SELECT seq FROM events WHERE task = :task
+UNION ALL SELECT events.seq FROM tasks CROSS JOIN events ON events.task = tasks.seq WHERE tasks.parent = :task
+UNION ALL SELECT seq FROM events WHERE task IS NULL AND correlation IN
+  (SELECT correlation FROM events WHERE task = :task AND correlation IS NOT NULL)
+"""
+_OF_CORRELATION = "SELECT seq FROM events WHERE correlation = ?"
+
+
+def _chain(values: Sequence[str]) -> Condition:
+    """Events that belong to tasks, operations or requests."""
+    parts: list[Condition] = []
+    for value in values:
+        try:
+            number = task_seq(fold(value))
+        except AiwmError:
+            parts.append(Condition(_OF_CORRELATION, (fold(value),)))
+        else:
+            # The number is ours, not text: it may stand in the statement.
+            parts.append(Condition(_OF_TASK.replace(":task", str(number))))
+    found = " UNION ALL ".join(part.sql for part in parts)
+    return Condition(f"seq IN ({found})", tuple(value for part in parts for value in part.parameters))
 
 
 def _column(table: Table, attribute: str) -> str:

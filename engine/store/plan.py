@@ -226,6 +226,11 @@ def rows_among(table: Table, candidates: str) -> Query:
     return Query(f"SELECT {table.columns} FROM {table.name} WHERE {_AMONG}", (candidates,))
 
 
+def among(table: Table, candidates: str) -> Query:
+    """The numbers of these (JSON array) that are there, in no order."""
+    return Query(f"SELECT seq FROM {table.name} WHERE {_AMONG}", (candidates,))
+
+
 def faults_among(table: Table, candidates: str) -> Query:
     states = ",".join(f"'{state}'" for state in sorted(FAULT_STATES[table.name]))
     return Query(

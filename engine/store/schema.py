@@ -128,6 +128,7 @@ CREATE TABLE events (
   causation TEXT
 );
 CREATE INDEX events_task ON events (task) WHERE task IS NOT NULL;
+CREATE INDEX events_correlation ON events (correlation) WHERE correlation IS NOT NULL;
 CREATE INDEX events_level ON events (level) WHERE level <> 'info' AND level <> 'debug';
 
 CREATE TABLE records (

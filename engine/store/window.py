@@ -93,10 +93,12 @@ class Windows:
 
         Raises `too_many_rows` when the sort order has no index and more than 10,000 rows match."""
         size = max(0, min(size, MAX_SIZE))
-        if any(term.field is not None and is_wordy(location.table, term.field) for term in location.terms):
+        if any(term.field is not None and is_wordy(location.table, term.field) for term in location.conditions()):
             await self._feeder.catch_up()
         filter_ = self._filter(location, now_ms)
         order = plan.order_of(location)
+        if location.around:
+            return await self._neighbours(location, filter_, order, top, size)
         if filter_.rest is None:
             return await self._counted(location, filter_, order, top, size)
         return await self._searched(location, filter_, order, top, size)
@@ -112,7 +114,8 @@ class Windows:
     def counts(self, location: Location, now_ms: int) -> tuple[int, bool, int, int | None] | None:
         """matched, exact, total and faults, if the counters know them; None if rows would have to be read."""
         filter_ = self._filter(location, now_ms)
-        return (filter_.rows, True, filter_.total, filter_.faults) if filter_.rest is None else None
+        known = filter_.rest is None and not location.around
+        return (filter_.rows, True, filter_.total, filter_.faults) if known else None
 
     def _filter(self, location: Location, now_ms: int) -> Filter:
         table_counts: Mapping[Any, int] = self._journal.counts()
@@ -156,6 +159,31 @@ class Windows:
     async def _dense(self, table: Table) -> tuple[int, int] | None:
         low, high, count = (await self._rows(plan.dense(table)))[0]
         return (low, high) if count and high - low + 1 == count else None
+
+    # Matches with their neighbours ---------------------------------------------------
+
+    async def _neighbours(self, location: Location, filter_: Filter, order: Order, top: int, size: int) -> Window:
+        found, exact = await self._beside(location, filter_, order)
+        top = _clamp(top, size, len(found))
+        rows = await self._load(filter_.table, found[top : top + size])
+        return Window(rows, top, len(found), exact, filter_.total, None)
+
+    async def _beside(self, location: Location, filter_: Filter, order: Order) -> tuple[list[int], bool]:
+        """Numbers of rows that match and of those beside them, in order; False when there are more. Rows have neighbours only in the
+        order in which they came."""
+        if order.key != "seq":
+            raise AiwmError(
+                Code.bad_location,
+                "around: shows what came before and after, so it cannot be sorted by something else",
+                field="location",
+                fix="leave sort: or around: out",
+            )
+        reach = location.around or 0
+        most = COUNT_LIMIT // (2 * reach + 1)
+        hits = await self._candidates(filter_, order)
+        near = {number for hit in hits[:most] for number in range(hit - reach, hit + reach + 1)}
+        there = await self._rows(plan.among(filter_.table, _json(sorted(near))))
+        return sorted((row[0] for row in there), reverse=order.descending), len(hits) <= most
 
     # A filter for which rows must be read ------------------------------------------
 
@@ -242,6 +270,9 @@ class Windows:
             seq = task_seq(identifier) if location.table == "tasks" else int(identifier)
         except (AiwmError, ValueError):
             return None
+        if location.around:
+            found, _ = await self._beside(location, filter_, order)
+            return found.index(seq) if seq in found else None
         if not filter_.groups or not await self._rows(plan.matching(filter_, seq)):
             return None
         if order.key == "seq":

@@ -38,6 +38,9 @@ class Interest(msgspec.Struct):
     @classmethod
     def of(cls, location: Location) -> Interest:
         picking, rest = plan.split(location)
+        if location.around:
+            # Whatever comes next may be a neighbour of what matches.
+            return cls(location.table, (), True, plan.order_of(location), {})
         return cls(location.table, picking, bool(rest), plan.order_of(location), {})
 
     def picks(self, group: plan.Group) -> bool:

@@ -19,6 +19,7 @@ from engine.views.view import Send, View
 MAX_VIEWS = 50
 MAX_WINDOW = 1_000
 MAX_READ = 10_000
+MAX_EVERY_MS = 60_000
 _MAX_TEXT = 4_000
 
 
@@ -38,12 +39,16 @@ class ViewService:
         """Open a window. `send` delivers its changes; it answers False when the client is congested, and is then asked again later."""
         location = _parse(request.location)
         _check(request.top, request.size, MAX_WINDOW)
+        if not 0 <= request.every_ms <= MAX_EVERY_MS:
+            text = f"every_ms is {request.every_ms}: 0 to {MAX_EVERY_MS} can be asked for"
+            raise AiwmError(Code.bad_request, text, field="every_ms")
         if sum(view.client == client for view in self._views.values()) >= MAX_VIEWS:
             raise AiwmError(
                 Code.bad_request, f"a client may have {MAX_VIEWS} views open", field="view", fix="close one"
             )
         self._opened += 1
-        view = View(f"v{self._opened}", client, location, request.size, send, self._sources, self._pace)
+        every_s = request.every_ms / 1000
+        view = View(f"v{self._opened}", client, location, request.size, send, self._sources, self._pace, every_s)
         # Known before the first look, so that what is committed meanwhile is not missed.
         self._views[view.name] = view
         try:

@@ -571,7 +571,7 @@ async def test_a_process_that_passes_its_memory_is_ended(house: ModelHouse, home
 
 
 async def test_logs_of_this_life_and_the_one_before(house: ModelHouse) -> None:
-    logs = LogOperations(house.home)
+    logs = LogOperations(house.home, lambda: False, lambda: None)
     await house.service.load("tiny")
     house.process.log.write_text("first life\nsecond line\n")
     os.kill(house.process.pid, signal.SIGKILL)

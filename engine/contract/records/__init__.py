@@ -4,7 +4,17 @@ One module a subject; each says in `ROWS` which of its records are rows of a tab
 
 from __future__ import annotations
 
-from engine.contract.records import approvals, core, definitions, instances, knowledge, models, operations, performance
+from engine.contract.records import (
+    approvals,
+    core,
+    definitions,
+    instances,
+    knowledge,
+    logs,
+    models,
+    operations,
+    performance,
+)
 from engine.contract.records.core import (
     EventRow,
     InstanceRow,
@@ -34,6 +44,7 @@ TABLES: dict[str, type[Record]] = {
     **definitions.ROWS,
     **instances.ROWS,
     **knowledge.ROWS,
+    **logs.ROWS,
     **models.ROWS,
     **operations.ROWS,
     **performance.ROWS,

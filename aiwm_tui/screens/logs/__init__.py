@@ -1,0 +1,1 @@
+"""The logs: a table of them, and one log as text."""
