@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual import events
+from textual.css.scalar import Unit
 from textual.geometry import Region
 from textual.strip import Strip
 from textual.widget import Widget
@@ -47,8 +48,14 @@ class StreamText(Widget, can_focus=True):
         return max(1, self.size.width - 2)
 
     @property
+    def _rows(self) -> int:
+        """How many lines it shows, or will when what was set is laid out: a key must not meet a height that is gone in a moment."""
+        height = self.styles.height
+        return int(height.value) if height is not None and height.unit is Unit.CELLS else self.size.height
+
+    @property
     def _last(self) -> int:
-        return max(0, len(self.lines) - self.size.height)
+        return max(0, len(self.lines) - self._rows)
 
     @property
     def first(self) -> int:
@@ -84,7 +91,7 @@ class StreamText(Widget, can_focus=True):
         self._settle(0, False)
 
     def page(self, pages: float) -> None:
-        self.move(int(pages * self.size.height) or (1 if pages > 0 else -1))
+        self.move(int(pages * self._rows) or (1 if pages > 0 else -1))
 
     def to_edge(self, direction: int) -> None:
         self.move(direction * len(self.lines))

@@ -119,10 +119,9 @@ class TaskPage(Page):
             self.timeline.display = self.steps_title.display = False
             text = max(3, len(self.stream.lines))
             _set_height(self.query_one("#output"), 1 + min(text, (room - strip) * 3 // 5))
-            self.stream.styles.height = "1fr"
+            _fill(self.stream)
             return
-        output = self.query_one("#output")
-        output.styles.height = "1fr"
+        _fill(self.query_one("#output"))
         room -= strip + 3
         steps = len(self.timeline.all)
         least = min(steps, room // 3)
@@ -333,6 +332,13 @@ class TaskPage(Page):
             self.view.close()
         if self._loading is not None:
             self._loading.cancel()
+
+
+def _fill(widget: Widget) -> None:
+    """As high as there is room; set only if it is not so already, because setting it lays everything out anew."""
+    height = widget.styles.height
+    if height is None or height.unit is not Unit.FRACTION:
+        widget.styles.height = "1fr"
 
 
 def _set_height(widget: Widget, lines: int) -> None:
