@@ -1,4 +1,4 @@
-"""One supervised model process: the thin shell around `supervision.advance`.
+"""One supervised model process: a life that `driver.Driver` drives.
 
 It spawns, loads, watches, restarts and stops the process, and carries requests to it. Its death, however it comes, ends the
 requests in it with `model_crashed` and touches nothing else."""
@@ -6,10 +6,10 @@ requests in it with `model_crashed` and touches nothing else."""
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -18,15 +18,15 @@ from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.inference import protocol
 from engine.inference.child import Child, default_command
 from engine.inference.crashes import exit_text, oom_kills, verdict
+from engine.inference.driver import Driver, loop_s
 from engine.inference.figures import Figures
 from engine.inference.line import Line, Moved
 from engine.inference.process_log import CRASH_LINES, tail
 from engine.inference.settings import ProcessSettings
-from engine.inference.supervision import EventName, Life, ProcessState, advance
+from engine.inference.supervision import EventName, Life, ProcessState
 from engine.wire import rpc
 from engine.wire.peer import Peer
 
-FAILED_FOR = 15.0  # seconds for which a failed model is not tried again: its callers get the recorded error at once
 _OVER_LIMIT = 1.25  # of its memory limit: a process that passes it this far is killed
 
 
@@ -77,8 +77,6 @@ class ModelProcess:
         self.id = process_id
         self.load = load
         self.settings = settings
-        self.life = Life()
-        self.since_ms = clock.wall_ms()
         self.loaded: protocol.LoadResult | None = None
         self.status: protocol.StatusNote | None = None
         self.progress: protocol.ProgressNote | None = None
@@ -93,20 +91,29 @@ class ModelProcess:
         self._command = list(command or default_command())
         self._child: Child | None = None
         self._sinks: dict[str, Sink] = {}
-        self._turn = asyncio.Event()  # set and replaced at every change of state: everyone who waits looks again
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed_at = 0.0
         self._idle_since = 0.0
         self._heard_at = self._spawned_at = 0.0
         self._oom_kills = 0
         self._over_limit = False
         self.figures = Figures()
+        self._driver = Driver(
+            lambda: self.settings.policy, clock, live=self._live, kill=self._end_child, changed=self._moved
+        )
 
     # -- what others see -------------------------------------------------------------------------------------------------
 
     @property
+    def life(self) -> Life:
+        return self._driver.life
+
+    @property
     def state(self) -> ProcessState:
-        return self.life.state
+        return self._driver.state
+
+    @property
+    def since_ms(self) -> int:
+        """Unix ms since when it has been in its state."""
+        return self._driver.since_ms
 
     @property
     def pid(self) -> int | None:
@@ -135,18 +142,18 @@ class ModelProcess:
     @property
     def idle_s(self) -> float | None:
         """For how long it has had nothing to do; None while it works, starts or is gone."""
-        return _now() - self._idle_since if self.state is ProcessState.ready and not self.line.waiting else None
+        return loop_s() - self._idle_since if self.state is ProcessState.ready and not self.line.waiting else None
 
     @property
     def loading_s(self) -> float:
         """For how long it has been loading."""
-        return _now() - self._spawned_at if self.state is ProcessState.starting else 0.0
+        return loop_s() - self._spawned_at if self.state is ProcessState.starting else 0.0
 
     def tokens_per_second(self) -> float:
-        return self.figures.tokens_per_second(_now())
+        return self.figures.tokens_per_second(loop_s())
 
     def steps_per_second(self) -> float:
-        return self.figures.steps_per_second(_now())
+        return self.figures.steps_per_second(loop_s())
 
     # -- what others ask for -----------------------------------------------------------------------------------------------
 
@@ -156,22 +163,22 @@ class ModelProcess:
 
     def forgive(self) -> None:
         """Try it again at once, whatever it failed of."""
-        self._failed_at = float("-inf")
+        self._driver.forgive()
 
     def start(self) -> None:
         """Start it if there is no process; whoever calls has seen to it that there is room for one."""
-        self._feed("wanted")
+        self._driver.feed("wanted")
 
     async def settled(self) -> protocol.LoadResult | None:
         """Wait until it takes requests, or until it will not by itself (None). Raises the error of one that failed lately."""
         while True:
             if self.up:
                 return self.loaded
-            if self.state is ProcessState.failed and self._recently_failed():
+            if self._driver.recently_failed:
                 raise self._failure()
             if self.startable:
                 return None
-            await self._turn.wait()
+            await self._driver.turn()
 
     async def generate(self, asking: Callable[[], protocol.Generate], sink: Sink) -> protocol.GenerateResult:
         """Hand a request over, made when there is a place for it in the line. From the moment this returns, the sink hears of it. Raises
@@ -185,14 +192,14 @@ class ModelProcess:
             line.leave()
             raise Moved(self.id, self.state)
         if not self._sinks:
-            child.progress = _now()
+            child.progress = loop_s()
         try:
             request = asking()
         except AiwmError:
             line.leave()
             raise
         self._sinks[request.id] = sink
-        self._feed("busy")
+        self._driver.feed("busy")
         try:
             return msgspec.json.decode(await child.call(request), type=protocol.GenerateResult)
         except AiwmError as error:
@@ -200,7 +207,7 @@ class ModelProcess:
             if error.code != Code.connection_lost:
                 raise
             while self._child is child:  # until it is known how the process ended
-                await self._turn.wait()
+                await self._driver.turn()
             raise self._crash() from error
         except asyncio.CancelledError:
             self.forget(request.id)
@@ -234,7 +241,7 @@ class ModelProcess:
     def forget(self, request_id: str) -> None:
         """Stop a request whose reader has gone; nobody hears of it any more."""
         if self._forget(request_id) is not None:
-            self._spawn_task(self._cancel_quietly(request_id))
+            self._driver.spawn(self._cancel_quietly(request_id))
 
     async def memory(self) -> protocol.MemoryResult | None:
         """What it holds now; None when it does not run."""
@@ -244,71 +251,42 @@ class ModelProcess:
 
     def drain(self) -> None:
         """Take no more requests; stop when the last has ended."""
-        self._feed("drain")
+        self._driver.feed("drain")
         self.line.break_up(self.id, self.state)
 
     def stop(self) -> None:
         """Stop now. Requests in it end with model_crashed."""
-        self._feed("stop")
+        self._driver.feed("stop")
 
     async def stopped(self) -> None:
         """Wait until there is no process."""
-        while self.life.alive:
-            await self._turn.wait()
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
+        await self._driver.stopped()
 
     # -- the state machine ---------------------------------------------------------------------------------------------------
 
-    def _feed(self, event: EventName) -> None:
-        step = advance(self.life, event, self.settings.policy)
-        another = step.life.state is not self.life.state
-        if another:
-            self.since_ms = self._clock.wall_ms()
-        changed, self.life = step.life != self.life, step.life
-        for action in step.actions:
-            if action == "spawn":
-                self.loaded = self.status = None
-                self._spawn_task(self._live())
-            elif action == "rest":
-                self._spawn_task(self._rest(self.life.rest))
-            else:
-                self._end_child(abort=event == "hung")
-        if changed:
-            if another and self.life.state is ProcessState.failed:
-                self._failed_at = _now()
-            if self.life.state is ProcessState.ready:
-                self._idle_since = _now()
-            turn, self._turn = self._turn, asyncio.Event()
-            turn.set()
-            self._changed(self)
-
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _rest(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._feed("rested")
+    def _moved(self) -> None:
+        if self.state is ProcessState.ready:
+            self._idle_since = loop_s()
+        elif self.state is ProcessState.starting:
+            self.loaded = self.status = None
+        self._changed(self)
 
     async def _live(self) -> None:
         """One process from its start to its end."""
         started_ms = self._clock.wall_ms()
         self._oom_kills, self._over_limit = oom_kills(), False
-        self._heard_at = self._spawned_at = _now()
+        self._heard_at = self._spawned_at = loop_s()
         self.progress = None
         self.line = Line(self.settings.slots + self.settings.depth)
         try:
             child = await Child.spawn(self._command, self.log, self.settings.address_space, self._heard)
         except OSError as error:
             self.last_error = ErrorInfo(code=Code.model_crashed, message=f"{self.id} cannot be started: {error}")
-            self._feed("exited")
+            self._driver.feed("exited")
             return
         self._child = child
         if self.life.leaving:  # it was stopped while it was being started
-            self._end_child(abort=False)
+            self._end_child("stop")
         loop = asyncio.get_running_loop()
         helpers = [loop.create_task(self._watch(child)), loop.create_task(self._load(child))]
         try:
@@ -320,9 +298,9 @@ class ModelProcess:
             await self._released(child.pid)
         self._buried(code, started_ms)
 
-    def _end_child(self, *, abort: bool) -> None:
+    def _end_child(self, why: EventName) -> None:
         if self._child is not None:
-            self._spawn_task(self._child.end(abort=abort))
+            self._driver.spawn(self._child.end(abort=why == "hung"))
 
     def _buried(self, code: int, started_ms: int) -> None:
         """The process has ended: record how, end its requests, decide what comes next."""
@@ -338,7 +316,7 @@ class ModelProcess:
             self._died(self, Death(code, meaning, self.last_error, len(self._sinks), started_ms, lines))
         error = self._crash()
         sinks, self._sinks = list(self._sinks.values()), {}
-        self._feed("exited")
+        self._driver.feed("exited")
         self.line.break_up(self.id, self.state)
         for sink in sinks:
             sink.failed(error)
@@ -349,7 +327,7 @@ class ModelProcess:
         try:
             while not calling.done():
                 # A build or a load may take minutes: it is given up when nothing was heard of it for so long.
-                left = self._heard_at + self.settings.start_timeout - _now()
+                left = self._heard_at + self.settings.start_timeout - loop_s()
                 if left <= 0:
                     self._hangs(f"{self.id} was not loaded after {self.settings.start_timeout:g} s")
                     return
@@ -358,10 +336,10 @@ class ModelProcess:
         except AiwmError as error:
             if error.code != Code.connection_lost:
                 self.last_error = error.info
-                self._feed("refused")
+                self._driver.feed("refused")
         else:
             self.loaded = loaded
-            self._feed("loaded")
+            self._driver.feed("loaded")
         finally:
             calling.cancel()
 
@@ -372,9 +350,9 @@ class ModelProcess:
         limit = self.settings.hang_timeout
         while True:
             while not self._sinks or self.state is ProcessState.starting:
-                await self._turn.wait()
+                await self._driver.turn()
             await asyncio.sleep(min(limit / 4, 1.0))
-            now = _now()
+            now = loop_s()
             asked = child.oldest_call
             if asked is not None and now - asked > limit:
                 self._hangs(f"{self.id} did not answer for {limit:g} s")
@@ -386,7 +364,7 @@ class ModelProcess:
 
     def _hangs(self, message: str) -> None:
         self.last_error = ErrorInfo(code=Code.timeout, message=message, retryable=True)
-        self._feed("hung")
+        self._driver.feed("hung")
 
     def _heard(self, _: Peer, message: rpc.Incoming) -> None:
         """A notification. Its sender is our own program, but a damaged line must still harm nobody."""
@@ -404,7 +382,7 @@ class ModelProcess:
                 case protocol.ProgressNote.method:
                     self.progress, self._heard_at = (
                         msgspec.json.decode(message.params, type=protocol.ProgressNote),
-                        _now(),
+                        loop_s(),
                     )
                     self._changed(self)
                 case protocol.AdapterNote.method:
@@ -421,7 +399,7 @@ class ModelProcess:
     def _done(self, note: protocol.DoneNote) -> None:
         self.figures.request(note.first_token_ms if note.tokens_out else None, note.total_ms)
         self._ended(note.id, lambda sink: sink.done(note))
-        self._feed("served")
+        self._driver.feed("served")
 
     def _ended(self, request_id: str, tell: Callable[[Sink], None]) -> None:
         self._progress()
@@ -438,7 +416,7 @@ class ModelProcess:
         limit = self.settings.memory_limit
         if limit is not None and status.rss_bytes > limit * _OVER_LIMIT and not self._over_limit:
             self._over_limit = True
-            self._feed("hung")
+            self._driver.feed("hung")
         self._changed(self)
 
     def _adapter(self, note: protocol.AdapterNote) -> None:
@@ -452,7 +430,7 @@ class ModelProcess:
             self._changed(self)
 
     def _progress(self) -> float:
-        now = _now()
+        now = loop_s()
         if self._child is not None:
             self._child.progress = now
         return now
@@ -462,7 +440,7 @@ class ModelProcess:
         if sink is not None:
             self.line.leave()
             if not self._sinks:
-                self._feed("idle")
+                self._driver.feed("idle")
         return sink
 
     # -- errors --------------------------------------------------------------------------------------------------------------
@@ -473,9 +451,6 @@ class ModelProcess:
                 await self._child.call(protocol.Cancel(request_id))
             except AiwmError:
                 pass  # it ended by itself, or the process did
-
-    def _recently_failed(self) -> bool:
-        return _now() - self._failed_at < FAILED_FOR
 
     def _crash(self) -> AiwmError:
         """What the requests of a process that ended are told."""
@@ -488,7 +463,3 @@ class ModelProcess:
     def _failure(self) -> AiwmError:
         assert self.last_error is not None
         return AiwmError.of(self.last_error)
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

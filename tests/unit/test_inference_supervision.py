@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import get_args
 
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.clock import SystemClock
+from engine.inference.driver import Driver
 from engine.inference.meter import WINDOW, Meter
 from engine.inference.process_log import MAX_BYTES, open_log, tail
 from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
+from tests.support.waiting import until
 
 POLICY = Policy(first_rest=0.5, longest_rest=3.0, max_crashes=5)
 
@@ -136,3 +140,31 @@ def test_logs_are_bounded_and_their_tail_is_clean(tmp_path: Path) -> None:
     assert len(lines) == 20
     assert lines[-1].startswith("line 49")
     assert "\x1b" not in "".join(lines)
+
+
+async def test_a_rest_that_was_broken_off_ends_no_later_one() -> None:
+    policy, lives = Policy(first_rest=0.05, longest_rest=60, max_crashes=9), 0
+
+    async def live() -> None:
+        nonlocal lives
+        lives += 1
+
+    driver = Driver(lambda: policy, SystemClock(), live=live, kill=lambda _: None, changed=lambda: None)
+    driver.feed("wanted")
+    driver.feed("exited")  # rests for 0.05 s
+    driver.feed("stop")
+    policy = Policy(first_rest=60, longest_rest=60, max_crashes=9)
+    driver.feed("wanted")
+    driver.feed("exited")  # rests for a minute
+    await asyncio.sleep(0.15)  # longer than the first rest
+    assert (driver.state, lives) == (ProcessState.backoff, 2)
+    driver.feed("served")  # what it began before comes to its end
+    policy = Policy(first_rest=0.01, longest_rest=60, max_crashes=9)
+    driver.feed("stop")
+    driver.feed("wanted")
+    driver.feed("exited")
+    driver.feed("served")
+    await until(lambda: driver.state is ProcessState.starting)
+    driver.feed("stop")
+    driver.feed("exited")
+    await driver.stopped()

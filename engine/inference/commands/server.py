@@ -1,4 +1,4 @@
-"""One server behind an address, supervised: the thin shell around `supervision.advance`, as `supervisor.ModelProcess` is for our own.
+"""One server behind an address, supervised: a life that `driver.Driver` drives, as `supervisor.ModelProcess` is for our own.
 
 With a command it is a program that we start, on a port of its own; without one it runs already and is only probed (adopted). Text is not
 its business: `ready` gives the address that an OpenAI client asks."""
@@ -19,11 +19,11 @@ from engine.inference.commands.probe import Prober
 from engine.inference.commands.program import Program, free_port, memory_held
 from engine.inference.commands.words import check_words, environment, fill
 from engine.inference.crashes import exit_text
+from engine.inference.driver import Driver, loop_s
 from engine.inference.memory.words import size_text
 from engine.inference.process_log import tail
-from engine.inference.supervision import EventName, Life, Policy, ProcessState, advance
+from engine.inference.supervision import Life, Policy, ProcessState
 
-_FAILED_FOR = 15.0  # seconds for which a failed server is not tried again: its callers get the recorded error at once
 _NEVER = 2**31
 
 
@@ -62,8 +62,6 @@ class CommandServer:
             check_words(definition.command)
         self.id = server_id
         self.definition = definition
-        self.life = Life()
-        self.since_ms = clock.wall_ms()
         self.last_error: ErrorInfo | None = None
         self.last_exit: int | None = None
         self.requests = 0
@@ -71,15 +69,17 @@ class CommandServer:
         self.context = definition.context or settings.context
         self.url = definition.url
         self._settings = settings
-        self._policy = settings.policy if self.starts else _patient(settings)
-        self._clock = clock
+        policy = settings.policy if self.starts else _patient(settings)
+        self._driver = Driver(
+            lambda: policy,
+            clock,
+            live=self._begin,
+            kill=lambda _: self._stopping.set(),
+            changed=lambda: changed(self),
+        )
         self._log = log
-        self._changed = changed
         self._program: Program | None = None
         self._stopping = asyncio.Event()
-        self._turn = asyncio.Event()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._failed_at = 0.0
         self._stops = 0  # how often it was told to: who waits for it meanwhile must not start it again
 
     # -- what others see -------------------------------------------------------------------------------------------------
@@ -90,8 +90,17 @@ class CommandServer:
         return bool(self.definition.command)
 
     @property
+    def life(self) -> Life:
+        return self._driver.life
+
+    @property
     def state(self) -> ProcessState:
-        return self.life.state
+        return self._driver.state
+
+    @property
+    def since_ms(self) -> int:
+        """Unix ms since when it has been in its state."""
+        return self._driver.since_ms
 
     @property
     def up(self) -> bool:
@@ -113,76 +122,44 @@ class CommandServer:
             if self._stops != stops:
                 message = f"{self.id} was stopped before it was ready"
                 raise AiwmError(Code.model_unavailable, message, retryable=True)
-            given_up = self.state is ProcessState.failed and _now() - self._failed_at < _FAILED_FOR
             away = self.state is ProcessState.backoff and not self.starts
-            if (given_up or away) and self.last_error is not None:
+            if (self._driver.recently_failed or away) and self.last_error is not None:
                 raise AiwmError.of(self.last_error)
-            before = self.life
-            self._feed("wanted")
-            if self.life == before:
-                await self._turn.wait()
+            if not self._driver.feed("wanted"):
+                await self._driver.turn()
 
     def begin(self) -> None:
         """A request goes to it."""
         self.requests += 1
-        self._feed("busy")
+        self._driver.feed("busy")
 
     def end(self, *, served: bool) -> None:
         """A request has ended; `served` if as it should."""
         self.requests -= 1
         if served:
-            self._feed("served")
+            self._driver.feed("served")
         if not self.requests:
-            self._feed("idle")
+            self._driver.feed("idle")
 
     def drain(self) -> None:
         """Take no more requests; stop when the last has ended."""
         self._stops += 1
-        self._feed("drain")
+        self._driver.feed("drain")
 
     def stop(self) -> None:
         """Stop now. What is asked of it then fails as its connection does. An adopted one is only looked at no more."""
         self._stops += 1
-        self._feed("stop")
+        self._driver.feed("stop")
 
     async def stopped(self) -> None:
         """Wait until nothing of it runs here."""
-        while self.life.alive:
-            await self._turn.wait()
-        for task in list(self._tasks):
-            if task is not asyncio.current_task():
-                task.cancel()
+        await self._driver.stopped()
 
     # -- the state machine ---------------------------------------------------------------------------------------------------
 
-    def _feed(self, event: EventName) -> None:
-        step = advance(self.life, event, self._policy)
-        if step.life.state is not self.life.state:
-            self.since_ms = self._clock.wall_ms()
-        changed, self.life = step.life != self.life, step.life
-        for action in step.actions:
-            if action == "spawn":
-                self._stopping = asyncio.Event()
-                self._spawn_task(self._live() if self.starts else self._adopt())
-            elif action == "rest":
-                self._spawn_task(self._rest(self.life.rest))
-            else:
-                self._stopping.set()
-        if changed:
-            if self.life.state is ProcessState.failed:
-                self._failed_at = _now()
-            turn, self._turn = self._turn, asyncio.Event()
-            turn.set()
-            self._changed(self)
-
-    def _spawn_task(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _rest(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        self._feed("rested")
+    def _begin(self) -> Coroutine[Any, Any, None]:
+        self._stopping = asyncio.Event()  # at once: it may be told to stop before its life has begun
+        return self._live() if self.starts else self._adopt()
 
     async def _live(self) -> None:
         """One life of the program, from its start to its end."""
@@ -235,21 +212,21 @@ class CommandServer:
             fix = f"aiwm logs {self.id}" if self.starts else "start it; it is looked for again by itself"
             lines = tail(self._log) if self.starts else ()
             self.last_error = ErrorInfo(code=code, message=message, fix=fix, retryable=True, stderr=lines)
-        self._feed("exited")
+        self._driver.feed("exited")
 
     async def _watch(self, base: str) -> str:
         """Probe until it is ready, then on and on; returns why it is to be given up."""
         settings, prober = self._settings, Prober(base, self.definition.health)
-        began = healthy = _now()
+        began = healthy = loop_s()
         try:
             while True:
                 reason = await _asked(prober, retry=self.starts and self.state is ProcessState.starting)
-                now = _now()
+                now = loop_s()
                 if over := self._over_memory():
                     return over
                 if not reason:
                     healthy = now
-                    self._feed("loaded")
+                    self._driver.feed("loaded")
                     await asyncio.sleep(settings.probe_every)
                 elif self.state is ProcessState.starting and self.starts:
                     if now - began > settings.start_timeout:
@@ -292,7 +269,3 @@ async def _asked(prober: Prober, *, retry: bool) -> str:
         return await prober.ready()
     except AiwmError as error:
         return "nobody listens yet" if retry else error.info.message
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()
