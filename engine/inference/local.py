@@ -15,7 +15,7 @@ from engine.contract.records import ModelRow
 from engine.home import log_path
 from engine.inference import protocol
 from engine.inference.adapter_files import file_marks
-from engine.inference.adapters.book import Resolved
+from engine.inference.adapters.known import Resolved
 from engine.inference.commands.server import CommandServer
 from engine.inference.generation import LocalGeneration
 from engine.inference.launch import Sizes, files_mark, load_of, settings_of

@@ -12,7 +12,7 @@ from engine.clock import SystemClock
 from engine.contract.definitions import Backend, ModelDefinition, Sampling
 from engine.contract.errors import AiwmError, Code
 from engine.inference.adapter_files import adapter_digest
-from engine.inference.adapters.book import Resolved
+from engine.inference.adapters.known import Resolved
 from engine.inference.commands.server import ServerSettings
 from engine.inference.memory.ledger import Ledger
 from engine.inference.service import Elsewhere, InferenceService

@@ -13,8 +13,9 @@ import pytest
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError
 from engine.inference.adapter_files import adapter_digest
-from engine.inference.adapters.book import AdapterBook, Known
+from engine.inference.adapters.book import AdapterBook
 from engine.inference.adapters.facts import read_facts
+from engine.inference.adapters.known import Known
 from engine.inference.adapters.spelling import spelled
 from engine.store.store import Store
 from tests.support.stored import FakeClock, open_store

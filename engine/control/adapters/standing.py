@@ -9,7 +9,8 @@ from engine.contract.records import AdapterRow
 from engine.contract.requests.adapters import AdapterVersion, CacheStats, Reign
 from engine.control.adapters.ended import Ended, Sum
 from engine.control.catalogue import Catalogue
-from engine.inference.adapters.book import AdapterBook, Known
+from engine.inference.adapters.book import AdapterBook
+from engine.inference.adapters.known import Known
 from engine.inference.adapters.spelling import exact, spelled
 from engine.inference.adapters.traffic import Traffic, percentile
 from engine.inference.adapters.versions import AUTOMATIC, Adapter

@@ -17,7 +17,8 @@ from engine.control.adapters.changes import Choosing, Pinning
 from engine.control.adapters.standing import Standing
 from engine.control.catalogue import Catalogue
 from engine.control.undertakings import Undertakings
-from engine.inference.adapters.book import AdapterBook, Known, Resolved
+from engine.inference.adapters.book import AdapterBook
+from engine.inference.adapters.known import Known, Resolved
 from engine.inference.adapters.spelling import exact
 from engine.requests.caller import Caller
 from engine.requests.table import RequestTable

@@ -14,55 +14,23 @@ from pathlib import Path
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.definitions import NAME_PATTERN, ModelDefinition
-from engine.contract.errors import AiwmError, Code, ErrorInfo
-from engine.contract.states import Durability
+from engine.contract.definitions import NAME_PATTERN
+from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
-from engine.inference.adapters.facts import Base, Facts, misfit, read_base
+from engine.inference.adapters.fitting import FindModel, Fitting
+from engine.inference.adapters.kept import KeptAdapters
+from engine.inference.adapters.known import Known, Resolved, as_known
 from engine.inference.adapters.scan import Place, look, marks_of, places_in, read
 from engine.inference.adapters.spelling import BASE, exact, spelled
 from engine.inference.adapters.versions import Adapter, Choice, Found, News, Source, Version, reconciled
-from engine.store import ops
 from engine.store.journal import Journal
 from engine.store.readers import Readers
 
 _log = logging.getLogger(__name__)
 
-KIND = "adapter"
 SHIPPED = Path(__file__).parents[1] / "shipped" / "adapters"
 LOOK_S = 2.0
 """How often it is looked whether something was put into the home's folder, or replaced there."""
-
-FindModel = Callable[[str], ModelDefinition | None]
-
-
-class Resolved(msgspec.Struct, frozen=True):
-    """What a name means now: `name` is exact (`invoice-de@v4`), `digest` the hex SHA-256 of the content in `path`."""
-
-    name: str
-    path: Path
-    digest: str
-    size_bytes: int
-
-
-class Known(msgspec.Struct, frozen=True):
-    """One version as the book has it. `facts` are None where its files cannot be read; with a `problem` it is refused. `base` is the
-    model of this home that it was made for, or what its settings call it."""
-
-    adapter: Adapter
-    version: Version
-    base: str
-    digest: str
-    facts: Facts | None = None
-    problem: ErrorInfo | None = None
-
-    @property
-    def name(self) -> str:
-        return exact(self.adapter.name, self.version.n)
-
-    @property
-    def current(self) -> bool:
-        return self.adapter.current == self.version.n
 
 
 class AdapterBook:
@@ -79,13 +47,11 @@ class AdapterBook:
     ) -> None:
         self.folder = home / "adapters"
         self._shipped = shipped
-        self._journal = journal
-        self._readers = readers
+        self._kept = KeptAdapters(journal, readers, clock)
+        self._fitting = Fitting(find_model)
         self._clock = clock
-        self._find_model = find_model
         self._adapters: dict[str, Adapter] = {}
         self._found: dict[str, Found] = {}
-        self._misfits: dict[str, tuple[str, ErrorInfo | None]] = {}
         self._names: dict[str, frozenset[str]] = {}
         self._looking = asyncio.Lock()
         self._watch: asyncio.Task[None] | None = None
@@ -96,9 +62,7 @@ class AdapterBook:
 
     def start(self) -> None:
         """Begin with what was kept, then look at the disk, and go on looking."""
-        for document in self._readers.documents(KIND, limit=100_000):
-            adapter = msgspec.json.decode(document.json, type=Adapter)
-            self._adapters[adapter.name] = adapter
+        self._adapters.update((adapter.name, adapter) for adapter in self._kept.read())
         self._rename()
         self._watch = asyncio.get_running_loop().create_task(self._watching())
 
@@ -217,7 +181,7 @@ class AdapterBook:
             text = f"{found.path}, {found.digest[:12]}"
             await self._write(adapter, News("info", "adapter.added", exact(name, number), text), by)
             self._found[version.path] = found
-            await self._check((found,))
+            await self._fitting.check((found,))
             self._changed()
             return self._as_known(adapter, version)
 
@@ -278,7 +242,7 @@ class AdapterBook:
 
     async def _recheck(self) -> None:
         async with self._looking:
-            await self._check(self._found.values())
+            await self._fitting.check(self._found.values())
             self._changed()
 
     async def _watching(self) -> None:
@@ -296,13 +260,14 @@ class AdapterBook:
         if not changed:
             return
         self._found.update((it.path, it) for it in changed)
-        await self._check(changed)
+        await self._fitting.check(changed)
         here = [self._found[it.path] for it in found]
         after, news = reconciled(self._adapters, _relevant(here, changed), self._clock.wall_ms())
         for name, adapter in after.items():
             told = [it for it in news if it.about.partition("@")[0] == name]
             if told or adapter != self._adapters.get(name):
-                await self._keep(adapter, told)
+                await self._kept.keep(adapter, told)
+                self._in_force(adapter)
         self._changed()
 
     def _digests(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -327,21 +292,7 @@ class AdapterBook:
     def _folders(self) -> tuple[list[Place], list[Place]]:
         return places_in(self._shipped, "shipped"), places_in(self.folder, "home")
 
-    async def _check(self, found: Iterable[Found]) -> None:
-        """Hold adapters against the base models that they name, as far as these are here."""
-        for it in list(found):
-            base = self._base(it.facts.base) if it.facts is not None else None
-            if base is None or not base.path:
-                self._misfits[it.path] = (_last(it.facts.base) if it.facts is not None else "", None)
-                continue
-            problem = await asyncio.to_thread(_misfit, it, base)
-            self._misfits[it.path] = (base.name, problem)
-
     # -- inside ------------------------------------------------------------------------------------------------------
-
-    def _base(self, named: str) -> ModelDefinition | None:
-        """The model of this home that a base is: by its whole name (a path, say), or by what people call it."""
-        return (self._find_model(named) or self._find_model(_last(named))) if named else None
 
     def _known(self, name: str) -> Known | None:
         spelling = spelled(name)
@@ -353,31 +304,7 @@ class AdapterBook:
 
     def _as_known(self, adapter: Adapter, version: Version) -> Known:
         found = None if version.replaced else self._found.get(version.path)
-        base, misfit_ = self._misfits.get(version.path, ("", None))
-        digest = version.digest or (found.digest if found is not None else "")
-        facts = found.facts if found is not None else None
-        return Known(adapter, version, base, digest, facts, self._problem(adapter, version, found) or misfit_)
-
-    def _problem(self, adapter: Adapter, version: Version, found: Found | None) -> ErrorInfo | None:
-        name = exact(adapter.name, version.n)
-        if version.replaced:
-            return ErrorInfo(code=Code.adapter_not_found, message=f"{name} is no more: its files were replaced")
-        if found is None or not found.marks:
-            return ErrorInfo(
-                code=Code.adapter_not_found,
-                message=f"{name}: {version.path} is gone",
-                fix=f"put it back, or aiwm adapter remove {name}",
-            )
-        if found.problem is not None:
-            return found.problem
-        if version.digest and found.digest != version.digest:
-            return ErrorInfo(
-                code=Code.adapter_invalid,
-                message=f"{name}: {version.path} has other content than when it got its number"
-                f" ({version.digest[:12]} then, {found.digest[:12]} now)",
-                fix=f"aiwm adapter add {version.path} --name {adapter.name}, which makes it v{adapter.next}",
-            )
-        return None
+        return as_known(adapter, version, found, *self._fitting.of(version.path))
 
     def _marks(self, path: str) -> tuple[int, ...]:
         found = self._found.get(path)
@@ -400,19 +327,8 @@ class AdapterBook:
             listener()
 
     async def _write(self, adapter: Adapter, news: News, by: str) -> None:
-        """Keep an adapter that somebody changed, and tell of it. It is in force when it is on disk."""
-        await self._journal.write((*self._document(adapter), self._event(news, by)), Durability.disk)
-        self._in_force(adapter)
-
-    async def _keep(self, adapter: Adapter, news: list[News]) -> None:
-        """Keep what was found. Where that cannot be written it is found again at the next start, so nobody is refused for it."""
-        entry = (*(self._document(adapter) if adapter.kept else ()), *(self._event(it, "aiwm") for it in news))
-        if entry:
-            try:
-                await self._journal.write(entry, Durability.os)
-            except AiwmError as error:
-                if error.code not in (Code.storage_failed, Code.engine_stopping):
-                    raise
+        """What somebody changed is in force when it is on disk."""
+        await self._kept.write(adapter, news, by)
         self._in_force(adapter)
 
     def _in_force(self, adapter: Adapter) -> None:
@@ -420,22 +336,6 @@ class AdapterBook:
             self._adapters[adapter.name] = adapter
         else:
             self._adapters.pop(adapter.name, None)
-
-    def _document(self, adapter: Adapter) -> tuple[ops.Op, ...]:
-        if not adapter.versions:
-            return (ops.DeleteDocument(KIND, adapter.name),)
-        data = msgspec.json.encode(adapter)
-        return (ops.PutDocument(KIND, adapter.name, adapter.name, self._clock.wall_ms(), data),)
-
-    def _event(self, news: News, by: str) -> ops.AppendEvent:
-        return ops.AppendEvent(
-            at_ms=self._clock.wall_ms(),
-            level=news.level,
-            type=news.type,
-            who=by,
-            about=news.about,
-            text=news.text[:500],
-        )
 
 
 def _relevant(here: list[Found], changed: list[Found]) -> list[Found]:
@@ -463,17 +363,3 @@ def _copy(source: Path, target: Path) -> None:
         raise AiwmError(
             Code.bad_request, f"{source} cannot be copied to {target}: {error.strerror}", field="copy"
         ) from error
-
-
-def _misfit(found: Found, model: ModelDefinition) -> ErrorInfo | None:
-    base: Base | None = read_base(model.name, model.backend.value, Path(model.path))
-    try:
-        problem = None if base is None else misfit(Path(found.path), base)
-    except AiwmError as error:
-        problem = error
-    return None if problem is None else problem.info
-
-
-def _last(base: str) -> str:
-    """What people call a model that is named by a path or a hub's address."""
-    return base.rstrip("/").rpartition("/")[2]
