@@ -53,6 +53,9 @@ class ConsoleApp(App[None]):
 
     TITLE = "aiwm"
     ENABLE_COMMAND_PALETTE = False
+    # The terminal selects text (with shift where the mouse is on); Textual's own falls over a click on a page that is just leaving.
+    ALLOW_SELECT = False
+    actions: ClassVar[tuple[Action, ...]] = ACTIONS
     # Priority: a key is acted on in the order it was typed, before the next one is looked at, so typing ahead works.
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding(action.keys, f"do('{action.id}')", action.label, id=action.id, show=False, priority=True)
