@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui.actions import Action
+from aiwm_tui.changing import in_background
 from aiwm_tui.live.log_search import searched, turned, with_faults
 from aiwm_tui.live.text import clean
 from aiwm_tui.screens.logs.page import LogPage
@@ -92,8 +93,11 @@ async def log(app: ConsoleApp, page: Page, action: Action) -> None:
     if page.table == "engine":
         await app.go(":logs/engine")
         return
-    if row is None:
-        return
+    if row is not None:
+        in_background(app, _open_log(app, page, row, action))
+
+
+async def _open_log(app: ConsoleApp, page: Page, row: Any, action: Action) -> None:
     names = {log.id for log in await app.link.call(LogList())}
     wanted = await _wanted(app, page.table, row)
     found = next((name for name in wanted if name in names), None)
@@ -107,8 +111,9 @@ async def log(app: ConsoleApp, page: Page, action: Action) -> None:
                 (" lists what there is", "dim"),
             )
         )
-        return
-    await app.go(f":logs/{found or 'engine'}")
+    elif app.page is page:
+        # Who went elsewhere while the engine was asked is not taken away from there.
+        app.open_location(f":logs/{found or 'engine'}")
 
 
 async def _wanted(app: ConsoleApp, table: str, row: Any) -> list[str]:

@@ -142,7 +142,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("evictions", "evict", number("evictions"), right=True, most=6, priority=6),
     Column("load", "load", _milliseconds, right=True, most=6, priority=7),
     Column("ok", "ok 24h", lambda row, _: _share(row.ok), right=True, most=7, priority=1),
-    Column("digest", "digest", lambda row, _: (row.digest[:6] or form.NONE, "faint"), most=6, priority=9),
+    Column("digest", "digest", lambda row, _: (clean(row.digest, 6) or form.NONE, "faint"), most=6, priority=9),
     Column("used_by", "used by", _used_by, flex=True, value=lambda row: ",".join(row.used_by)),
 )
 

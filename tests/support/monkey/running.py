@@ -198,6 +198,16 @@ class Troop:
                 raise MonkeyError(self._story(f"line {y} has controls {bad!r}: {text!r}"))
 
 
+def _suspended(task: asyncio.Task[Any]) -> list[str]:
+    """Where a task stands, from the outside in."""
+    where: list[str] = []
+    inner: Any = task.get_coro()
+    while inner is not None and hasattr(inner, "cr_frame") and inner.cr_frame is not None:
+        where.append(f"{inner.cr_code.co_qualname}:{inner.cr_frame.f_lineno}")
+        inner = inner.cr_await
+    return where
+
+
 def _wanted(app: ConsoleApp) -> str:
     """What the dialog on top wants typed."""
     fields = getattr(app.screen, "fields", ())
