@@ -17,18 +17,19 @@ class Loading:
     def __init__(self, models: InferenceService) -> None:
         self._models = models
         self._room = models.room
+        self._situation = models.situation
 
     async def load(self, model: Managed, request: ModelLoad) -> ModelLoaded:
         """Load it and wait until it is ready. Raises model_refused with the numbers, needs_confirmation with who is hit, conflict for a
         plan that does not hold any more."""
         way = await self._way(model, request)
-        evict = self._room.named(request.evict)
+        evict = self._situation.named(request.evict)
         self._confirm(request, way)
         self._models.keeping.hold(model, "")
         if isinstance(model, LocalModel):
             await self._as_asked(model, request)
-        others = self._room.models_of(step.process for step in way.steps if step.kind == "unload") if way else ()
-        others += self._room.models_of(process.id for process in evict)
+        others = self._situation.models_of(step.process for step in way.steps if step.kind == "unload") if way else ()
+        others += self._situation.models_of(process.id for process in evict)
         unloaded: tuple[str, ...] = ()
         try:
             if way is not None:
@@ -41,7 +42,7 @@ class Loading:
                 self._refuse_unless_it_fits(model)
             await model.ready()
         finally:
-            self._room.break_promise(model)
+            self._room.break_promise(model.processes[0])
         if request.put_back and others:
             self._models.keeping.put_back(model.definition.name, tuple(dict.fromkeys(others)))
         return self._loaded(model, unloaded)
@@ -55,10 +56,10 @@ class Loading:
                 raise AiwmError(Code.bad_request, "a plan without a way says nothing", field="way", fix="--way 1")
             return None
         name = model.definition.name
-        seen = self._room.last_plan(name)
+        seen = self._situation.last_plan(name)
         if request.plan and (seen is None or seen.id != request.plan):
             raise _outdated(name, request.plan)
-        plan = await self._room.plan(model, request.context or (seen.need.context if seen else 0))
+        plan = await self._situation.plan(model, request.context or (seen.need.context if seen else 0))
         wanted = next((it for it in (seen or plan).ways if it.number == request.way), None)
         if wanted is None:
             count = len((seen or plan).ways)
@@ -103,12 +104,12 @@ class Loading:
             model.with_devices(request.gpu)
 
     def _refuse_unless_it_fits(self, model: Managed) -> None:
-        if self._room.unplanned(model):
+        if self._situation.unplanned(model):
             return
-        need = self._room.need(model)
-        spaces, holders = self._room.situation(model)
+        need = self._situation.need(model)
+        spaces, holders = self._situation.of(model)
         if automatic(need, spaces, holders) is None:
-            raise self._room.refusal(need, spaces, holders)
+            raise self._situation.refusal(need, spaces, holders)
 
     # -- going a way -----------------------------------------------------------------------------------------------------------
 
@@ -120,7 +121,7 @@ class Loading:
             if step.kind == "split" and isinstance(model, LocalModel):
                 model.with_devices(tuple(int(device.removeprefix("GPU")) for device in step.devices))
         # What becomes free is for this model: work for the others, which would take it again at once, waits.
-        self._room.promise(model.processes[0], self._room.need(model), way)
+        self._situation.promise(model.processes[0], self._situation.need(model), way)
         unloaded = tuple(step.process for step in way.steps if step.kind == "unload")
         await self._room.unload(unloaded, f"for {model.definition.name}", drain=True)
         for step in way.steps:

@@ -41,7 +41,7 @@ class ModelOperations:
         table.register(MetricsRead, self.metrics)
 
     async def devices(self, _: requests.DeviceList, __: Caller) -> list[DeviceRow]:
-        await self._models.ledger.strangers(self._models.room.pids())
+        await self._models.ledger.strangers(self._models.situation.pids())
         return self._models.devices()
 
     async def plan(self, request: requests.ModelPlan, _: Caller) -> requests.MemoryPlan:
@@ -50,7 +50,7 @@ class ModelOperations:
             raise AiwmError(
                 Code.bad_request, f"context is {request.context}", field="context", fix="a number of tokens"
             )
-        plan = await self._models.room.plan(model, request.context)
+        plan = await self._models.situation.plan(model, request.context)
         return plan_of(plan, model, self._models, self._clock.wall_ms(), request.context)
 
     async def load(self, request: requests.ModelLoad, _: Caller) -> requests.ModelLoaded:

@@ -28,10 +28,11 @@ from engine.inference.loads import LoadBook
 from engine.inference.local import Adapters, House, LocalModel
 from engine.inference.memory.ledger import Ledger
 from engine.inference.process_rows import absent_row, refused_row
-from engine.inference.room import PATIENCE_S, Hits, Room
+from engine.inference.room import PATIENCE_S, Room
 from engine.inference.served import Managed, Process, Publish, Served
 from engine.inference.settings import ProcessSettings
 from engine.inference.shelf import Shelf
+from engine.inference.situation import Hits, Situation
 from engine.inference.supervisor import ModelProcess
 from engine.inference.telling import Telling
 from engine.inference.voices import Voices
@@ -120,7 +121,8 @@ class InferenceService:
         self._leaving: list[Served] = []
         self._loading: dict[str, asyncio.Task[None]] = {}
         self._background: set[asyncio.Task[None]] = set()
-        self.room = Room(self.ledger, self.sizes, self.loads, self.managed, events, hits, patience=patience)
+        self.situation = Situation(self.ledger, self.sizes, self.loads, self.managed, hits)
+        self.room = Room(self.situation, events, patience=patience)
         self.keeping = Keeping(shelf, clock, events, self.managed, self.ensure, self.room.changed)
         watching = Watching(self.loads, self.ledger, self._crashes, telling, self.keeping, self.room, clock, on_change)
         self._house = House(
@@ -228,7 +230,7 @@ class InferenceService:
     def grow(self, model: str) -> None:
         """All slots of a model are taken and work waits: start one more process, if it may have one and there is room beside the others."""
         known = self._served.get(model)
-        if isinstance(known, LocalModel) and self.room.fits(known):
+        if isinstance(known, LocalModel) and self.situation.fits(known):
             process = known.grow()
             if process is not None:
                 self._in_background(self.room.add(known, process))
@@ -295,7 +297,7 @@ class InferenceService:
         return rows + [refused_row(name, error) for name, error in self._book.refused().items()]
 
     def devices(self) -> list[DeviceRow]:
-        return self.ledger.rows(self.room.uses())
+        return self.ledger.rows(self.situation.uses())
 
     def figures(self) -> dict[str, tuple[int, float]]:
         """(requests served, mean time of the last ones in ms) of each process."""

@@ -118,16 +118,16 @@ async def test_a_model_waits_for_memory_that_strangers_hold_and_comes_when_they_
 
 
 async def test_what_is_promised_to_one_process_is_not_given_to_another_of_its_model(house: ModelHouse) -> None:
-    one = house.service.room.need(house.service.local("tiny")).bytes
+    one = house.service.situation.need(house.service.local("tiny")).bytes
     limit = int(one * 2.5)
     house.open(replicas=3, ledger=Ledger(limit, Gpus(lambda: FakeNvml(broken=True)), host=lambda: (64 * G, 64 * G)))
     await house.service.load("tiny")
-    room, model = house.service.room, house.service.local("tiny")
+    room, situation, model = house.service.room, house.service.situation, house.service.local("tiny")
     second = model.grow()
     assert second is not None
-    room.promise(second, room.need(model), Way(1, "", 0, 0, "CPU"))
+    situation.promise(second, situation.need(model), Way(1, "", 0, 0, "CPU"))
     await room.admit(model, model.processes[0])  # it runs: nothing to do, and nobody's promise is broken
-    assert not room.fits(model)
+    assert not situation.fits(model)
     await room.admit(model, second)  # it has what was promised to it
     await until(lambda: states(house) == {"tiny.0": "ready", "tiny.1": "ready"})
 
@@ -136,7 +136,7 @@ async def test_growing_pushes_nobody_out(house: ModelHouse, home: Path) -> None:
     write_model(home / "models" / "other", max_position_embeddings=100_000)
     path = str(home / "models" / "other")
     house.book.defined["other"] = ModelDefinition(name="other", path=path, context=120)
-    one = house.service.room.need(house.service.local("tiny")).bytes
+    one = house.service.situation.need(house.service.local("tiny")).bytes
     host = [64 * G]
     ledger = Ledger(int(one * 2.5), Gpus(lambda: FakeNvml(broken=True)), host=lambda: (64 * G, host[0]))
     house.open(replicas=2, patience=0.0, context=120, ledger=ledger)
@@ -144,7 +144,7 @@ async def test_growing_pushes_nobody_out(house: ModelHouse, home: Path) -> None:
     model = house.service.local("tiny")
     process = model.grow()
     assert process is not None
-    assert house.service.room.fits(model)  # as the scheduler's wish finds it
+    assert house.service.situation.fits(model)  # as the scheduler's wish finds it
     running = await house.ask(model="other", max_tokens=100)  # and somebody else is quicker
     await house.service.room.add(model, process)
     assert (process.startable, model.waits) == (True, "")
@@ -174,17 +174,19 @@ async def test_what_is_replaced_is_counted_and_shown_until_it_has_gone_and_takes
     running = await house.ask(max_tokens=90_000)
     pieces = aiter(running)
     await anext(pieces)
-    before = house.service.room.uses()
+    before = house.service.situation.uses()
     url = f"http://127.0.0.1:{free_port()}/v1"
     house.book.defined["tiny"] = ModelDefinition(name="tiny", backend=Backend.command, url=url)
     house.service.definition_changed("tiny")
     assert latest(house, "tiny.0").gone
     await until(lambda: states(house).get("tiny.0") == "draining")
-    assert [use.pid for use in house.service.room.uses()] == [use.pid for use in before]  # its memory is its own still
+    assert [use.pid for use in house.service.situation.uses()] == [
+        use.pid for use in before
+    ]  # its memory is its own still
     assert latest(house, "tiny-2.0").total == 0
     await running.cancel()
     await until(lambda: "tiny.0" not in states(house))
-    assert house.service.room.uses() == []
+    assert house.service.situation.uses() == []
     assert latest(house, "tiny.0").gone  # nothing was told of it since
 
 

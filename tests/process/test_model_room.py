@@ -62,7 +62,7 @@ async def house(home: Path) -> AsyncIterator[ModelHouse]:
 
 def tight(house: ModelHouse, models: float) -> Ledger:
     """A ledger with room for so many of the house's models (all are of one size)."""
-    one = house.service.room.need(house.service.local("tiny")).bytes
+    one = house.service.situation.need(house.service.local("tiny")).bytes
     return Ledger(int(one * models), Gpus(lambda: FakeNvml(broken=True)), host=lambda: (64 * 2**30, 64 * 2**30))
 
 
