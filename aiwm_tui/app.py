@@ -12,18 +12,21 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import events
+from textual import constants, events
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.screen import Screen
 from textual.timer import Timer
 
 from aiwm_tui import theme as themes
-from aiwm_tui.actions import ACTIONS, BY_ID, footer, meant
+from aiwm_tui.actions import ACTIONS, Action, footer, meant
+from aiwm_tui.comfort import LEAN_MS
+from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
 from aiwm_tui.live.history import History, Place
 from aiwm_tui.live.link import Connection, Link, Phase
 from aiwm_tui.live.text import Line, clean
 from aiwm_tui.live.views import LiveView, ViewHub
+from aiwm_tui.preferences import Preferences
 from aiwm_tui.replaying import Play, Replaying
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.registry import locate, page_for
@@ -70,10 +73,13 @@ class ConsoleApp(App[None]):
         theme: str = "dark",
         read_only: bool = False,
         undecided: bool = False,
+        mouse: bool = True,
+        lean: bool = False,
         clock: Callable[[], int] = wall_ms,
         record: bool = False,
         replay_at: str = "",
         play: Play | None = None,
+        notices: Wanted = NOTHING_WANTED,
     ) -> None:
         loaded = themes.load(theme)
         # Textual counts an empty NO_COLOR as set and turns colours into greys; terminal colours make it remove them.
@@ -85,7 +91,11 @@ class ConsoleApp(App[None]):
         self.theme = loaded.theme.name
         self._wall = clock
         self.asked_read_only = read_only
+        self.notices = notices
+        self.mouse = mouse
+        self.by_id = {action.id: action for action in self.actions}
         self.link = Link(connect)
+        self.use_lean(lean)
         self.replaying = Replaying(self.link, self._moment_changed, record=record, at=replay_at, play=play)
         self.as_of = clock()
         self.hub = ViewHub(self.link)
@@ -122,6 +132,14 @@ class ConsoleApp(App[None]):
         gc.freeze()
         self._machine = self.hub.open(":machine", 1, self.note_change)
         self._linking = asyncio.create_task(self.link.run())
+        from aiwm_tui.notifying import Attention
+
+        self._attention = Attention(self, self.notices)
+        from aiwm_tui.saved import load as load_saved
+
+        trouble = load_saved().trouble
+        if trouble:
+            self.say((("! ", "wrong"), (clean(trouble[0], 400), "text"), ("   :views", "key")))
 
     async def on_event(self, event: events.Event) -> None:
         """What is typed before the first screen stands waits for it: there is nothing yet that it could work on."""
@@ -130,6 +148,8 @@ class ConsoleApp(App[None]):
             return
         if isinstance(event, events.InputEvent) and not self.screen_stack:
             # Typed behind the key that left: there is nothing any more that it could mean.
+            return
+        if isinstance(event, events.MouseEvent) and not self.mouse:
             return
         await super().on_event(event)
 
@@ -227,7 +247,7 @@ class ConsoleApp(App[None]):
         self.shell.location.show(
             ((" ", ""), (clean(str(self.page.location)), "strong")), (*self.page.status(), (" ", ""))
         )
-        keys = footer(self.page.table, self.page.lacks, replaying=bool(words))
+        keys = footer(self.page.table, self.page.lacks, self.actions, replaying=bool(words))
         self.shell.foot.show(footer_line(keys, self.read_only, cells))
         self._keep_ticking()
 
@@ -247,7 +267,7 @@ class ConsoleApp(App[None]):
 
     def _keep_ticking(self) -> None:
         if self._ticker is None and self._busy():
-            self._ticker = self.set_timer(TICK_S, self._tick)
+            self._ticker = self.set_timer(max(TICK_S, self.link.every_ms / 1000), self._tick)
 
     def _tick(self) -> None:
         self._ticker = None
@@ -336,7 +356,7 @@ class ConsoleApp(App[None]):
         from aiwm_tui.deeds import perform
 
         self.as_of = self.clock()
-        await perform(self, BY_ID[action])
+        await perform(self, self.by_id[action])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Keys of the table work on the screen with the five parts; dialogs and the prompt have their own."""
@@ -344,7 +364,7 @@ class ConsoleApp(App[None]):
             return True
         if len(self.screen_stack) > 1 or self.shell.prompted or self.leaving:
             return False
-        return meant(BY_ID[str(parameters[0])], self.page.table, self.page.lacks)
+        return meant(self.by_id[str(parameters[0])], self.page.table, self.page.lacks, self.actions)
 
     async def action_quit(self) -> None:
         await self.action_do("quit")
@@ -360,6 +380,12 @@ class ConsoleApp(App[None]):
 
     def on_resize(self, _: events.Resize) -> None:
         self.status_changed()
+
+    def use_lean(self, lean: bool) -> None:
+        """Spare the line: fewer changes, nothing that moves by itself."""
+        self.lean = lean
+        self.link.every_ms = LEAN_MS if lean else 0
+        self.animation_level = "none" if lean else constants.TEXTUAL_ANIMATIONS
 
     def use_theme(self, name: str) -> None:
         loaded = themes.load(name)
@@ -385,7 +411,7 @@ def run_console(
     *,
     location: str | None = None,
     read_only: bool = False,
-    theme: str = "dark",
+    preferences: Preferences | None = None,
     spawn: bool = True,
     through: Sequence[str] | None = None,
     record: bool = False,
@@ -395,6 +421,9 @@ def run_console(
     """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
     runs, and again when it is gone; without, the console waits for one. `through` is a command that carries the protocol
     instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where it begins."""
+
+    wants = preferences or Preferences()
+    read_only = read_only or wants.read_only
 
     async def connect() -> Any:
         if through is not None:
@@ -410,15 +439,23 @@ def run_console(
         from aiwm_tui.beginning import first_location
 
         first = first_location(home, HOME)
-    app = ConsoleApp(
+    kind = ConsoleApp
+    if wants.actions is not ACTIONS:
+        from aiwm_tui.keymap import console_class
+
+        kind = console_class(ConsoleApp, wants.actions)
+    app = kind(
         connect,
         location=first,
-        theme=theme,
+        theme=wants.theme,
+        mouse=wants.mouse,
+        lean=wants.lean,
         read_only=read_only,
         undecided=location is None,
         record=record,
         replay_at=replay_at,
         play=play or play_here,
+        notices=wants.notices,
     )
-    app.run()
+    app.run(mouse=wants.mouse)
     return app.return_code or 0

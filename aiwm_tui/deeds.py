@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
-from aiwm_tui import comfort, changing, exporting, looking, making, reading, replaying, saved, serving, sets, starting, talking
+from aiwm_tui import (
+    changing,
+    comfort,
+    exporting,
+    looking,
+    making,
+    reading,
+    replaying,
+    saved,
+    serving,
+    sets,
+    starting,
+    talking,
+)
 from aiwm_tui.actions import ACTIONS, SCREENS, WAYS, Action, Group
 from aiwm_tui.completion import complete_filter, complete_jump
 from aiwm_tui.live.history import History
@@ -129,7 +142,7 @@ async def _sort(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 async def _filter(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     location = table_location(page)
     table, text = location.table, location.filter_text()
-    values = Values(app.link, app.shell.review, page.known_rows())
+    values = Values(app.link, app.shell.arrived, page.known_rows())
     await app.shell.ask(
         Ask.filter, text, lambda text: parse_filter(table, text), lambda text: complete_filter(table, text, values.of)
     )
@@ -137,7 +150,7 @@ async def _filter(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa:
 
 async def _jump(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     views = saved.load().views
-    values = Values(app.link, app.shell.review)
+    values = Values(app.link, app.shell.arrived)
     names = (*NAMES, *sorted(views), *looking.WORDS)
 
     def complete(text: str) -> list[str]:
@@ -249,7 +262,7 @@ async def _theme(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: 
 async def _help(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
     from aiwm_tui.screens.help.screen import HelpScreen
 
-    app.push_screen(HelpScreen(page.location.table, page.table, page.lacks, app.read_only))
+    app.push_screen(HelpScreen(page.location.table, page.table, page.lacks, app.read_only, app.actions))
 
 
 async def _quit(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001

@@ -91,11 +91,12 @@ def _help(table: bool) -> str:
 
 def _said(path: Path, written: Written, *, picture: bool) -> Line:
     count = "the screen" if picture else form.plural(written.rows, "row")
-    line: Line = (("ctrl+s ", "key"), (f"{count} in {clean(str(path), 300)}", "text"))
+    cut: Line = ()
     if written.cut:
-        more = f"{'' if written.exact else 'at least '}{written.matched:,}"
-        line = (*line, (f"   cut: {more} match, {MOST_ROWS:,} are written at most; a filter makes it less", "alert"))
-    return line
+        matched = f"{'' if written.exact else 'at least '}{written.matched:,}"
+        cut = ((f"cut: {matched} match, {MOST_ROWS:,} are written at most", "alert"), ("; ", "dim"))
+    place: Line = ((f"{count} in {clean(path.name, 100)}", "text"), (f"   {clean(str(path.parent), 300)}", "dim"))
+    return (("ctrl+s ", "key"), *cut, *place)
 
 
 class Screenshot:
@@ -190,7 +191,9 @@ async def write_new(path: Path, pieces: AsyncIterator[str]) -> None:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     except FileExistsError:
         free = _free(path)
-        raise AiwmError(Code.conflict, f"{path} exists; nothing is overwritten", field="file", fix=free.stem) from None
+        raise AiwmError(
+            Code.conflict, f"{path.name} exists; nothing is overwritten", field="file", fix=free.stem
+        ) from None
     except OSError as error:
         raise _refused(path, error) from None
     done = False

@@ -56,9 +56,9 @@ def _document(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise AiwmError(
             Code.config_invalid,
-            f"{path} is not TOML: {error}; no view is known until it is",
+            f"{path.name} is not TOML: {error}; no view is known until it is",
             field="views",
-            fix="correct the line it names; it is not written to before",
+            fix=f"correct {path}; it is not written to before",
         ) from None
     except OSError as error:
         raise AiwmError(Code.config_invalid, f"{path} cannot be read: {error.strerror}", field="views") from None

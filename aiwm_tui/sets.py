@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from aiwm_tui.changing import ask_in_dialog, in_background, reported, say_result, send
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.live import format as form
-from aiwm_tui.live.text import Line, clean, fit
-from aiwm_tui.states import state_span
+from aiwm_tui.live.text import Line
+from aiwm_tui.set_text import AT_ONCE, CANARY, END, FRONT, TYPED_FROM, UNDO_MS, chosen, effect, missing
 from engine.contract.errors import AiwmError, Code
+from engine.contract.records import TaskRow
+from engine.contract.requests.session import ViewRead
 from engine.contract.requests.tasks import Plan, PlanCost, TaskCancel, TaskMove, TaskRetry
 
 if TYPE_CHECKING:
@@ -17,14 +21,10 @@ if TYPE_CHECKING:
     from aiwm_tui.app import ConsoleApp
     from aiwm_tui.screens.page import Page
 
-UNDO_MS = 5_000
-"""How long a change that destroys something waits before it is done."""
 SHOWN = 8
-TYPED_FROM = 20
-"""So many and more must be typed."""
-AT_ONCE, CANARY = "all at once", "try 1, then the rest"
-END, FRONT = "end of its queue", "front"
-AS_BEFORE = "as before"
+LISTED = 1_000
+"""So many tasks are shown at first, on a screen that has room for them, and of so many more than the id for who asks for all."""
+_CHUNK = 200
 
 _REASON = FormField("reason", Kind.text, default="", help="It stands in the event, with your name.")
 FIELDS: dict[str, tuple[FormField, ...]] = {
@@ -87,7 +87,7 @@ async def change_tasks(app: ConsoleApp, page: Page, action: Action) -> None:
     else:
         cost = PlanCost(running=int(row.state == "processing"))
         plan = Plan(request="", effect="", ids=[row.id], count=1, cost=cost)
-        _ask(app, page, action, plan, {row.id: row})
+        _ask(app, page, action, plan, {"ids": (row.id,)}, {row.id: row})
 
 
 async def _set(app: ConsoleApp, page: Page, action: Action, about: dict[str, Any]) -> None:
@@ -96,20 +96,33 @@ async def _set(app: ConsoleApp, page: Page, action: Action, about: dict[str, Any
     plan = answer.plan
     if plan is None or not plan.ids:
         raise AiwmError(Code.bad_request, f"none of the marked tasks can be {_done(action)}")
-    _ask(app, page, action, plan, page.known_rows())
+    rows = page.known_rows()
+    rows |= await _rows_of(app, missing(plan.ids[:SHOWN], rows))
+    _ask(app, page, action, plan, about, rows)
+
+
+async def _rows_of(app: ConsoleApp, ids: list[str]) -> dict[str, Any]:
+    """Rows of tasks that are not on the screen. They may have gone."""
+    found: dict[str, Any] = {}
+    for first in range(0, len(ids), _CHUNK):
+        some = ",".join(ids[first : first + _CHUNK])
+        answer = await app.link.call(ViewRead(location=f":tasks id:{some}", size=_CHUNK))
+        found |= {str(row["id"]): msgspec.convert(row, TaskRow) for row in answer.rows}
+    return found
 
 
 def _done(action: Action) -> str:
     return {"cancel": "cancelled", "retry": "retried", "move": "moved"}[action.id]
 
 
-def _ask(app: ConsoleApp, page: Page, action: Action, plan: Plan, rows: dict[str, Any]) -> None:
+def _ask(app: ConsoleApp, page: Page, action: Action, plan: Plan, about: dict[str, Any], rows: dict[str, Any]) -> None:
     from aiwm_tui.screens.dialogs.form import FormDialog
 
     fields = FIELDS[action.id]
     if plan.count >= TYPED_FROM:
         fields = (*fields, FormField("type", Kind.text, required=True, help=f"Type {plan.count} to go on."))
     delay = UNDO_MS if action.id == "cancel" else 0
+    source, fixed = str(page.location), app.now()
 
     async def go_on(values: dict[str, Any]) -> Line:
         if "type" in values and values["type"].replace(",", "") != str(plan.count):
@@ -119,45 +132,21 @@ def _ask(app: ConsoleApp, page: Page, action: Action, plan: Plan, rows: dict[str
         page.clear_marks()
         return line
 
-    title = f"{action.shown}  {action.label.upper()} {form.plural(plan.count, 'task').upper()}"
+    async def everything() -> list[Line]:
+        every = rows | await _rows_of(app, missing(plan.ids[:LISTED], rows))
+        return chosen(plan, every, source, plan.count, fixed)
+
+    # On a low screen fewer are shown, so that the fields stand below them without scrolling.
+    most = max(2, min(SHOWN, app.size.height - 22))
     dialog = FormDialog(
-        title,
+        f"{action.shown}  {action.label.upper()} {form.plural(plan.count, 'task').upper()}",
         fields,
         {field.key: str(field.default or "") for field in fields},
         go_on,
-        head=set_lines(action, plan, rows),
+        head=chosen(plan, rows, source, most, fixed),
+        everything=everything if plan.count > most else None,
+        foot=lambda texts: effect(action.id, plan, about, texts),
         verb="go on",
         first="type" if plan.count >= TYPED_FROM else "",
     )
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))
-
-
-def set_lines(action: Action, plan: Plan, rows: dict[str, Any]) -> list[Line]:
-    """The dialog's text, from the ids that the change is fixed to and nothing else."""
-    lines: list[Line] = [(("These and no others:" if plan.count > 1 else "This one and no other:", "dim"),)]
-    for identifier in plan.ids[:SHOWN]:
-        row = rows.get(identifier)
-        line: Line = (("  " + fit(identifier, 12), "strong"),)
-        if row is not None:
-            state = state_span("tasks", row.state)
-            reason = clean(row.reason, 50)
-            line = (*line, (fit(state[0], 14), state[1]), (fit(clean(row.queue, 40), 16), "dim"), (reason, "dim"))
-        lines.append(line)
-    if plan.count > SHOWN:
-        lines.append(((f"  … {plan.count - SHOWN:,} more", "dim"),))
-    cost = plan.cost
-    if cost.running and action.id == "cancel":
-        those = (
-            "It runs now and is told to stop"
-            if plan.count == 1
-            else f"{form.plural(cost.running, 'task')} of these run now and are told to stop"
-        )
-        lines += [(), ((f"{those}; what was written is kept.", "text"),)]
-    if cost.tokens_in or cost.tokens_out:
-        used = f"{form.count(cost.tokens_in)} tokens in, {form.count(cost.tokens_out)} out"
-        used += f", ${cost.cost_usd:.4f}" if cost.cost_usd else ""
-        lines += [(), ((f"Used so far: {used}.", "dim"),)]
-    if action.id == "cancel":
-        lines += [(), ((f"It is done {UNDO_MS // 1000} s after you say so; until then Z takes it back.", "dim"),)]
-    ids = " ".join(plan.ids[:SHOWN]) + (" …" if plan.count > SHOWN else "")
-    return [*lines, (), (("Same from the shell:  ", "dim"), (f"aiwm task {action.id} {ids}", "text"))]

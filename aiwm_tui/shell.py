@@ -87,10 +87,10 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         self.asked_on = self.page
         self._prompt.start(ask, text, check, complete)
 
-    def review(self) -> None:
+    def arrived(self) -> None:
         """There is more to suggest in the prompt, if it is still open."""
         if self._prompt is not None and self._prompt.display:
-            self._prompt.review()
+            self._prompt.arrived()
 
     def prompt_closed(self) -> None:
         """The prompt is gone: the last two lines are back, and keys go to the page."""

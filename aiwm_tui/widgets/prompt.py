@@ -79,6 +79,7 @@ class Prompt(Vertical):
         self._complete: Complete = list
         self._tried: list[str] = []
         self._at = -1
+        self._owed: tuple[int, str] | None = None
 
     def compose(self) -> ComposeResult:
         yield PromptInput(select_on_focus=False)
@@ -99,7 +100,7 @@ class Prompt(Vertical):
         self.line.value = text
         self.line.cursor_position = len(text)
         self.screen.set_focus(self.line)
-        self._tried, self._at = [], -1
+        self._tried, self._at, self._owed = [], -1, None
         self.review()
 
     def stop(self) -> None:
@@ -115,6 +116,8 @@ class Prompt(Vertical):
         if not self._tried:
             candidates = list(self._complete(text))
             if not candidates:
+                # What is being asked of the engine is completed when it comes.
+                self._owed = (step, text)
                 return
             token = last_token(text)
             common = _common(candidates)
@@ -132,6 +135,13 @@ class Prompt(Vertical):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         event.stop()
+        self.review()
+
+    def arrived(self) -> None:
+        """There is more to suggest."""
+        owed, self._owed = self._owed, None
+        if owed is not None and owed[1] == self.line.value:
+            self.complete(owed[0])
         self.review()
 
     def on_input_submitted(self, event: Input.Submitted) -> None:

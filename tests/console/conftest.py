@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,12 @@ from tests.support.console_machine import populate
 
 
 @pytest.fixture(autouse=True)
-def _fixed_terminal(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _fixed_terminal(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     for name in ("NO_COLOR", "FORCE_COLOR", "AIWM_ASCII"):
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("TMUX", raising=False)
+    # Every test has an operator of its own: saved views and chosen columns lie beside this file.
+    monkeypatch.setenv("AIWM_CONFIG", str(tmp_path / "config.toml"))
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("COLORTERM", "truecolor")
     monkeypatch.setenv("TZ", "UTC")

@@ -67,6 +67,7 @@ class ConsoleEngine:
         self.tables: dict[str, dict[str, Any]] = {table: {} for table in TABLES}
         self.requests: list[Any] = []
         self.moves: list[session.ViewMove] = []
+        self.reads: list[session.ViewRead] = []
         self.details: dict[str, dict[str, Any]] = {}
         self.definitions: dict[tuple[str, str], Any] = {}
         self.maintenance: Maintenance | None = None
@@ -198,6 +199,9 @@ class ConsoleEngine:
                 return self.answer(name, view)
             case session.ViewMove():
                 return self._move(client, request)
+            case session.ViewRead():
+                self.reads.append(request)
+                return self.answer("", _View(query.parse(request.location), request.top, request.size))
             case session.ViewClose():
                 client.views.pop(request.view, None)
                 return None

@@ -16,6 +16,8 @@ from aiwm_tui.widgets.focus import FocusKeeper
 from aiwm_tui.widgets.lines import TextBlock
 
 Answer = TypeVar("Answer")
+LOW = 18
+"""A screen of fewer lines gives all of them to the dialog."""
 PANEL = "panel"
 """The style that everything in a dialog stands on."""
 
@@ -26,11 +28,13 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     DEFAULT_CSS = """
     Dialog { align: center middle; }
     Dialog > Vertical { width: 90; max-width: 96%; height: auto; max-height: 90%; padding: 1 2; background: $surface; }
+    Dialog.-low > Vertical { width: 100%; max-width: 100%; max-height: 100%; padding: 0 1; }
     Dialog TextBlock, Dialog TextLine { background: $surface; }
     Dialog Input, Dialog Input:focus { height: 1; border: none; padding: 0 1; background: $panel; color: $foreground; }
     Dialog Input:focus { text-style: none; }
     """
     BINDINGS = [Binding("escape", "dismiss", "leave: nothing changes", id="dialog.leave")]
+    VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW, "-high")]
     _decided = False
 
     def panel(self) -> ComposeResult:

@@ -15,7 +15,7 @@ from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.forms.values import field_named, read, written
 from aiwm_tui.live.text import Line, clean
 from aiwm_tui.live.wrapping import wrapped
-from aiwm_tui.screens.dialogs.base import PANEL, Dialog, block
+from aiwm_tui.screens.dialogs.base import LOW, PANEL, Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.choice import Choice
 from aiwm_tui.widgets.entry import Entry
@@ -24,8 +24,12 @@ from engine.contract.errors import AiwmError
 
 Send = Callable[[dict[str, Any]], Awaitable[Line]]
 LABEL_CELLS = 24
-_CHROME = 8
-"""Lines of the dialog beside its fields: title, blank lines, help, keys, padding."""
+FOOT_LABEL = 15
+"""Cells of the labels below the fields."""
+Lines = Callable[[], Awaitable[Sequence[Line]]]
+Foot = Callable[[Mapping[str, str]], Sequence[Line]]
+_CHROME, _CHROME_LOW = 8, 5
+"""Lines of the dialog beside its fields: title, blank lines, help, keys, padding; those on a low screen."""
 
 
 class Form(TextArea):
@@ -106,12 +110,14 @@ class FormRow(Vertical):
 
 class FormDialog(Dialog[Line]):
     """`send` gets what was typed, by key, as plain data, and gives the line that says what was done; it raises what the engine refuses.
-    `head` stands above the fields. ↵ sends, ctrl+s too; Tab and ↓ go on to the next field."""
+    `head` stands above the fields, `everything` makes a longer one for who asks, `foot` stands below them, made of what is typed.
+    ↵ sends, ctrl+s too; Tab and ↓ go on to the next field."""
 
     DEFAULT_CSS = """
     FormDialog > Vertical { width: 100; }
     FormDialog VerticalScroll { height: auto; scrollbar-size: 1 1; }
     FormDialog #help { margin-top: 1; }
+    FormDialog.-low #help { margin-top: 0; }
     FormDialog #refused { display: none; }
     """
     # Priority: a key is acted on before the next one is looked at, so typing ahead lands in the right field.
@@ -122,6 +128,9 @@ class FormDialog(Dialog[Line]):
         Binding("down", "line_go(1)", "next field", id="form.down", priority=True),
         Binding("shift+tab", "go(-1)", "field before", id="form.before", priority=True),
         Binding("up", "line_go(-1)", "field before", id="form.up", priority=True),
+        Binding("pagedown", "line_page(1)", "further down", id="form.page_down", priority=True),
+        Binding("pageup", "line_page(-1)", "further up", id="form.page_up", priority=True),
+        Binding("ctrl+o", "list", "list them all", id="form.list", priority=True),
     ]
 
     def __init__(
@@ -133,6 +142,8 @@ class FormDialog(Dialog[Line]):
         *,
         intro: str = "",
         head: Sequence[Line] = (),
+        everything: Lines | None = None,
+        foot: Foot | None = None,
         verb: str = "do it",
         leave: str = "leave: nothing changes",
         first: str = "",
@@ -141,6 +152,8 @@ class FormDialog(Dialog[Line]):
         super().__init__()
         self._title = title
         self._head = [*([((text, "dim"),) for text in intro.split("\n")] if intro else []), *head]
+        self._everything = everything
+        self._foot = foot
         self._send = send
         self._verb = verb
         self._leave = leave
@@ -151,13 +164,16 @@ class FormDialog(Dialog[Line]):
         self._rows = {field.key: FormRow(field, texts.get(field.key, "")) for field in self.fields}
 
     def panel(self) -> ComposeResult:
-        yield block([((clean(self._title, 200), "title"),), (), *self._head, *([()] if self._head else [])])
+        yield block([((clean(self._title, 200), "title"),), ()])
         with VerticalScroll(can_focus=False):
+            yield block(self._above(), "head")
             yield from self._rows.values()
+            yield block((), "foot")
         yield block((), "help")
         yield block((), "refused")
         keys = [("↵", self._verb)] if not any(field.lines > 1 for field in self.fields) else [("ctrl+s", self._verb)]
-        yield block([hints(*keys, ("Tab", "next field"), ("esc", self._leave))])
+        more = [("ctrl+o", "list them all")] if self._everything is not None else []
+        yield block([hints(*keys, ("esc", self._leave), ("Tab", "next field"), *more)])
 
     def on_mount(self) -> None:
         row = self._rows.get(self._first) or next(iter(self._rows.values()))
@@ -166,17 +182,35 @@ class FormDialog(Dialog[Line]):
         self._share_height()
 
     def on_resize(self) -> None:
+        self._show_foot()
         self._share_height()
 
-    def _share_height(self) -> None:
-        """As high as its fields; where the screen is too low for all, they scroll."""
-        chrome = _CHROME + len(self._head) + bool(self._head)
-        fields = sum(
-            1 + bool(row.error) if row.field.lines == 1 else row.field.lines + bool(row.error)
-            for row in self._rows.values()
-        )
-        room = self.app.size.height - 2 - chrome
-        self.query_one(VerticalScroll).styles.height = "auto" if fields <= room else max(3, room)
+    def _above(self) -> list[Line]:
+        return [*self._head, ()] if self._head else []
+
+    def _show_foot(self) -> None:
+        if self._foot is None:
+            return
+        shown = self.query_one("#foot", TextBlock)
+        cells = max(20, self.query_one(VerticalScroll).size.width - 1)
+        lines = [
+            part
+            for line in self._foot({key: row.text for key, row in self._rows.items()})
+            for part in wrapped(line, cells, FOOT_LABEL)
+        ]
+        if len(lines) != len(shown.lines):
+            shown.styles.height = len(lines)
+            self._share_height(len(lines))
+        shown.show(lines)
+
+    def _share_height(self, foot: int | None = None) -> None:
+        """As high as what is in it; where the screen is too low for all, it scrolls, and the field that is typed in stays in sight."""
+        foot = len(self.query_one("#foot", TextBlock).lines) if foot is None else foot
+        needed = len(self._above()) + foot + sum(row.field.lines + bool(row.error) for row in self._rows.values())
+        low = self.app.size.height < LOW
+        room = self.app.size.height - _CHROME_LOW if low else self.app.size.height * 9 // 10 - _CHROME
+        self.query_one("#help").styles.height = 1 if low else 2
+        self.query_one(VerticalScroll).styles.height = "auto" if needed <= room else max(1, room)
 
     def row(self, key: str) -> FormRow:
         return self._rows[key]
@@ -201,6 +235,7 @@ class FormDialog(Dialog[Line]):
 
     def _check(self, editor: Widget) -> None:
         """A mistake is said as soon as it is one; that something is still missing is said when the form is sent."""
+        self._show_foot()
         row = next((row for row in self._rows.values() if row.editor is editor), None)
         if row is None or (row.error is not None and row.text == row.wrong):
             return
@@ -251,6 +286,27 @@ class FormDialog(Dialog[Line]):
 
     def action_line_send(self) -> None:
         self.action_send()
+
+    def action_line_page(self, step: int) -> None:
+        inside = self.query_one(VerticalScroll)
+        inside.scroll_relative(y=step * max(1, inside.size.height - 1), animate=False)
+
+    def action_list(self) -> None:
+        """Show the longer head from its first line."""
+        if self._everything is not None:
+            self.run_worker(self._list(self._everything), group="list", exclusive=True)
+
+    async def _list(self, everything: Lines) -> None:
+        try:
+            self._head = list(await everything())
+        except AiwmError as error:
+            self._refuse(error)
+            return
+        shown = self.query_one("#head", TextBlock)
+        shown.styles.height = len(self._above())
+        shown.show(self._above())
+        self._share_height()
+        self.query_one(VerticalScroll).scroll_home(animate=False)
 
     def action_go(self, step: int) -> None:
         keys = list(self._rows)

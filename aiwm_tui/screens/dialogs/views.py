@@ -53,7 +53,7 @@ class ViewPicker(Dialog[str]):
         if not self._kept.views:
             rows.append((("none yet: ", "dim"), (":save night", "key"), (" keeps the location you are at", "dim")))
         rows += [(("! ", "wrong"), (cut(clean(each, 300), 200), "text")) for each in self._kept.trouble[:3]]
-        return [*rows, self._said, hints(("↑↓", "choose"), ("↵", "go"), ("X", "forget it"), ("esc", "leave"))]
+        return [*rows, self._said, hints(("↵", "go"), ("esc", "leave"), ("X", "forget it"), ("↑↓", "choose"))]
 
     def _show(self) -> None:
         lines = self._lines()
