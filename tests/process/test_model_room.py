@@ -598,10 +598,12 @@ async def test_a_life_that_wrote_nothing_is_a_life(house: ModelHouse) -> None:
     await house.service.load("tiny")
     os.kill(house.process.pid, signal.SIGKILL)
     await until(lambda: house.process.life.restarts == 1 and house.process.up)
-    before = await LogOperations(house.home).read(LogRead(name="tiny.0", previous=1), CALLER)
+    before = await LogOperations(house.home, lambda: False, lambda: None).read(
+        LogRead(name="tiny.0", previous=1), CALLER
+    )
     assert before.text == ""
     with pytest.raises(AiwmError) as caught:
-        await LogOperations(house.home).read(LogRead(name="tiny.0", previous=2), CALLER)
+        await LogOperations(house.home, lambda: False, lambda: None).read(LogRead(name="tiny.0", previous=2), CALLER)
     assert "no life so long ago" in caught.value.info.message
 
 
