@@ -111,7 +111,8 @@ _TASKS = frozenset({"tasks"})
 _QUEUES = frozenset({"queues"})
 _FOUND = frozenset({"disk"})
 _BEGIN = frozenset({"start"}) | _FOUND
-_CHARTED = frozenset({"queues", "pools", "charts"})
+_ASKED = frozenset({"charts", "usage"})
+_CHARTED = frozenset({"queues", "pools", "charts", "usage"})
 _DEFINED = frozenset({"queues", "pools", "templates", "sources"})
 _LOG = frozenset({"log"})
 _CHAINED = frozenset({"tasks", "events"})
@@ -185,13 +186,22 @@ ACTIONS: tuple[Action, ...] = (
     Action(
         "not_this_value", "x", "x", "not this", Group.look, "all but the rows with this cell's value", tables=TABLES
     ),
-    Action("sort", "s", "s", "sort", Group.look, "sort by this column: ▲, ▼, off; columns stack", tables=TABLES),
+    Action(
+        "sort", "s", "s", "sort", Group.look, "sort by this column: ▲, ▼, off; columns stack", tables=TABLES | _ASKED
+    ),
     Action("filter", "slash", "/", "filter", Group.look, "filter: word  field:value  field>8G  !field:value", foot=5),
     Action(
         "faults", "exclamation_mark", "!", "faults", Group.look, "only what is broken, and back", foot=6, tables=TABLES
     ),
     Action(
-        "zoom", "z", "z", "zoom", Group.look, "charts: 10 minutes, 1 hour, 24 hours, 7 days", foot=4, tables=_CHARTED
+        "zoom",
+        "z",
+        "z",
+        "zoom",
+        Group.look,
+        "look back over 10 minutes, 1 hour, 24 hours, 7 days",
+        foot=4,
+        tables=_CHARTED,
     ),
     Action(
         "search", "slash", "/", "search", Group.look, "search: word  !word  -C 3: only matches", tables=_LOG, foot=4
@@ -209,7 +219,13 @@ ACTIONS: tuple[Action, ...] = (
     Action("times", "t", "t", "times", Group.look, "when lines came", tables=_LOG),
     Action("hold", "p", "p", "hold", Group.look, "hold the view; changes are counted", tables=TABLES | _LOG),
     Action(
-        "copy", "y", "y", "copy", Group.look, "copy the id; y again: this cell, the row, the location", tables=TABLES
+        "copy",
+        "y",
+        "y",
+        "copy",
+        Group.look,
+        "copy the id; y again: this cell, the row, the location",
+        tables=TABLES | _ASKED,
     ),
     Action("columns", "o", "o", "columns", Group.look, "choose the columns and their order; it is kept", tables=TABLES),
     Action(
@@ -303,7 +319,9 @@ ACTIONS: tuple[Action, ...] = (
     Action("palette", "ctrl+p", "ctrl+p", "palette", Group.general, "every action by name"),
     Action("theme", "ctrl+t", "ctrl+t", "theme", Group.general, "try themes"),
     Action("mouse", "f8", "f8", "mouse", Group.general, "give the mouse to the terminal, or take it again"),
-    Action("bandwidth", "f9", "f9", "bandwidth", Group.general, "spare a thin line: fewer frames, no drawings; and back"),
+    Action(
+        "bandwidth", "f9", "f9", "bandwidth", Group.general, "spare a thin line: fewer frames, no drawings; and back"
+    ),
     Action("redraw", "ctrl+l", "ctrl+l", "draw again", Group.general, "draw the whole screen again"),
     Action("help", "question_mark,f1", "?", "all keys", Group.general, "this list", foot=12),
     Action("quit", "q,ctrl+q,ctrl+c", "q", "leave", Group.general, "leave; asks what becomes of running work", foot=11),
@@ -312,21 +330,19 @@ ACTIONS: tuple[Action, ...] = (
 BY_ID = {action.id: action for action in ACTIONS}
 
 
-def available(
-    table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS
-) -> list[Action]:
+def available(table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS) -> list[Action]:
     """The actions that work where a row of this table ("" for none) is under the cursor, on a page that lacks some."""
     return [action for action in actions if action.on(table) and action.id not in lacks]
 
 
-def meant(
-    action: Action, table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS
-) -> bool:
+def meant(action: Action, table: str, lacks: frozenset[str] = frozenset(), actions: Sequence[Action] = ACTIONS) -> bool:
     """Whether a key means this action here, and not another one that has the same key."""
     if action.on(table) and action.id not in lacks:
         return True
     keys = set(action.keys.split(","))
-    return not any(keys & set(other.keys.split(",")) and other is not action for other in available(table, lacks, actions))
+    return not any(
+        keys & set(other.keys.split(",")) and other is not action for other in available(table, lacks, actions)
+    )
 
 
 def footer(

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from aiwm_tui.actions import SCREENS, TABLES
 from aiwm_tui.live.history import Place
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import table_screen
 from engine.contract.query import Location, parse
 
-INFOS = frozenset({"engine", "usage", "limits"})
-PLACES = frozenset({"overview", "compare", "start", "demo"}) | INFOS
+INFOS = frozenset({"engine", "limits"})
+ASKED = frozenset({"usage", "charts"})
+"""Screens whose rows are an answer of the engine."""
+PLACES = frozenset({"overview", "compare", "start", "demo"}) | INFOS | ASKED
 """Screens that are no tables."""
 NAMES = (
     *(name for _, name, _ in SCREENS),
-    *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS | {"start", "demo"}),
+    *sorted(TABLES - {name for _, name, _ in SCREENS} - {"needs"} | INFOS | ASKED | {"start", "demo"}),
 )
 """Every screen, those with a key first."""
 
@@ -41,11 +45,23 @@ def page_for(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.compare.page import ComparePage
 
         return ComparePage(place, location)
+    if location.table in ASKED:
+        return _asked_page(place, location)
     if location.table in INFOS:
         from aiwm_tui.screens.info.page import InfoPage
 
         return InfoPage(place, location)
     return _item_page(place, location) if location.item else _table_page(place, location)
+
+
+def _asked_page(place: Place, location: Location) -> Page:
+    if location.table == "charts" and location.item:
+        from aiwm_tui.screens.charts.page import SeriesPage
+
+        return SeriesPage(place, location)
+    from aiwm_tui.screens.asked import AskedPage
+
+    return AskedPage(import_module(f"aiwm_tui.screens.{location.table}.screen").SCREEN, place, location)
 
 
 def _item_page(place: Place, location: Location) -> Page:

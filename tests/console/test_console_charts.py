@@ -11,7 +11,7 @@ from engine.contract.records import TimelineStep
 from engine.contract.records.definitions import ScaleStep
 from engine.contract.requests.comparisons import PromptText, TaskPrompt
 from engine.contract.requests.fleet import ModelList
-from engine.contract.requests.usage import SamplesRead
+from engine.contract.requests.usage import SamplesRead, UsageRead
 from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.screens import hides, press, shows, text_of, wait_until
 
@@ -133,3 +133,64 @@ async def test_a_narrow_task_page_has_its_timeline_among_the_facts(engine: Conso
     app = console(location=":tasks/t-10001")
     async with app.run_test(size=(80, 24)):
         await shows(app, "FACTS", "TIMELINE", "on i-01")
+
+
+async def test_who_used_what_leads_to_the_tasks(engine: ConsoleEngine, console: Any) -> None:
+    app = console(location=":usage by:submitter since:1h sort:-tokens")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "submitter [bold]one", "tokens1▼", "220,224", "since 02:07:41")
+        await press(app, "enter")
+        await shows(app, ':tasks by:"submitter [bold]one" ended>=2026-11-20T02:07:41')
+        await press(app, "escape", "z")
+        await shows(app, ":usage by:submitter since:24h sort:-tokens", "since 19 Nov 03:07")
+        await press(app, "tab")
+        await shows(app, ":usage since:24h by:definition sort:-tokens", "definition [bold]one")
+        await press(app, "right", "s")
+        await shows(app, "sort:-tokens,tasks", "tasks2▲")
+        asked = [request.by for request in engine.requests if isinstance(request, UsageRead)]
+        assert asked[-1] == "definition"
+
+
+async def test_what_usage_cannot_sum_is_said_with_what_it_can(console: Any) -> None:
+    app = console(location=":usage by:colour")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, 'usage cannot be summed by "colour"', "one of submitter, definition")
+        await press(app, "tab")
+        await shows(app, ":usage by:submitter", "submitter [bold]one")
+        app.open_location(":usage since:soon")
+        await shows(app, "since:", "1h, 22:00, yesterday, all")
+
+
+async def test_every_series_is_a_line_and_opens_large(engine: ConsoleEngine, console: Any) -> None:
+    _sampled(engine)
+    engine.samples["model.m.0.misses"] = [(NOW - 120_000, 1.0), (NOW - 60_000, 4.0)]
+    app = console(location=":charts queue.demo")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "4 rows", "queue.demo.in", "22.0", "queue.demo.p95", "4.1s")
+        await press(app, "down", "down", "down", "enter")
+        await shows(app, ":charts/queue.demo.waiting", "1 series", "least 0.0", "most 59.0", "60 points")
+        await press(app, "z")
+        await shows(app, ":charts/queue.demo.waiting since:24h")
+        await press(app, "escape", "escape")
+        await shows(app, "queue.demo.p95")
+        app.open_location(":charts/pool.demo.*")
+        await shows(app, "4 series", "pool.demo.instances", "pool.demo.waiting")
+        app.open_location(":charts misses")
+        await shows(app, "model.m.0.misses", "/min", "3.0")
+        app.open_location(":charts nothing-such")
+        await shows(app, "no samples: they are taken while something moves")
+
+
+@pytest.mark.parametrize("size", [(40, 10), (80, 24), (160, 45)])
+@pytest.mark.parametrize(
+    "location", [":usage", ":charts", ":charts/queue.demo.*", ":queues", ":pools/demo", ":tasks/t-10001"]
+)
+async def test_every_size_is_drawn(engine: ConsoleEngine, console: Any, location: str, size: tuple[int, int]) -> None:
+    _sampled(engine)
+    app = console(location=location)
+    async with app.run_test(size=size) as pilot:
+        await wait_until(lambda: app.machine is not None)
+        await press(app, "z", "pagedown", "G", "g", "tab", "w", "w")
+        await pilot.resize_terminal(100, 30)
+        await press(app, "z")
+        await shows(app, "z zoom: ")

@@ -34,11 +34,11 @@ async def test_usage_is_summed_by_what_the_location_says(engine: ConsoleEngine, 
     app = console(location=":usage by:definition since:1h")
     async with app.run_test(size=(120, 36)):
         await shows(app, "definition [bold]one", "29.8k", "190k", "0.0123", "since 02:07:41")
-        assert UsageRead(by="definition", since_ms=NOW - 3_600_000) in engine.requests
+        assert UsageRead(by="definition", since_ms=NOW - 3_600_000, limit=1_000) in engine.requests
         app.open_location(":usage by:colour")
         await shows(app, 'usage cannot be summed by "colour"', "one of submitter, definition")
         app.open_location(":usage since:soon")
-        await shows(app, "✗ bad_location  since:")
+        await shows(app, "✗ bad_location", "since:")
 
 
 async def test_a_full_window_counts_down(console: Any) -> None:
@@ -138,5 +138,5 @@ async def test_a_pools_strip_says_how_it_was_scaled(engine: ConsoleEngine, conso
     ]
     app = console(location=":pools id:demo")
     async with app.run_test(size=(120, 36)):
-        await shows(app, "03:06:41  3 → 4", "head of demo waited 9s", "12 tasks waited", "failed", "no memory")
+        await shows(app, "03:06:41", "3 → 4", "head of demo waited 9s", "12 tasks waited", "failed", "no memory")
         await wait_until(lambda: app.page.row is not None)

@@ -96,7 +96,7 @@ def test_a_running_task_says_what_is_to_be_expected() -> None:
 
 
 def test_what_is_usual_are_medians_of_what_is_known() -> None:
-    rows = [{"tokens_out": value, "duration_ms": None} for value in (5, 900, 7)]
+    rows: list[dict[str, object]] = [{"tokens_out": value, "duration_ms": None} for value in (5, 900, 7)]
     assert usual(rows) == Usual(3, 7.0, None)
     assert usual([]) == Usual(0)
 

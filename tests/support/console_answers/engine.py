@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fnmatch import fnmatchcase
+
 import msgspec
 
 from engine.contract.requests import limits, maintenance, session, usage
@@ -56,10 +58,11 @@ def _resume(engine: ConsoleEngine, request: maintenance.EngineResume) -> mainten
 def _samples(engine: ConsoleEngine, request: usage.SamplesRead) -> list[usage.Series]:
     """What a test put there, as far back as was asked for."""
     since = request.since_ms or 0
+    named = [name for name in sorted(engine.samples) if any(fnmatchcase(name, each) for each in request.names)]
     return [
         usage.Series(name=name, step_ms=request.step_ms, points=points)
-        for name in request.names
-        if (points := [point for point in engine.samples.get(name, ()) if point[0] >= since])
+        for name in named
+        if (points := [point for point in engine.samples[name] if point[0] >= since])
     ]
 
 

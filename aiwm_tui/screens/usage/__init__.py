@@ -1,0 +1,1 @@
+"""Who used what: sums of what ended, by whom or by what."""
