@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -92,6 +92,12 @@ class HttpConfig(_Section, frozen=True, kw_only=True):
 
 class ConsoleConfig(_Section, frozen=True, kw_only=True):
     theme: str
+    mouse: bool
+    bandwidth: Literal["auto", "full", "small"]
+    read_only: bool
+    notify: tuple[Literal["ask", "error", "warn", "audit", "info"], ...]
+    notify_by: tuple[Literal["toast", "bell", "terminal"], ...]
+    notify_per_minute: int
 
 
 class FilesConfig(_Section, frozen=True, kw_only=True):
@@ -137,7 +143,8 @@ class KeyConfig(_Section, frozen=True, kw_only=True):
 
 
 class Config(_Section, frozen=True, kw_only=True):
-    """All settings, immutable. `settings` lists them with their origins. `keys` are the API keys by name."""
+    """All settings, immutable. `settings` lists them with their origins. `keys` are the API keys by name, `keymap` the operator's own
+    keys of the console by the id of an action, which only the console knows."""
 
     engine: EngineConfig
     queues: QueuesConfig
@@ -152,6 +159,7 @@ class Config(_Section, frozen=True, kw_only=True):
     tools: ToolsConfig
     security: SecurityConfig
     keys: dict[str, KeyConfig] = {}
+    keymap: dict[str, str] = {}
 
 
 class LoadedConfig(msgspec.Struct, frozen=True):
@@ -179,13 +187,15 @@ def load_config(environ: Mapping[str, str] | None = None, user_file: Path | None
     defaults = _read(default_config())
     _merge(values, origins, defaults, "default", defaults)
     keys: dict[str, KeyConfig] = {}
+    keymap: dict[str, str] = {}
     if path.is_file():
         layer = _read(path)
         keys = _read_keys(layer.pop("keys", {}), str(path))
+        keymap = _read_keymap(layer.pop("keymap", {}), str(path))
         _merge(values, origins, layer, str(path), defaults)
     _merge(values, origins, _from_environment(environ, defaults), "environment", defaults)
     try:
-        config = msgspec.structs.replace(msgspec.convert(values, Config), keys=keys)
+        config = msgspec.structs.replace(msgspec.convert(values, Config), keys=keys, keymap=keymap)
     except msgspec.ValidationError as error:
         text, _, where = str(error).partition(" - at `$.")
         key = where.rstrip("`")
@@ -203,7 +213,19 @@ def load_config(environ: Mapping[str, str] | None = None, user_file: Path | None
         for key, value in keys.items()
     )
     _check_roots(config.security, origins["security.external_roots"])
-    return LoadedConfig(config, settings + _key_settings(keys, str(path)))
+    own_keys = tuple(Setting(key=f"keymap.{name}", value=text, origin=str(path)) for name, text in keymap.items())
+    return LoadedConfig(config, settings + own_keys + _key_settings(keys, str(path)))
+
+
+def _read_keymap(section: Any, origin: str) -> dict[str, str]:
+    """`[keymap]`: ids of actions, each with its keys as text. Whether there is such an action, the console says."""
+    if not isinstance(section, dict):
+        raise AiwmError(Code.config_invalid, f"keymap is a section, not a value (in {origin})", field="keymap")
+    for name, text in section.items():
+        if not isinstance(text, str):
+            wrong = f'keymap.{name} must be text such as "f5,ctrl+r" (in {origin})'
+            raise AiwmError(Code.config_invalid, wrong, field=f"keymap.{name}", fix=f'{name} = "f5"')
+    return dict(section)
 
 
 def _read_keys(section: Any, origin: str) -> dict[str, KeyConfig]:

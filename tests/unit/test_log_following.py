@@ -102,7 +102,9 @@ async def test_what_is_written_is_told_and_a_new_life_too(log: Path) -> None:
         file.write(b"again\n")
     await wait_until(lambda: client.text.endswith("again\n"))
     assert client.pieces[-1].life != client.pieces[0].life
-    log.write_text("cut\n")
+    with log.open("r+b") as file:
+        file.truncate(0)
+        file.write(b"cut\n")
     await wait_until(lambda: client.text.endswith("cut\n"))
     assert client.pieces[-1].start == 0
     followers.unfollow(2, stream)
