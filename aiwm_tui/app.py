@@ -24,7 +24,7 @@ from aiwm_tui.comfort import LEAN_MS
 from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
 from aiwm_tui.live.history import History, Place
 from aiwm_tui.live.link import Connection, Link, Phase
-from aiwm_tui.live.text import Line, clean
+from aiwm_tui.live.text import Line, clean, line_width
 from aiwm_tui.live.views import LiveView, ViewHub
 from aiwm_tui.preferences import Preferences
 from aiwm_tui.replaying import Play, Replaying
@@ -33,7 +33,7 @@ from aiwm_tui.screens.registry import locate, page_for
 from aiwm_tui.shell import Shell
 from aiwm_tui.theme import Palette
 from aiwm_tui.widgets.footer import footer_line
-from aiwm_tui.widgets.machine import machine_line, mode_line
+from aiwm_tui.widgets.machine import location_line, machine_line, mode_line
 from engine.contract.errors import AiwmError
 from engine.contract.records import MachineRow
 
@@ -244,9 +244,9 @@ class ConsoleApp(App[None]):
         held, words = self.page.held(), self.replaying.words
         mode = mode_line(row, phase, held, self.as_of - self._lost_ms, self._changed_ms, self.read_only, words)
         self.shell.machine.show(*machine_line(row, phase, self.as_of, cells, mode))
-        self.shell.location.show(
-            ((" ", ""), (clean(str(self.page.location)), "strong")), (*self.page.status(), (" ", ""))
-        )
+        status: Line = (*self.page.status(), (" ", ""))
+        here = location_line(str(self.page.location), self.history.trail(), cells - line_width(status) - 2)
+        self.shell.location.show(here, status)
         keys = footer(self.page.table, self.page.lacks, self.actions, replaying=bool(words))
         self.shell.foot.show(footer_line(keys, self.read_only, cells))
         self._keep_ticking()

@@ -28,7 +28,7 @@ def picture(connect: Connect, location: str, size: tuple[int, int], *, theme: st
     and the keys below, otherwise the page alone. Raises what kept the engine from being reached, or the page from being shown."""
     from aiwm_tui.app import ConsoleApp
 
-    app = ConsoleApp(connect, location=location, theme=theme, read_only=True)
+    app = ConsoleApp(connect, location=location, theme=theme, read_only=True, mouse=False)
     found: list[list[Segment]] = []
 
     async def look(_: Any) -> None:

@@ -41,10 +41,10 @@ def set_value(key: str, text: str, path: Path | None = None) -> Any:
     path = path or user_config_path()
     section, _, name = key.partition(".")
     known = {setting.key for setting in load_config({}, path).settings if not setting.key.startswith("keys.")}
-    if key not in known:
+    if key not in known and section != "keymap":
         fix = nearest(key, known) or "aiwm config show lists them"
         raise AiwmError(Code.config_invalid, f'there is no setting "{key[:80]}"', field="key", fix=fix)
-    value = _value(text)
+    value = text if section == "keymap" else _value(text)
     document = tomlkit.parse(path.read_text("utf-8")) if path.is_file() else tomlkit.document()
     if section not in document:
         document[section] = tomlkit.table()

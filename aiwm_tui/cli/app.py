@@ -104,6 +104,14 @@ def _root(
     record: Annotated[  # noqa: ARG001 (read by `cli_of` from the context)
         bool, typer.Option("--record", help="the console keeps the last 10 minutes: ctrl+r", show_default=False)
     ] = False,
+    mouse: Annotated[  # noqa: ARG001 (read by `cli_of` from the context)
+        bool | None,
+        typer.Option("--mouse/--no-mouse", help="the console's mouse, or the terminal's", show_default=False),
+    ] = None,
+    bandwidth: Annotated[  # noqa: ARG001 (read by `cli_of` from the context)
+        str | None,
+        typer.Option("--bandwidth", metavar="MODE", help="auto, full, or small for a thin line", show_default=False),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", help="print the version", show_default=False)] = False,
 ) -> int | None:
     """Operator console for AI workers that run on this machine.

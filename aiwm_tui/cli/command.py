@@ -35,13 +35,22 @@ class Cli:
     """What every command is given: the home it works on and where its words go."""
 
     def __init__(
-        self, home: Path, output: Output, *, home_given: bool = False, read_only: bool = False, record: bool = False
+        self,
+        home: Path,
+        output: Output,
+        *,
+        home_given: bool = False,
+        read_only: bool = False,
+        record: bool = False,
+        console: dict[str, Any] | None = None,
     ) -> None:
+        """`console`: flags that say how the console is wanted."""
         self.home = home
         self.home_given = home_given
         self.output = output
         self.read_only = read_only
         self.record = record
+        self.console = console or {}
 
     @contextmanager
     def connected(self, *, work: bool = False, spawn: bool = True) -> Iterator[BlockingClient]:
@@ -66,6 +75,7 @@ def cli_of(context: typer.Context, home: Path | None) -> Cli:
         home_given=given is not None,
         read_only=bool(root.get("read_only")),
         record=bool(root.get("record")),
+        console={name: root.get(name) for name in ("mouse", "bandwidth")},
     )
 
 

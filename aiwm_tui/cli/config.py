@@ -53,6 +53,11 @@ def _set(
     from engine.config import user_config_path
     from engine.config_file import set_value
 
+    if key.startswith("keymap."):
+        from aiwm_tui.keymap import keyed
+        from engine.config import load_config
+
+        keyed({**load_config().config.keymap, key.removeprefix("keymap."): value})
     understood = set_value(key, value)
     cli.output.one(
         "setting", {"key": key, "value": understood}, lambda: f"{key} = {understood!r} in {user_config_path()}"

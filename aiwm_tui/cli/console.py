@@ -25,22 +25,30 @@ def on_terminal(cli: Cli) -> bool:
 
 
 def console_on(
-    home: Path, *, location: str | None = None, read_only: bool = False, spawn: bool = True, record: bool = False
+    home: Path,
+    *,
+    location: str | None = None,
+    read_only: bool = False,
+    spawn: bool = True,
+    record: bool = False,
+    mouse: bool | None = None,
+    bandwidth: str | None = None,
 ) -> int:
-    """The console on a home until it is left, in the configured theme; the exit code. Without a location it opens where a home begins.
+    """The console on a home until it is left, as it is configured; the exit code. Without a location it opens where a home begins.
     `config_invalid` before anything is drawn."""
     from aiwm_tui.app import run_console
-    from engine.config import load_config
+    from aiwm_tui.preferences import preferences
 
-    theme = load_config().config.console.theme
-    return run_console(home, location=location, read_only=read_only, theme=theme, spawn=spawn, record=record)
+    wants = preferences(mouse=mouse, bandwidth=bandwidth)
+    return run_console(home, location=location, read_only=read_only, preferences=wants, spawn=spawn, record=record)
 
 
 def bare(arguments: list[str]) -> int | None:
-    """`aiwm` with nothing but --home, --read-only and --record, on a terminal: the console; its exit code. None leaves it to typer."""
+    """`aiwm` with nothing but options of the console, on a terminal: the console; its exit code. None leaves it to typer."""
     from aiwm_tui.cli.quick import home_path
 
-    given, read_only, record = None, False, False
+    given = None
+    options: dict[str, Any] = {}
     rest = iter(arguments)
     for argument in rest:
         if argument == "--home":
@@ -50,15 +58,19 @@ def bare(arguments: list[str]) -> int | None:
         elif argument.startswith("--home="):
             given = argument.removeprefix("--home=")
         elif argument == "--read-only":
-            read_only = True
+            options["read_only"] = True
         elif argument == "--record":
-            record = True
+            options["record"] = True
+        elif argument in ("--mouse", "--no-mouse"):
+            options["mouse"] = argument == "--mouse"
+        elif argument.startswith("--bandwidth="):
+            options["bandwidth"] = argument.removeprefix("--bandwidth=")
         else:
             return None
     if not terminal_on_both_ends():
         return None
     try:
-        return console_on(Path(home_path(given)), read_only=read_only, record=record)
+        return console_on(Path(home_path(given)), **options)
     except AiwmError as error:
         from aiwm_tui.cli.output import Format, Output
 
@@ -71,14 +83,14 @@ def open_console(cli: Cli) -> int:
         from aiwm_tui.cli.demo import headless_demo
 
         return headless_demo(cli)
-    return console_on(cli.home, read_only=cli.read_only, record=cli.record)
+    return console_on(cli.home, read_only=cli.read_only, record=cli.record, **cli.console)
 
 
 def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
     """The console here on an engine of another machine, which is started there if none runs. `home` is a directory of that machine."""
     from aiwm_tui.app import run_console
     from aiwm_tui.cli.remote import ssh_command
-    from engine.config import load_config
+    from aiwm_tui.preferences import preferences
 
     command = ssh_command(host, ["engine", "attach", "--stdio"], home)
     if not on_terminal(cli):
@@ -92,8 +104,10 @@ def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
         there = ssh_command(host, ["replay", *files, "--stdio"])
         return await connect_through(there, work=False, read_only=True, name="console")
 
-    theme = load_config().config.console.theme
-    return run_console(cli.home, read_only=cli.read_only, theme=theme, through=command, record=cli.record, play=play)
+    wants = preferences(**cli.console, ssh=True)
+    return run_console(
+        cli.home, read_only=cli.read_only, preferences=wants, through=command, record=cli.record, play=play
+    )
 
 
 def attach_console(cli: Cli) -> int:
@@ -104,4 +118,4 @@ def attach_console(cli: Cli) -> int:
         )
     with cli.connected(spawn=False):
         pass
-    return console_on(cli.home, read_only=cli.read_only, spawn=False, record=cli.record)
+    return console_on(cli.home, read_only=cli.read_only, spawn=False, record=cli.record, **cli.console)

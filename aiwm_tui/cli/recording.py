@@ -147,11 +147,11 @@ def _replay(
 
 def _console(cli: Cli, files: list[str], at: str) -> int:
     from aiwm_tui.app import run_console
-    from engine.config import load_config
+    from aiwm_tui.preferences import preferences
 
     asyncio.run(_try(files))
-    theme = load_config().config.console.theme
-    return run_console(cli.home, read_only=True, theme=theme, through=replay_command(files), replay_at=at)
+    wants = preferences(**cli.console)
+    return run_console(cli.home, read_only=True, preferences=wants, through=replay_command(files), replay_at=at)
 
 
 async def _try(files: list[str]) -> None:

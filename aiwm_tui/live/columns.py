@@ -19,7 +19,8 @@ FLEX_ROOM = 34
 
 class Column(msgspec.Struct, frozen=True):
     """One column. `key` is its field in the filter language ("" for none), `cell` makes (text, style) of a record and the time in Unix
-    ms, `value` what `f` filters by (default: the cell's text), `most` bounds the width in cells."""
+    ms, `value` what `f` filters by (default: the cell's text), `most` bounds the width in cells. `shape`:
+    a drawing, no word or number; a thin line goes without it."""
 
     key: str
     title: str
@@ -29,6 +30,7 @@ class Column(msgspec.Struct, frozen=True):
     priority: int = 0
     most: int = 20
     least: int = 0
+    shape: bool = False
     value: Callable[[Any], str] | None = None
 
 
@@ -41,10 +43,13 @@ class Slot(msgspec.Struct, frozen=True):
     cells: int
 
 
-def arrange(columns: Sequence[Column], content: Mapping[str, int], total: int, marks: Mapping[str, str]) -> list[Slot]:
-    """Share `total` cells. `content` has the widest cell of each column by title, `marks` what the header adds (`1▲`) by key."""
+def arrange(
+    columns: Sequence[Column], content: Mapping[str, int], total: int, marks: Mapping[str, str], *, lean: bool = False
+) -> list[Slot]:
+    """Share `total` cells. `content` has the widest cell of each column by title, `marks` what the header adds (`1▲`) by key. `lean`
+    leaves out columns that are drawings."""
     wanted = {column.title: _natural(column, content, total, marks) for column in columns}
-    shown = list(columns)
+    shown = [column for column in columns if not (lean and column.shape)]
     while (need := _sum(shown, wanted, 1)) > total and any(column.priority for column in shown):
         shown.remove(max(shown, key=lambda column: (column.priority, shown.index(column))))
     if need > total:

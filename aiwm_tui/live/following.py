@@ -22,6 +22,7 @@ class Following:
         self._waiting: list[StreamChunk] = []
         self._work: asyncio.Task[None] | None = None
         self._closed = False
+        self._later: asyncio.TimerHandle | None = None
         self.state = Followed(task=task)
         self.error: AiwmError | None = None
         self._stop_hearing = link.on(StreamChunk, self._hear)
@@ -65,6 +66,18 @@ class Following:
             self._ask()
         elif after is not self.state:
             self.state = after
+            self._tell()
+
+    def _tell(self) -> None:
+        """At once; over a thin line the pieces of a while together, and the end of the text at once."""
+        if not self._link.every_ms or self.state.ended:
+            self._listener()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(self._link.every_ms / 1000, self._told_later)
+
+    def _told_later(self) -> None:
+        self._later = None
+        if not self._closed:
             self._listener()
 
     async def _unfollow(self) -> None:
@@ -76,6 +89,8 @@ class Following:
 
     def close(self) -> None:
         self._closed = True
+        if self._later is not None:
+            self._later.cancel()
         self._stop_hearing()
         self._link.listeners.remove(self._phase)
         if self._work is not None:

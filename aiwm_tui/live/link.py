@@ -60,6 +60,7 @@ class _Heard:
 
 class Link:
     """`phase` and `error` say how the connection is; `listeners` are called after each change of it. `asking` requests are unanswered.
+    `every_ms`: over a thin line, so long at least lies between two changes of what is shown.
 
     For a while it may lead elsewhere (`detour`): to the engine of a recording. The own connection is kept meanwhile, `greeted` is called
     with it whenever it is made, and `back` returns to it."""
@@ -75,6 +76,7 @@ class Link:
         self.error: AiwmError | None = None
         self.welcome: Welcome | None = None
         self.asking = 0
+        self.every_ms = 0
         self.listeners: list[Callable[[Phase], None]] = []
         self.greeted: Callable[[Connection], None] = lambda _: None
 

@@ -44,7 +44,9 @@ class LiveView:
 
     async def _open(self) -> None:
         old = self.state.view if self.state is not None and not self.stale else None
-        answer = await self._hub.link.call(ViewOpen(location=self.location, size=self.size, top=self.top))
+        link = self._hub.link
+        request = ViewOpen(location=self.location, size=self.size, top=self.top, every_ms=link.every_ms)
+        answer = await link.call(request)
         self._take(answer)
         if old is not None:
             await self._hub.link.call(ViewClose(view=old))

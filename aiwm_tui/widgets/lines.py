@@ -9,7 +9,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from aiwm_tui.live.text import Line
-from aiwm_tui.widgets.paint import palette_of, spread, strip_of
+from aiwm_tui.widgets.paint import changed_part, palette_of, spread, strip_of
 
 
 class TextLine(Widget):
@@ -26,13 +26,17 @@ class TextLine(Widget):
 
     def show(self, left: Line, right: Line = ()) -> None:
         if (left, right) != (self._left, self._right):
+            was = self._line
             self._left, self._right = left, right
-            self.refresh()
+            start, cells = changed_part(was, self._line)
+            self.refresh(Region(start, 0, cells, 1))
+
+    @property
+    def _line(self) -> Line:
+        return spread(self._left, self._right, self.size.width) if self._right else self._left
 
     def render_line(self, y: int) -> Strip:
-        cells = self.size.width
-        line = spread(self._left, self._right, cells) if self._right else self._left
-        return strip_of(line if y == 0 else (), palette_of(self), cells, over=self.ground)
+        return strip_of(self._line if y == 0 else (), palette_of(self), self.size.width, over=self.ground)
 
 
 class TextBlock(Widget):
@@ -47,9 +51,12 @@ class TextBlock(Widget):
 
     def show(self, lines: Sequence[Line]) -> None:
         old, self.lines = self.lines, tuple(lines)
-        for y in range(max(len(old), len(self.lines))):
-            if (old[y] if y < len(old) else None) != (self.lines[y] if y < len(self.lines) else None):
-                self.refresh(Region(0, y, self.size.width, 1))
+        # What is below the edge is not drawn, however much it is.
+        for y in range(min(self.size.height, max(len(old), len(self.lines)))):
+            was, now = (each[y] if y < len(each) else () for each in (old, self.lines))
+            if was != now:
+                start, cells = changed_part(was, now)
+                self.refresh(Region(start, y, cells, 1))
 
     def render_line(self, y: int) -> Strip:
         line = self.lines[y] if y < len(self.lines) else ()

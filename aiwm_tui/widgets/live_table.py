@@ -5,7 +5,7 @@ what the visible lines say with what they said and repaints the lines that diffe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from textual import events
 from textual.geometry import Region, Size
@@ -17,7 +17,7 @@ from aiwm_tui.live.columns import FLEX_ROOM, Column, Slot, arrange
 from aiwm_tui.live.marks import Marks
 from aiwm_tui.live.table import TableState
 from aiwm_tui.live.text import Line, width
-from aiwm_tui.widgets.paint import palette_of, strip_of
+from aiwm_tui.widgets.paint import lean_of, palette_of, strip_of
 from aiwm_tui.widgets.rows import GUTTER, Drawn, heading_line, row_line
 from engine.contract.query import SortKey
 from engine.contract.records import Record
@@ -74,6 +74,8 @@ class LiveTable(Widget, can_focus=True):
         self._cursor_id: str | None = None
         self._follows_top = True
         self._restoring: str | None = None
+        # What stands beside what was looked for is drawn as something less.
+        self.beside: Callable[[Record], bool] = lambda _: False
         self._now = 0
         self._stale = False
         self._note: tuple[Line, ...] = ()
@@ -275,8 +277,17 @@ class LiveTable(Widget, can_focus=True):
             else:
                 for y, (was, now) in enumerate(zip(old, drawn, strict=True)):
                     if was != now:
-                        self.refresh(Region(0, y + first, self.size.width, 1))
+                        self._repaint(y + first, was, now)
         self._ask_for_more()
+
+    def _repaint(self, y: int, was: Drawn, now: Drawn) -> None:
+        """The whole line, or where only some cells say something else, those: the terminal may be far away."""
+        if len(was.cells) != len(now.cells) or was[1:] != now[1:] or not now.cells:
+            self.refresh(Region(0, y, self.size.width, 1))
+            return
+        for slot in self._slots:
+            if was.cells[slot.place] != now.cells[slot.place]:
+                self.refresh(Region(GUTTER + slot.start, y, slot.cells, 1))
 
     def _draw(self) -> list[Drawn]:
         rows = max(0, self.size.height - (0 if self._headless else 1))
@@ -296,7 +307,7 @@ class LiveTable(Widget, can_focus=True):
         if row is None:
             return Drawn((), cursor, self._stale, (("  …", "faint"),))
         cells = tuple(column.cell(row, self._now) for column in self._columns)
-        return Drawn(cells, cursor, self._stale, marked=row.id in self.marks)
+        return Drawn(cells, cursor, self._stale or self.beside(row), marked=row.id in self.marks)
 
     def _grow(self, drawn: list[Drawn]) -> bool:
         """Widen columns to what is visible now. They never shrink while a location is shown: a table that breathes cannot be read."""
@@ -311,8 +322,14 @@ class LiveTable(Widget, can_focus=True):
         return grown or not self._slots
 
     def _arrange(self) -> None:
-        self._slots = arrange(self._columns, self._content, max(0, self.size.width - GUTTER), self._marks)
+        cells, lean = max(0, self.size.width - GUTTER), lean_of(self)
+        self._slots = arrange(self._columns, self._content, cells, self._marks, lean=lean)
         self.column = min(self.column, max(0, len(self._slots) - 1))
+
+    def rearrange(self) -> None:
+        """Share the width again: drawings may be wanted now, or no longer."""
+        self._arrange()
+        self.refresh()
 
     def _ask_for_more(self) -> None:
         state = self.state

@@ -18,10 +18,31 @@ class Painted(Protocol):
     """What widgets need of the app."""
 
     palette: Palette
+    lean: bool
 
 
 def palette_of(widget: Widget) -> Palette:
     return cast(Painted, widget.app).palette
+
+
+def lean_of(widget: Widget) -> bool:
+    """Whether the terminal is at the end of a thin line."""
+    return cast(Painted, widget.app).lean
+
+
+def changed_part(was: Line, now: Line) -> tuple[int, int]:
+    """From which cell on and how many cells of a line say something else now."""
+    first = 0
+    while first < min(len(was), len(now)) and was[first] == now[first]:
+        first += 1
+    start, old, new = line_width(now[:first]), line_width(was), line_width(now)
+    last = 0
+    if old == new:
+        # What stands behind the difference is where it was.
+        while last < min(len(was), len(now)) - first and was[-1 - last] == now[-1 - last]:
+            last += 1
+    end = new - line_width(now[len(now) - last :]) if last else max(old, new)
+    return start, end - start
 
 
 def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = None, instead: str | None = None) -> Strip:

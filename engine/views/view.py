@@ -33,8 +33,17 @@ class View:
     """A live window of one client. Runs only when something may have changed: one timer at most, none when it is up to date."""
 
     def __init__(
-        self, name: str, client: int, location: Location, size: int, send: Send, sources: Sources, pace: Pace
+        self,
+        name: str,
+        client: int,
+        location: Location,
+        size: int,
+        send: Send,
+        sources: Sources,
+        pace: Pace,
+        every_s: float = 0.0,
     ) -> None:
+        """`every_s`: so long at least lies between two changes that are sent."""
         self.name = name
         self.client = client
         self.location = location
@@ -42,6 +51,7 @@ class View:
         self._send = send
         self._sources = sources
         self._pace = pace
+        self._every_s = every_s
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
         self._shown = Shown({})
@@ -162,6 +172,7 @@ class View:
         if change is not None:
             if self._send(change):
                 self._seq += 1
+                wait = max(wait, self._every_s)
             else:
                 # The client is congested: what it has is still what it had.
                 self._shown, self._records, self._frame = before, before_records, before_frame

@@ -19,7 +19,7 @@ _NOT_LISTED = frozenset({"palette", "cursor_up", "cursor_down", "left", "right",
 class ActionProvider(Provider):
     def _actions(self) -> Iterator[Action]:
         app = cast("ConsoleApp", self.app)
-        for action in available(app.page.table, app.page.lacks):
+        for action in available(app.page.table, app.page.lacks, app.actions):
             if action.id not in _NOT_LISTED and not (app.read_only and action.changes):
                 yield action
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 from textual.screen import ModalScreen
@@ -39,12 +41,15 @@ class HelpScreen(ModalScreen[None]):
         Binding("pageup", "scroll(-10)", "page up", id="help.page_up"),
     ]
 
-    def __init__(self, screen: str, table: str, lacks: frozenset[str], read_only: bool) -> None:
+    def __init__(
+        self, screen: str, table: str, lacks: frozenset[str], read_only: bool, actions: Sequence[Action]
+    ) -> None:
         super().__init__()
         self._where = screen
         self._table = table
         self._lacks = lacks
         self._read_only = read_only
+        self._actions = actions
         self._first = 0
 
     def compose(self) -> ComposeResult:
@@ -58,14 +63,16 @@ class HelpScreen(ModalScreen[None]):
         self._show()
 
     def _show(self) -> None:
-        lines = help_lines(self._where, self._table, self._lacks, self._read_only, self.size.width)
+        lines = help_lines(self._where, self._table, self._lacks, self._read_only, self._actions, self.size.width)
         self._first = max(0, min(self._first, len(lines) - self.size.height))
         self.query_one(TextBlock).show(lines[self._first :])
 
 
-def help_lines(screen: str, table: str, lacks: frozenset[str], read_only: bool, cells: int) -> list[Line]:
+def help_lines(
+    screen: str, table: str, lacks: frozenset[str], read_only: bool, table_of_actions: Sequence[Action], cells: int
+) -> list[Line]:
     """The help as lines: two columns of groups where there is room, one below the other where not."""
-    actions = available(table, lacks)
+    actions = available(table, lacks, table_of_actions)
     where = f"on :{screen}" + (f", with the cursor on one of the {table}" if table and table != screen else "")
     lines: list[Line] = [((" All keys ", "title"), (where, "dim"), ("   esc closes", "faint"))]
     if read_only:

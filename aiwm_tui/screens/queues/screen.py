@@ -60,7 +60,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("empty", "empty in", _empty, right=True, most=8, priority=3),
     Column("p50", "p50", number("p50_ms", form.span, "dim"), right=True, least=5, most=6, priority=7),
     Column("p95", "p95", number("p95_ms", form.span, "dim"), right=True, least=5, most=6, priority=6),
-    Column("trend", "wait, last hour", _trend, most=20, priority=5),
+    Column("trend", "wait, last hour", _trend, most=20, priority=5, shape=True),
     Column("pools", "pools", text("pools", "dim"), most=16, priority=6, value=lambda row: ",".join(row.pools)),
     Column("durability", "keeps", text("durability", "dim"), most=6, priority=10),
     Column("gate", "first gate", text("gate", "held"), flex=True),

@@ -159,7 +159,9 @@ class ViewRows(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ViewOpen(Request[ViewRows], frozen=True, kw_only=True):
-    """Open a live window on a table: the answer is its rows, changes follow as `view.changed` notifications, at most 10 a second."""
+    """Open a live window on a table: the answer is its rows, changes follow as `view.changed` notifications, at most 10 a second.
+
+    Who sits at the end of a thin line asks for fewer: at least `every_ms` (up to a minute) between one and the next."""
 
     method: ClassVar[str] = "view.open"
     effect: ClassVar[Effect] = Effect.read
@@ -167,6 +169,7 @@ class ViewOpen(Request[ViewRows], frozen=True, kw_only=True):
     location: str
     size: int = 50
     top: int = 0
+    every_ms: int = 0
 
 
 class ViewMove(Request[ViewRows], frozen=True, kw_only=True):
