@@ -13,6 +13,7 @@ from engine.contract.requests.comparisons import PromptText, TaskPrompt
 from engine.contract.requests.fleet import ModelList
 from engine.contract.requests.usage import SamplesRead, UsageRead
 from tests.support.console_engine import NOW, ConsoleEngine
+from tests.support.rows import record_row
 from tests.support.screens import hides, press, shows, text_of, wait_until
 
 MINUTE = 60_000
@@ -194,3 +195,28 @@ async def test_every_size_is_drawn(engine: ConsoleEngine, console: Any, location
         await pilot.resize_terminal(100, 30)
         await press(app, "z")
         await shows(app, "z zoom: ")
+
+
+async def test_an_instance_of_a_pool_shows_what_it_writes_and_what_it_did(engine: ConsoleEngine, console: Any) -> None:
+    engine.write("t-10001", "the answer so far")
+    done = record_row(1, instance="i-01", task="t-09999", summary="[bold]Kern AG\x1b[2J", ended_ms=NOW - 60_000)
+    failed = record_row(2, instance="i-01", task="t-09998", state="failed", error="output_not_json", ended_ms=NOW)
+    engine.put("records", done, failed)
+    app = console(location=":instances/i-01")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "the answer so far", "what came out", "t-09999", "[bold]Kern AG", "t-09998", "output_not_json")
+        assert "\x1b" not in text_of(app)
+        engine.change("instances", "i-01", task=None, state="idle")
+        await hides(app, "the answer so far")
+        await press(app, "tab", "G")
+        await shows(app, "t-09999", "○ idle")
+
+
+async def test_the_strip_of_a_busy_instance_compares_it_with_what_is_usual(engine: ConsoleEngine, console: Any) -> None:
+    engine.change("queues", "demo", p95_ms=1_000.0)
+    engine.change("tasks", "t-10001", started_ms=NOW - 400_000, tokens_out=388)
+    app = console(location=":instances id:i-01")
+    async with app.run_test(size=(120, 36)):
+        await shows(
+            app, "388 tokens in 6m40s", "p95 in demo is 1.0s", "it takes 400 times as long", "supervisor rules/default"
+        )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.contract.records import InstanceRow, ModelRow, PoolRow, QueueRow, TaskRow, WorkerRow
+from engine.contract.records import InstanceRow, ModelRow, PoolRow, QueueRow, RecordRow, TaskRow, WorkerRow
 from engine.contract.why import Gate, Why
 
 
@@ -102,6 +102,27 @@ def model_row(**changes: Any) -> ModelRow:
         "note": "",
     }
     return ModelRow(**(fields | changes))
+
+
+def record_row(number: int = 1, **changes: Any) -> RecordRow:
+    fields: dict[str, Any] = {
+        "id": str(number),
+        "task": f"t-{number:05d}",
+        "state": "completed",
+        "success": True,
+        "ended_ms": 1_700_000_000_000,
+        "duration_ms": 400,
+        "attempt": 1,
+        "queue": "demo",
+        "pool": "demo",
+        "definition": "nano",
+        "instance": "i-01",
+        "by": "operator",
+        "tokens_in": 30,
+        "tokens_out": 5,
+        "summary": "fine",
+    }
+    return RecordRow(**(fields | changes))
 
 
 def worker_row(name: str = "nano", **changes: Any) -> WorkerRow:

@@ -1,4 +1,5 @@
-"""The page of one instance: what it is and has used; of one that is talked to, the conversation, with the answer as it comes."""
+"""The page of one instance: what it is and has used. Of one that is talked to, the conversation, with the answer as it comes; of one that
+works for a pool, the text of its task as it is written, and its last tasks."""
 
 from __future__ import annotations
 
@@ -8,10 +9,13 @@ from typing import Any
 from textual.app import ComposeResult
 
 from aiwm_tui.live import format as form
+from aiwm_tui.live.following import Following
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.talk import Talk, answered, asked, heard, text_of
 from aiwm_tui.live.text import Line, Span, clean
 from aiwm_tui.live.views import LiveView
+from aiwm_tui.screens.instances.lately import lately_lines
+from aiwm_tui.screens.item.screen import Facts
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.wording import facts, hints, para, refused
 from aiwm_tui.states import state_span
@@ -19,32 +23,40 @@ from aiwm_tui.widgets.lines import TextBlock
 from aiwm_tui.widgets.stream import StreamText
 from engine.contract.errors import AiwmError
 from engine.contract.notifications import InstanceChunk
-from engine.contract.query import Location
+from engine.contract.query import Location, Op, Term
 from engine.contract.records import InstanceDetail, InstanceRow, Record
 from engine.contract.requests.instances import InstanceChat, InstanceShow, InstanceStop
+from engine.contract.requests.session import ViewRead
+
+_LATELY = 50
 
 
 class InstancePage(Page):
     DEFAULT_CSS = """
     InstancePage { layout: vertical; }
-    InstancePage #facts { height: 6; }
+    InstancePage #head { height: 6; }
+    InstancePage #lately { height: 1fr; }
     """
 
     def __init__(self, place: Place, location: Location) -> None:
         super().__init__(place, location)
         self.instance = str(location.item)
-        self.head = TextBlock(id="facts")
+        self.head = TextBlock(id="head")
         self.stream = StreamText(id="stream")
+        self.lately = Facts("lately")
+        self.following: Following | None = None
         self.view: LiveView | None = None
         self.detail: InstanceDetail | None = None
         self.error: AiwmError | None = None
         self.talk = Talk()
         self._stop_hearing: Any = None
         self._loading: asyncio.Task[None] | None = None
+        self._records: list[dict[str, Any]] = []
 
     def compose(self) -> ComposeResult:
         yield self.head
         yield self.stream
+        yield self.lately
 
     def on_mount(self) -> None:
         self.view = self.console.hub.open(f":instances id:{self.instance}", 1, self._changed)
@@ -52,7 +64,7 @@ class InstancePage(Page):
         self._show()
 
     def begin(self) -> None:
-        self.screen.set_focus(self.stream)
+        self.screen.set_focus(self.lately if self.of_pool else self.stream)
 
     def on_resize(self) -> None:
         self._show()
@@ -69,6 +81,9 @@ class InstancePage(Page):
         try:
             detail = await self.console.link.call(InstanceShow(id=self.instance))
             self.detail, self.error = detail, None
+            if self.of_pool:
+                mine = Location("records", None, (Term(Op.any_of, (self.instance,), "instance"),))
+                self._records = (await self.console.link.call(ViewRead(location=str(mine), size=_LATELY))).rows
             if not self.talk.answering:
                 self.talk = Talk(detail.turns)
         except AiwmError as error:
@@ -107,8 +122,40 @@ class InstancePage(Page):
         if self.head.styles.height is None or self.head.styles.height.value != len(lines):
             self.head.styles.height = len(lines)
         self.head.show(lines)
-        self.stream.show(text_of(self.talk), writing=self.talk.answering, stale=self.view.stale)
+        self._follow()
+        followed = self.following.state if self.following is not None else None
+        self.lately.display = self.of_pool
+        self.stream.display = not self.of_pool or followed is not None
+        if self.of_pool and not self.stream.display and self.is_attached and self.stream.has_focus:
+            self.screen.set_focus(self.lately)
+        if self.of_pool:
+            text = followed.text if followed is not None else ""
+            writing = followed is not None and not followed.ended
+            self.lately.put(lately_lines(self._records, self.console.now()))
+        else:
+            text, writing = text_of(self.talk), self.talk.answering
+        self.stream.show(text, writing=writing, stale=self.view.stale)
         self.console.status_changed()
+
+    def next_part(self) -> None:
+        if self.of_pool:
+            self.screen.set_focus(self.lately if self.stream.has_focus or not self.stream.display else self.stream)
+
+    @property
+    def of_pool(self) -> bool:
+        """Whether it works for a pool, and is not talked to."""
+        row = self.row
+        return isinstance(row, InstanceRow) and bool(row.pool)
+
+    def _follow(self) -> None:
+        """Follow the text of the task that it has now."""
+        task = getattr(self.row, "task", None) if self.of_pool else None
+        followed = self.following.state.task if self.following is not None else None
+        if task == followed:
+            return
+        if self.following is not None:
+            self.following.close()
+        self.following = Following(self.console.link, task, self._show) if task is not None else None
 
     def _lines(self) -> list[Line]:
         row, now = self.row, self.console.now()
@@ -180,7 +227,7 @@ class InstancePage(Page):
 
     # What the app asks
 
-    lacks = NOT_ON_ITEMS | {"why", "hold"}
+    lacks = (NOT_ON_ITEMS - {"pane"}) | {"why", "hold"}
 
     @property
     def table(self) -> str:
@@ -208,6 +255,8 @@ class InstancePage(Page):
     def leave(self) -> None:
         if self._stop_hearing is not None:
             self._stop_hearing()
+        if self.following is not None:
+            self.following.close()
         if self._loading is not None:
             self._loading.cancel()
         if self.view is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
@@ -9,8 +11,12 @@ from aiwm_tui.live.text import Line, Span, clean, clean_lines
 from aiwm_tui.screens.cells import alarming, number, since, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import facts, gates, para
-from engine.contract.records import InstanceRow
+from engine.contract.query import Location, Op, Term
+from engine.contract.records import InstanceRow, QueueRow, TaskRow
+from engine.contract.requests.context import EffectiveContext, TaskContextShow
+from engine.contract.requests.fleet import QueueShow
 from engine.contract.requests.instances import InstanceShow
+from engine.contract.requests.session import ViewRead
 from engine.contract.requests.tasks import TaskExplain
 
 _TURNS = 20
@@ -39,9 +45,51 @@ async def explain(link: Link, row: InstanceRow, now: int) -> Explained:
             lines += [((" › " + said, "dim"),) for said in clean_lines(turn.message[:2000])]
             lines += [((" " + said, "text"),) for said in clean_lines(turn.text[:2000])]
     if row.task:
-        lines += gates(await link.call(TaskExplain(id=row.task)), now)
-        lines.append(((" ↵", "key"), (f" {row.task}, its text as it is written", "dim")))
-    return Explained("why", tuple(lines))
+        lines += await _at_work(link, row, row.task, now)
+    return Explained("why", tuple(lines), counts=row.task is not None)
+
+
+async def _at_work(link: Link, row: InstanceRow, task: str, now: int) -> list[Line]:
+    """What it does, whether that takes longer than usual, what it may use, and what becomes of it if nothing is done."""
+    lines = gates(await link.call(TaskExplain(id=task)), now)
+    at = await link.call(ViewRead(location=str(Location("tasks", None, (Term(Op.any_of, (task,), "id"),))), size=1))
+    if at.rows:
+        running = msgspec.convert(at.rows[0], TaskRow)
+        queue = (await link.call(QueueShow(name=running.queue))).row
+        lines.append(pace_line(running, queue, now))
+    context = await link.call(TaskContextShow(id=task))
+    lines.append(_rights(context))
+    if row.context_max and row.context * 10 >= row.context_max * 9:
+        lines.append(para(f"Its context is nearly full: {row.context:,} of {row.context_max:,} tokens.", "wrong"))
+    lines.append(
+        ((" ↵", "key"), (f" {task}, its text as it is written   ", "dim"), ("X", "key"), (" retires it", "dim"))
+    )
+    return lines
+
+
+def pace_line(task: TaskRow, queue: QueueRow, now: int) -> Line:
+    """How far a running task is, beside what is usual in its queue."""
+    ran = max(0, now - (task.started_ms or now))
+    out = task.tokens_out or 0
+    line: list[Span] = [(f" {form.count(out)} tokens in {form.age(ran)}", "text")]
+    if out and ran > 200:
+        line.append((f" ({form.speed(out * 1000 / ran)} tok/s)", "dim"))
+    if queue.p95_ms is not None:
+        line.append((f"; p95 in {clean(queue.id, 40)} is {form.span(queue.p95_ms)}", "dim"))
+        if ran > 2 * queue.p95_ms and ran > 10_000:
+            line.append((f": it takes {ran / max(1.0, queue.p95_ms):.0f} times as long", "wrong"))
+    return tuple(line)
+
+
+def _rights(context: EffectiveContext) -> Line:
+    """What its task may use."""
+    return facts(
+        [
+            ("tools", ", ".join(context.tools) or "none"),
+            ("sources", ", ".join(f"{it.source} ({it.level})" for it in context.sources) or "none"),
+            ("supervisor", f"{it.supervisor} ({it.level})" if (it := context.supervisor) is not None else "none"),
+        ]
+    )
 
 
 def _done(row: InstanceRow, _: int) -> Span:
