@@ -77,7 +77,8 @@ def _names(callback: Callable[..., Any]) -> set[str]:
 
 def _scope(name: str) -> dict[str, Any]:
     """What a module of the command line defines that a function imports when it runs."""
-    return vars(import_module(name)) if name.startswith(f"{_NEAR}.") else {}
+    package, _, module = name.rpartition(".")
+    return vars(import_module(name)) if package == _NEAR and module else {}
 
 
 def _spoken(code: CodeType) -> Iterator[str]:
