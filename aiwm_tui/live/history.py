@@ -56,7 +56,21 @@ class History(msgspec.Struct, frozen=True):
         """To the place one was before, and back again."""
         return self._to(self.previous)
 
+    def trail(self, most: int = 3) -> list[str]:
+        """Where `esc` leads, the nearest first: screens and items without their filters, each once."""
+        here = _name(self.here.location) if self.here is not None else ""
+        found: list[str] = []
+        for place in reversed(self.places[: max(0, self.at)]):
+            name = _name(place.location)
+            if name != here and name not in found:
+                found.append(name)
+        return found[:most]
+
     def _to(self, at: int) -> History:
         if not 0 <= at < len(self.places) or at == self.at:
             return self
         return History(self.places, at, self.at)
+
+
+def _name(location: str) -> str:
+    return location.removeprefix(":").partition(" ")[0]

@@ -30,8 +30,9 @@ from engine.contract.records import Record
 from engine.contract.requests.session import ViewRead
 
 STRIP_LINES = 8
-ROOMY, WIDE = 120, 160
-"""From so many columns on there is room for a pane of details, and for the strip beside the table."""
+NARROW, ROOMY, WIDE = 60, 120, 160
+"""Below so many columns the location needs the line for itself; from so many on there is room for a pane of details, and for the strip
+beside the table."""
 MOST_IN_RANGE = 10_000
 
 
@@ -266,12 +267,13 @@ class TablePage(Page):
         if state is None:
             return ()
         matched = form.count(state.matched) if state.exact else f"≥ {state.matched:,}"
+        narrow = self.app.size.width < NARROW
         spans: list[Span] = []
         if self.location.terms:
-            spans.append((f"{matched} match of {form.count(state.total)}", "dim"))
+            spans.append((f"{matched} match" + ("" if narrow else f" of {form.count(state.total)}"), "dim"))
         else:
             spans.append((f"{matched} {'row' if state.matched == 1 else 'rows'}", "dim"))
-        if state.matched:
+        if state.matched and not narrow:
             spans.append((f" · at {form.count(self.live_table.index + 1)}", "dim"))
         marks = self.live_table.marks.count(state.matched)
         if marks:

@@ -59,6 +59,17 @@ def _numbers(values: Sequence[tuple[str, int, str]]) -> Line:
     return tuple(line)
 
 
+def location_line(location: str, trail: Sequence[str], room: int) -> Line:
+    """Where one is, and as far as there is room where one came from: ` :tasks queue:etl  ‹ queues ‹ overview`."""
+    line: Line = ((" ", ""), (clean(location), "strong"))
+    for place, name in enumerate(trail):
+        longer: Line = (*line, (("  ‹ " if not place else " ‹ ") + clean(name, 40), "faint"))
+        if line_width(longer) > room:
+            break
+        line = longer
+    return line
+
+
 def mode_line(
     row: MachineRow | None,
     phase: Phase,

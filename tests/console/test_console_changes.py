@@ -223,5 +223,5 @@ async def test_an_id_is_copied_by_the_terminal(console: Any) -> None:
     async with app.run_test(size=(120, 36)):
         await shows(app, "t-10001")
         await press(app, "y")
-        await shows(app, "y copied t-10001")
+        await shows(app, "y copied the id: t-10001")
         assert app.clipboard == "t-10001"

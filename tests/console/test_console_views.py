@@ -386,3 +386,23 @@ async def test_dialogs_fit_and_survive_resizing(console: Any, dialog: str, size:
         assert "esc" in text_of(app), "it says how it is left"
         await press(app, "escape")
         await wait_until(lambda: len(app.screen_stack) == 1)
+
+
+async def test_the_location_line_says_where_one_came_from(console: Any) -> None:
+    app = console()
+    async with app.run_test(size=(120, 36)) as pilot:
+        await shows(app, "2 tasks failed")
+        await press(app, "3")
+        await shows(app, "first gate")
+        await press(app, "enter")
+        await wait_until(lambda: line_of(app, 1).startswith(" :tasks queue:demo  ‹ queues ‹ overview"))
+        await press(app, "!", "escape")
+        await wait_until(lambda: app.page.row is not None and not app.page.location.sort, "the rows")
+        await press(app, "d")
+        await wait_until(lambda: ":tasks/" in line_of(app, 1), "an item")
+        assert "‹ tasks ‹ queues ‹ overview" in line_of(app, 1)
+        await press(app, "escape")
+        await wait_until(lambda: line_of(app, 1).startswith(" :tasks queue:demo  ‹ queues ‹ overview"))
+        await pilot.resize_terminal(40, 10)
+        await wait_until(lambda: "‹ overview" not in line_of(app, 1), "less room")
+        await wait_until(lambda: ":tasks queue:demo" in line_of(app, 1), "the location, whole")
