@@ -55,6 +55,7 @@ WORDS = {
     "record": "recording",
     "replay": "recording",
     "doctor": "doctor",
+    "info": "info",
     "config": "config",
     "completion": "completion",
     "call": "look",

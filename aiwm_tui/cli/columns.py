@@ -590,6 +590,12 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("FIX", "fix", priority=2, below=True),
     ),
     "settings": (_id("KEY", "key"), _text("VALUE", "value", priority=1), _text("ORIGIN", "origin", priority=3)),
+    "keys": (
+        _id("ID", "id"),
+        _text("KEYS", "keys", priority=1),
+        _text("ACTION", "label", priority=2),
+        _text("GROUP", "group", priority=3),
+    ),
     "outcomes": (
         _id("ID", "id"),
         _state("tasks"),
