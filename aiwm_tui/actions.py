@@ -112,7 +112,7 @@ _QUEUES = frozenset({"queues"})
 _FOUND = frozenset({"disk"})
 _BEGIN = frozenset({"start"}) | _FOUND
 _ASKED = frozenset({"charts", "usage"})
-_CHARTED = frozenset({"queues", "pools", "charts", "usage"})
+_CHARTED = frozenset({"queues", "pools", "models", "adapters", "charts", "usage"})
 _DEFINED = frozenset({"queues", "pools", "templates", "sources"})
 _LOG = frozenset({"log"})
 _CHAINED = frozenset({"tasks", "events"})
@@ -249,7 +249,8 @@ ACTIONS: tuple[Action, ...] = (
     _change("use_found", "L", "use it", "add this model and load it", _FOUND, 7),
     _change("again", "R", "again", "run the messages again", {"demo"}, 7),
     _change("submit", "N", "submit", "put a task into this queue", {"queues", "tasks", "needs", "templates"}, 7),
-    _change("new", "N", "new", "make a definition by form", {"pools", "sources"}, 7),
+    _change("feed", "N", "file", "put a file of prompts through a model, as a batch", {"batches"}, 7),
+    _change("new", "N", "new", "make a definition by form", {"pools", "sources", "workers"}, 7),
     _change("new_here", "ctrl+n", "new", "make a queue or a template by form", {"queues", "templates"}),
     _change("edit", "E", "edit", "change this definition by form", _DEFINED, 8),
     _change("pause", "P", "pause", "pause this queue, or let it go on", _QUEUES, 8),

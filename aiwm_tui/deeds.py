@@ -285,6 +285,7 @@ _DEEDS: dict[str, Deed] = {
     "begin": starting.begin,
     **{f"way_{number}": starting.begin for number in range(1, len(WAYS) + 1)},
     "look_in": starting.look_in,
+    "feed": starting.feed,
     "use_found": starting.use_found,
     "again": starting.again,
     "up": _up,

@@ -193,5 +193,6 @@ async def _ask(app: ConsoleApp, action: Action) -> None:
         (("  aiwm batch wait NAME --out OUT", "key"),),
     )
     texts = {"model": own[0] if own else ""}
-    dialog = FormDialog("4  PUT A FILE OF PROMPTS THROUGH A MODEL", fields, texts, send, verb="begin", head=shell)
+    key = "4" if action.id in ("begin", "way_4") else action.shown
+    dialog = FormDialog(f"{key}  PUT A FILE OF PROMPTS THROUGH A MODEL", fields, texts, send, verb="begin", head=shell)
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import TYPE_CHECKING
 
 from aiwm_tui.live.link import Phase
@@ -29,7 +30,13 @@ async def leave(app: ConsoleApp) -> None:
     from aiwm_tui.changing import ask_in_dialog
     from aiwm_tui.screens.dialogs.quit import QuitDialog
 
-    ask_in_dialog(app, QuitDialog(row.running, row.waiting), lambda choice: _go(app, choice))
+    ask_in_dialog(app, QuitDialog(row.running, row.waiting, unfinished(app)), lambda choice: _go(app, choice))
+
+
+def unfinished(app: ConsoleApp) -> tuple[str, ...]:
+    """What ends with the console although the work goes on: answers are written to files from here. Each as the command that goes on."""
+    open_ones = [it for it in app.collections.values() if not it.over]
+    return tuple(f"aiwm batch wait {it.batch} --out {shlex.quote(str(it.path))}" for it in open_ones)
 
 
 async def _go(app: ConsoleApp, choice: str | None) -> None:

@@ -12,7 +12,7 @@ from aiwm_tui.forms.fields import FormField, Kind, fields_of
 from aiwm_tui.forms.values import changes, made, texts_of
 from aiwm_tui.live.text import Line
 from aiwm_tui.reports import report
-from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate
+from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition, TaskTemplate, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import definitions as crud
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
@@ -26,6 +26,7 @@ from engine.contract.requests.fleet import (
     QueuePause,
     QueueResume,
     QueueShow,
+    WorkerShow,
 )
 from engine.contract.requests.maintenance import EngineDrain, EngineResume
 from engine.contract.requests.tasks import TaskSubmit
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
 
 
 class Noun(msgspec.Struct, frozen=True):
-    """A kind of definition: its word, its struct, and its requests. `without` are fields that other keys change."""
+    """A kind of definition: its word, its struct, and its requests; those that are missing cannot be done one by one. `without` are fields
+    that other keys change."""
 
     word: str
     definition: type[Any]
     show: type[Request[Any]]
     create: type[Request[Any]]
-    update: type[Request[Any]]
-    delete: type[Request[Any]]
+    update: type[Request[Any]] | None = None
+    delete: type[Request[Any]] | None = None
     without: tuple[str, ...] = ()
 
 
@@ -62,6 +64,7 @@ NOUNS: dict[str, Noun] = {
     "templates": Noun(
         "template", TaskTemplate, crud.TemplateShow, crud.TemplateCreate, crud.TemplateUpdate, crud.TemplateDelete
     ),
+    "workers": Noun("worker", WorkerDefinition, WorkerShow, crud.WorkerCreate),
     "sources": Noun("source", DataSource, crud.SourceShow, crud.SourceCreate, crud.SourceUpdate, crud.SourceDelete),
 }
 """By table."""
@@ -112,6 +115,7 @@ async def _edit(app: ConsoleApp, table: str, name: str, action: Action) -> None:
         different = changes(fields, before, values)
         if not different:
             return ((f"{action.shown} ", "key"), (f"{name} is as it was", "dim"))
+        assert noun.update is not None
         request = msgspec.convert({"name": name, "changes": different}, noun.update)
         return ((f"{action.shown} ", "key"), *report(request, await app.link.call(request)))
 
@@ -212,6 +216,8 @@ async def _submit_file(app: ConsoleApp, action: Action, values: dict[str, Any]) 
     from aiwm_tui.feeding import put_through
 
     file, key, out = (str(values.pop(name, "")) for name in ("file", "key", "out"))
+    if not values.get("payload"):
+        values.pop("payload", None)
     strange = sorted(values.keys() - _OF_A_FILE)
     if strange:
         raise AiwmError(Code.bad_request, "does not go with a file", field=strange[0], fix="leave it empty")
@@ -249,9 +255,9 @@ async def submit(app: ConsoleApp, page: Page, action: Action) -> None:
 async def delete(app: ConsoleApp, page: Page, action: Action) -> None:
     """Delete the definition under the cursor: it cannot be taken back, so its name must be typed."""
     noun, row = NOUNS[page.table], page.row
-    if row is None:
+    if row is None or noun.delete is None:
         return
-    name = row.id
+    name, request_of = row.id, noun.delete
     fields: tuple[FormField, ...] = (FormField("type", Kind.text, required=True, help=f"Type {name} to go on."),)
     if noun.delete is crud.QueueDelete:
         fields = (*fields_of(crud.QueueDelete, only=("cancel_tasks",)), *fields)
@@ -259,7 +265,7 @@ async def delete(app: ConsoleApp, page: Page, action: Action) -> None:
     async def send(values: dict[str, Any]) -> Line:
         if values.pop("type") != name:
             raise AiwmError(Code.needs_confirmation, f'type "{name}" to go on', field="type")
-        request = made(noun.delete, {"name": name, **values})
+        request = made(request_of, {"name": name, **values})
         return ((f"{action.shown} ", "key"), *report(request, await app.link.call(request)))
 
     intro = _wrapped((noun.delete.__doc__ or "") + " It cannot be taken back.")

@@ -24,6 +24,7 @@ from engine.contract.requests.definitions import (
     TemplateCreate,
     TemplateDelete,
     TemplateUpdate,
+    WorkerCreate,
 )
 from engine.contract.requests.fleet import PoolCreate, PoolScale, QueueCreate, QueuePause, QueueResume, WorkerReload
 from engine.contract.requests.instances import InstanceRetire
@@ -161,7 +162,7 @@ _SAY: dict[type[Request[Any]], Callable[[Any, Any], str]] = {
     ApprovalApprove: _decided,
     ApprovalReject: _decided,
     WorkerReload: _reloaded,
-    **dict.fromkeys((QueueCreate, PoolCreate, TemplateCreate, SourceCreate), _made),
+    **dict.fromkeys((QueueCreate, PoolCreate, TemplateCreate, SourceCreate, WorkerCreate), _made),
     **dict.fromkeys((QueueUpdate, PoolUpdate, TemplateUpdate, SourceUpdate), _changed),
     **dict.fromkeys((QueueDelete, PoolDelete, TemplateDelete, SourceDelete), _deleted),
 }

@@ -58,6 +58,13 @@ async def begin(app: ConsoleApp, page: Page, action: Action) -> None:
         in_background(app, guide(app))
 
 
+async def feed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+    """Put a file of prompts through a model, as a batch."""
+    from aiwm_tui.feeding import ask_for_file
+
+    ask_for_file(app, action)
+
+
 async def again(app: ConsoleApp, page: Page, action: Action) -> None:
     """Run the messages again, when they are over."""
     from aiwm_tui.screens.demo.page import DemoPage

@@ -165,7 +165,7 @@ async def test_what_was_typed_into_the_payload_is_not_overwritten(engine: Consol
         await shows(app, "summaries")
         await press(app, "N")
         await shows(app, "SUBMIT A TASK")
-        await press(app, *"mine", "shift+tab", *"invoice")
+        await press(app, *"mine", "tab", "tab", *"invoice")
         await wait_until(lambda: any(isinstance(request, crud.TemplateShow) for request in engine.requests))
         await shows(app, "mine")
         assert "Who sent" not in text_of(app)

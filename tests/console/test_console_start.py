@@ -81,7 +81,8 @@ def _bare(tmp_path: Path, *arguments: str, **environment: str) -> tuple[str, dic
 
 def test_bare_aiwm_opens_the_console_without_a_command_line(tmp_path: Path) -> None:
     home, options, modules = _bare(tmp_path)
-    assert (home, options) == (str(tmp_path / "home"), {"read_only": False, "theme": "dark", "spawn": True})
+    assert home == str(tmp_path / "home")
+    assert options == {"location": None, "read_only": False, "theme": "dark", "spawn": True, "record": False}
     assert not {"typer", "engine.client"} & set(modules)
     home, options, modules = _bare(tmp_path, "--home", "elsewhere", "--read-only")
     assert (home, options["read_only"]) == (os.path.join(os.getcwd(), "elsewhere"), True)

@@ -64,7 +64,10 @@ COLUMNS: tuple[Column, ...] = (
 SCREEN = TableScreen(
     table="approvals",
     columns=COLUMNS,
-    empty=((("nobody asks for anything", "done"),),),
+    empty=(
+        (("nobody asks for anything", "done"),),
+        (("tasks ask here before they call a tool of high risk or change what they may not", "dim"),),
+    ),
     opens=lambda row: f":tasks/{row.task}" if row.task else f":approvals/{row.id}",
     explain=explain,
 )

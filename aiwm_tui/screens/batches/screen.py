@@ -19,7 +19,7 @@ async def explain(link: Link, row: BatchRow, now: int) -> Explained:  # noqa: AR
     lines: list[Line] = [para(f"{ended:,} of {row.total:,} ended{pace}.")]
     lines.append(facts([("by", row.by), ("queue", row.queue), ("template", row.template or form.NONE)]))
     shell: Line = ((" Results in order: ", "dim"), (f"aiwm batch export {row.id} --out results.jsonl", "text"))
-    keys: Line = ((" ↵", "key"), (" its tasks   ", "dim"), ("!", "key"), (" there: those that failed", "dim"))
+    keys: Line = ((" ↵", "key"), (" its latest answers, ↵ there its tasks", "dim"))
     return Explained("batch", (*lines, shell, keys))
 
 
@@ -53,8 +53,12 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no batches here", "dim"),),
-        (("from a shell: ", "dim"), ("aiwm task submit demo --file in.jsonl --batch NAME", "text")),
+        (
+            ("N", "key"),
+            (" puts a file of prompts through a model   from a shell: ", "dim"),
+            ("aiwm task submit demo --file in.jsonl --batch NAME", "text"),
+        ),
     ),
-    opens=lambda row: f":tasks batch:{row.id}",
+    opens=lambda row: f":batches/{row.id}",
     explain=explain,
 )

@@ -50,7 +50,10 @@ COLUMNS: tuple[Column, ...] = (
 SCREEN = TableScreen(
     table="devices",
     columns=COLUMNS,
-    empty=((("no devices are known", "dim"),),),
+    empty=(
+        (("nothing is known of this machine's memory", "dim"),),
+        (("aiwm doctor", "key"), (" says why, and what a GPU would need", "dim")),
+    ),
     opens=lambda row: f":devices/{row.id}",
     explain=explain,
 )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from textual.app import ComposeResult
 from textual.binding import Binding
 
 from aiwm_tui.live import format as form
-from aiwm_tui.live.text import Line
+from aiwm_tui.live.text import Line, clean
 from aiwm_tui.screens.dialogs.base import Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.lines import TextBlock
@@ -28,8 +30,10 @@ class QuitDialog(Dialog[str]):
         Binding("enter,q", "decide", "go on", id="quit.go"),
     ]
 
-    def __init__(self, running: int, waiting: int) -> None:
+    def __init__(self, running: int, waiting: int, goes_on_by: Sequence[str] = ()) -> None:
+        """`goes_on_by` are commands that go on with what the console itself was doing."""
         super().__init__()
+        self._goes_on_by = goes_on_by
         self._tasks_running = running
         self._tasks_waiting = waiting
         self._at = 0
@@ -52,6 +56,9 @@ class QuitDialog(Dialog[str]):
                     (effect, "dim"),
                 )
             )
+        if self._goes_on_by:
+            lines += [(), (("Answers are written to files from this console. What goes on with that:", "text"),)]
+            lines += [((f"  {clean(command, 200)}", "key"),) for command in self._goes_on_by[:4]]
         lines += [(), hints(("↵", "do it"), ("esc", "stay here"))]
         return lines
 

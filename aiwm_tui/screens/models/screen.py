@@ -8,6 +8,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, Span, clean
 from aiwm_tui.screens.cells import number, since, state_column, text
 from aiwm_tui.screens.models.memory import plan_lines
+from aiwm_tui.screens.models.plots import plots
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import facts, gates, para
 from engine.contract.errors import AiwmError
@@ -126,8 +127,16 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no models are known: one that ships comes with the program", "dim"),),
-        (("aiwm model add PATH", "key"), (" adds one, ", "dim"), ("8", "key"), (" workers shows who names one", "dim")),
+        (
+            (":start", "key"),
+            (" finds servers and directories; ", "dim"),
+            ("aiwm model add PATH", "key"),
+            (" adds one, ", "dim"),
+            ("8", "key"),
+            (" workers shows who names one", "dim"),
+        ),
     ),
     opens=lambda row: f":models/{row.id}",
     explain=explain,
+    plots=plots,
 )

@@ -55,7 +55,10 @@ COLUMNS: tuple[Column, ...] = (
 SCREEN = TableScreen(
     table="operations",
     columns=COLUMNS,
-    empty=((("nothing was changed in this home yet", "dim"),),),
+    empty=(
+        (("nothing was changed in this home yet", "dim"),),
+        (("cancelling, retrying and moving tasks make operations: ", "dim"), ("Z", "key"), (" takes them back", "dim")),
+    ),
     opens=lambda row: f":operations/{row.id}",
     explain=explain,
 )

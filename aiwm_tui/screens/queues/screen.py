@@ -71,7 +71,7 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no queues here", "dim"),),
-        hints(("ctrl+n", "makes one by form")),
+        hints(("ctrl+n", "makes one by form"), (":start", "5 makes worker, pool and queue")),
     ),
     opens=lambda row: f":tasks queue:{row.id}",
     explain=explain,

@@ -91,7 +91,12 @@ SCREEN = TableScreen(
     columns=COLUMNS,
     empty=(
         (("no worker definitions here", "dim"),),
-        (("write them into ai_worker_definitions.json in the home, then ", "dim"), ("L", "key"), (" reads it", "dim")),
+        (
+            ("N", "key"),
+            (" makes one by form; or write ai_worker_definitions.json in the home, then ", "dim"),
+            ("L", "key"),
+            (" reads it", "dim"),
+        ),
     ),
     opens=lambda row: f":workers/{row.id}",
     explain=explain,

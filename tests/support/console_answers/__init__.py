@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.support.console_answers import agents, definitions, engine, fleet, inference, tasks
+from tests.support.console_answers import agents, definitions, engine, fleet, home, inference, tasks
 
-__all__ = ["agents", "definitions", "engine", "fleet", "inference", "tasks"]
+__all__ = ["agents", "definitions", "engine", "fleet", "home", "inference", "tasks"]
