@@ -379,7 +379,8 @@ class ConsoleApp(App[None]):
         self.shell.prompt_closed()
 
     def on_resize(self, _: events.Resize) -> None:
-        self.status_changed()
+        # The size is known when all have heard of it.
+        self.call_later(self.status_changed)
 
     def use_lean(self, lean: bool) -> None:
         """Spare the line: fewer changes, nothing that moves by itself."""

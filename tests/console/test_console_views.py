@@ -362,6 +362,10 @@ async def test_wide_columns_come_and_go_with_the_width_and_nothing_breaks(consol
                     assert len(lines) <= size[1]
                     if size[0] >= 40 and size[1] >= 10:
                         assert location in lines[1]
+                        # Idle, and yet the fixed lines are made for the new width: nothing else would write them again.
+                        await wait_until(lambda: "all keys" in text_of(app), f"the keys at {size}")
+                        if size[0] >= 80:
+                            assert line_of(app, 0).startswith(" anvil")
                 await press(app, *keys)
                 if str(app.page.location) != location:
                     app.open_location(location)
