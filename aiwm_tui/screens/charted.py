@@ -10,7 +10,7 @@ from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line
 from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.item.screen import ItemPage
-from aiwm_tui.screens.spec import Explain, Explained, TableScreen
+from aiwm_tui.screens.spec import Explain, Explained
 from aiwm_tui.screens.table_page import TablePage
 from aiwm_tui.screens.wording import refused
 from engine.contract.errors import AiwmError
@@ -21,12 +21,10 @@ _ROWS = 4
 _AGAIN_S = 1.0
 
 
-class ChartedTable(TablePage):
-    """The strip has the charts of the row under the cursor below its reasons."""
+class Charted(TablePage):
+    """A table page whose strip has the charts of the row under the cursor below its reasons."""
 
-    def __init__(self, screen: TableScreen, place: Place, location: Location) -> None:
-        super().__init__(screen, place, location)
-        self.zoom_in_use = HOUR
+    zoom_in_use: Zoom = HOUR
 
     def _to_explain(self) -> tuple[Explain, Record] | None:
         current = super()._to_explain()
@@ -44,7 +42,7 @@ class ChartedTable(TablePage):
 
     def _moves(self) -> bool:
         """Whether there is work: then the charts move on although the row may stand still."""
-        return bool(getattr(self.row, "waiting", 0) or getattr(self.row, "running", 0) or getattr(self.row, "busy", 0))
+        return any(getattr(self.row, name, 0) for name in ("waiting", "running", "busy", "in_use"))
 
     def zoom(self) -> str:
         self.zoom_in_use = zoomed(self.zoom_in_use)

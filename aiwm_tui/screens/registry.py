@@ -96,14 +96,18 @@ def _table_page(place: Place, location: Location) -> Page:
         from aiwm_tui.screens.models.page import ModelsPage
 
         return ModelsPage(screen, place, location)
+    if location.table == "events":
+        from aiwm_tui.screens.events.page import EventsPage
+
+        return EventsPage(screen, place, location)
     if location.table == "adapters":
         from aiwm_tui.screens.adapters.page import AdaptersPage
 
         return AdaptersPage(screen, place, location)
     if screen.plots is not None:
-        from aiwm_tui.screens.charted import ChartedTable
+        from aiwm_tui.screens.charted import Charted
 
-        return ChartedTable(screen, place, location)
+        return Charted(screen, place, location)
     from aiwm_tui.screens.table_page import TablePage
 
     return TablePage(screen, place, location)

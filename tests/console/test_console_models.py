@@ -14,7 +14,7 @@ from engine.contract.requests import adapters as about_adapters
 from engine.contract.requests import memory
 from engine.contract.requests.comparisons import AdapterCompare, TaskCompare
 from engine.contract.requests.tasks import TaskSubmit
-from tests.support.console_engine import ConsoleEngine
+from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.console_inference import models
 from tests.support.screens import hides, press, shows, text_of, wait_until
 
@@ -152,6 +152,9 @@ async def test_devices_have_a_table_of_their_own(served: ConsoleEngine, console:
 
 
 async def test_adapters_show_caches_versions_and_why_one_is_refused(engine: ConsoleEngine, console: Any) -> None:
+    engine.samples["model.qwen14.0.misses"] = [(NOW - 180_000, 1.0), (NOW - 120_000, 5.0)]
+    engine.samples["model.qwen14.0.hits"] = [(NOW - 180_000, 0.0), (NOW - 120_000, 99.0)]
+    engine.samples["model.llama8.0.misses"] = [(NOW - 120_000, 5.0)]
     app = console(location=":adapters")
     async with app.run_test(size=SIZE):
         await shows(app, "CACHE qwen14.0", " 3/20 slots", "318M/500M", "hit 99.1 %", "load p95 71ms")
@@ -162,8 +165,12 @@ async def test_adapters_show_caches_versions_and_why_one_is_refused(engine: Cons
         await shows(app, "V sets it current: what starts then uses it; 1 running task ends with it")
         await on_row(app, "invoice-de@v4")
         await shows(app, "follow the current one extractor")
-        # The hour's misses of the processes of its base, and no others.
-        await shows(app, "misses per minute, 60 min  qwen14.0 ▁", "most 4")
+        # What happened in the processes of its base, and in no others.
+        await press(app, "w", "w")
+        await shows(app, "adapters that were not there, a minute", "qwen14.0", "4.0", "hits", "99.0", "evicted")
+        await press(app, "z")
+        await shows(app, "the last 24h")
+        assert not any("llama8" in name for request in engine.requests for name in getattr(request, "names", ()))
 
 
 async def test_a_version_is_set_current_with_a_reason_and_taken_back(engine: ConsoleEngine, console: Any) -> None:

@@ -7,14 +7,17 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiwm_tui.live import charts
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import line_width, plain
+from aiwm_tui.screens.models.memory import no_gpu
 from aiwm_tui.screens.plots import folded, heading, step_lines, step_marks, whole
 from aiwm_tui.screens.pools.plots import what_if
 from aiwm_tui.screens.queues.plots import forecast
+from engine.contract.records import DeviceRow
 from engine.contract.records.definitions import ScaleStep
 from tests.support.rows import model_row, pool_row, queue_row
 
@@ -157,3 +160,11 @@ def test_what_another_limit_would_do() -> None:
 )
 def test_the_forecast_of_a_queue(fields: dict[str, Any], said: str) -> None:
     assert said in plain(forecast(queue_row(**fields), NOW))
+
+
+def test_a_machine_without_a_gpu_says_so_and_why() -> None:
+    host = DeviceRow(
+        id="CPU", name="host memory", total_bytes=100, free_bytes=50, note="models may take 50; no GPU: no driver"
+    )
+    assert plain(no_gpu([host])) == " ○ no GPU: no driver   models run on the CPU; aiwm doctor"
+    assert plain(no_gpu([msgspec.structs.replace(host, note="")])).startswith(" ○ no GPU ")

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from aiwm_tui.live import format as form
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.text import Line, clean, fit, line_width
+from aiwm_tui.screens.charted import Charted
 from aiwm_tui.screens.headed import HeadedPage
 from aiwm_tui.screens.spec import TableScreen
 from engine.contract.errors import AiwmError
@@ -18,7 +19,7 @@ _AGAIN_S = 1.0
 _MOST = 6
 
 
-class AdaptersPage(HeadedPage):
+class AdaptersPage(HeadedPage, Charted):
     """The caches are asked for when rows change, but never more than once a second."""
 
     def __init__(self, screen: TableScreen, place: Place, location: Location) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from aiwm_tui.live import format as form
-from aiwm_tui.live.bars import sparkline
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, Span, clean, fit
+from aiwm_tui.screens.adapters.plots import plots
 from aiwm_tui.screens.cells import number, state_column, text
 from aiwm_tui.screens.spec import Explained, TableScreen
 from aiwm_tui.screens.wording import facts, failure, hints
@@ -14,14 +14,11 @@ from engine.contract.records import AdapterRow
 from engine.contract.requests.adapters import (
     AdapterDetail,
     AdapterInspect,
-    AdapterStats,
     AdapterVersion,
     AdapterVersions,
-    CacheStats,
 )
 
 _SHOWN = 6
-_SPARK = 30
 
 
 async def explain(link: Link, row: AdapterRow, now: int) -> Explained:
@@ -32,8 +29,6 @@ async def explain(link: Link, row: AdapterRow, now: int) -> Explained:
     versions = await link.call(AdapterVersions(name=row.name))
     lines += version_lines(versions, row.version, now)
     lines += _who(detail, versions, row)
-    caches = [it for it in await link.call(AdapterStats()) if it.model == row.base]
-    lines += [_misses(it) for it in caches if any(it.misses_by_minute)]
     return Explained("versions and who uses it", tuple(lines))
 
 
@@ -98,12 +93,6 @@ def _who(detail: AdapterDetail, versions: list[AdapterVersion], row: AdapterRow)
     return lines
 
 
-def _misses(cache: CacheStats) -> Line:
-    values = cache.misses_by_minute
-    head = f" misses per minute, {len(values)} min  {clean(cache.id, 20)} "
-    return ((head, "dim"), (sparkline(values, _SPARK), "text"), (f" most {max(values)}", "dim"))
-
-
 def _current(row: AdapterRow, _: int) -> Span:
     return ("cur", "mode") if row.current else ("", "faint")
 
@@ -155,5 +144,6 @@ SCREEN = TableScreen(
     ),
     opens=lambda row: f":adapters/{row.id}",
     explain=explain,
+    plots=plots,
     events=lambda row: f"about:{row.name},{row.id}",
 )

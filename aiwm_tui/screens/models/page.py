@@ -6,14 +6,15 @@ from collections.abc import Sequence
 
 from aiwm_tui.live.text import Line
 from aiwm_tui.live.views import LiveView
+from aiwm_tui.screens.charted import Charted
 from aiwm_tui.screens.headed import HeadedPage
-from aiwm_tui.screens.models.memory import bar, legend, not_ours
+from aiwm_tui.screens.models.memory import bar, legend, no_gpu, not_ours
 from engine.contract.records import DeviceRow
 
 _MOST = 16
 
 
-class ModelsPage(HeadedPage):
+class ModelsPage(HeadedPage, Charted):
     devices: LiveView | None = None
 
     def on_mount(self) -> None:
@@ -27,7 +28,13 @@ class ModelsPage(HeadedPage):
             return ()
         gpus_first = sorted(rows, key=lambda row: (row.id == "CPU", row.id))
         foreign = not_ours(gpus_first)
-        return [legend(rows), *(bar(row, cells) for row in gpus_first), *([foreign] if foreign else []), ()]
+        return [
+            legend(rows),
+            *(bar(row, cells) for row in gpus_first),
+            *([foreign] if foreign else []),
+            *([no_gpu(rows)] if all(row.id == "CPU" for row in rows) else []),
+            (),
+        ]
 
     def leave(self) -> None:
         super().leave()
