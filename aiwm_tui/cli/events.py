@@ -40,9 +40,18 @@ Correlation = Annotated[
 ]
 
 
-def _words(where: list[str] | None, since: str | None, level: str | None, correlation: str | None) -> list[str]:
+Chain = Annotated[
+    str | None,
+    typer.Option("--chain", metavar="ID", help="all that belongs to a task, operation or request", show_default=False),
+]
+Context = Annotated[int, typer.Option("--context", "-C", metavar="N", help="events before and after each that matches")]
+
+
+def _words(
+    where: list[str] | None, since: str | None, level: str | None, correlation: str | None, chain: str | None
+) -> list[str]:
     """The filter, with what the options add to it."""
-    given = (("since", since), ("level", level), ("correlation", correlation))
+    given = (("since", since), ("level", level), ("correlation", correlation), ("chain", chain))
     return [*(where or []), *(f"{name}:{value}" for name, value in given if value is not None)]
 
 
@@ -57,10 +66,12 @@ def _search(
     since: Since = None,
     level: Level = None,
     correlation: Correlation = None,
+    chain: Chain = None,
+    context: Context = 0,
     count: Count = 100,
 ) -> None:
     """Events that match a filter, the newest first."""
-    words = _words(where, since, level, correlation)
+    words = [*_words(where, since, level, correlation, chain), *([f"around:{context}"] if context else [])]
     seen = cli.call(ViewRead(location=_location(words, "sort:-id"), size=count))
     cli.output.many("event", "events", seen.rows, seen.matched, exact=seen.matched_exact, empty="no events match")
 
@@ -72,11 +83,12 @@ def _tail(
     since: Since = None,
     level: Level = None,
     correlation: Correlation = None,
+    chain: Chain = None,
     count: Count = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="go on as events come", show_default=False)] = False,
 ) -> None:
     """The last events, the newest at the end. With --follow, one a line as they come until Ctrl-C."""
-    location = _location(_words(where, since, level, correlation), "sort:-id")
+    location = _location(_words(where, since, level, correlation, chain), "sort:-id")
     if not follow:
         seen = cli.call(ViewRead(location=location, size=count))
         cli.output.many("event", "events", seen.rows[::-1], seen.matched, exact=seen.matched_exact)

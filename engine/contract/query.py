@@ -150,12 +150,20 @@ def _split_values(text: str) -> tuple[str, ...]:
     return tuple(part.replace('"', "") for part in parts)
 
 
+_AUDIT = re.compile(r":?audit(?=\s|$)")
+
+
 def parse(text: str, tables: Iterable[str] | None = None) -> Location:
-    """Parse a location. Raises `bad_location` naming the token and its column.
+    """Parse a location. Raises `bad_location` naming the token and its column. `:audit` is what operators did: events of that level.
 
     `tables` are further names allowed (screens without a table)."""
     stripped = text.strip()
     offset = len(text) - len(text.lstrip())
+    audit = _AUDIT.match(stripped)
+    if audit is not None:
+        found = parse(f":events{stripped[audit.end() :]}", tables)
+        levels = () if any(term.field == "level" for term in found.terms) else (Term(Op.any_of, ("audit",), "level"),)
+        return msgspec.structs.replace(found, terms=(*levels, *found.terms))
     head = stripped.split(maxsplit=1)[0] if stripped else ""
     name, slash, item = head.removeprefix(":").partition("/")
     if not name:

@@ -45,7 +45,7 @@ class Telling:
         if state is ProcessState.ready and before is ProcessState.starting:
             self._events.emit("info", "model.ready", name, f"{name} is ready{how}")
         elif state is ProcessState.backoff and error is not None:
-            self._events.emit("error", "model.crashed", name, error.message, stderr=list(error.stderr), restart_s=rest)
+            self._events.emit("error", "model.crashed", name, error.message, restart_s=rest)
         elif state is ProcessState.failed and error is not None:
             self._events.emit("error", "model.failed", name, error.message, code=error.code, fix=error.fix)
         elif state is ProcessState.stopped:

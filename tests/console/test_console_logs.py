@@ -117,7 +117,7 @@ async def test_lines_are_wrapped_cut_stamped_and_copied(
     monkeypatch.delenv("TMUX", raising=False)
     copied: list[str] = []
     app = _app(served.home, ":logs/nano.0")
-    app.copy_to_clipboard = copied.append  # type: ignore[method-assign]
+    app.copy_to_clipboard = copied.append  # type: ignore[method-assign,assignment]
     async with app.run_test(size=(60, 20)):
         await shows(app, "follows")
         _append(served, "word " * 30 + "end\n")
