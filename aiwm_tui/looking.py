@@ -44,11 +44,7 @@ async def inspect(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa:
     """The pane of details, or where there is no room for it the page that `d` opens."""
     if await page.show_prompt():
         return
-    app.inspecting = not app.inspecting
-    if page.inspect():
-        return
-    app.inspecting = False
-    if page.row is not None:
+    if not page.inspect() and page.row is not None:
         await app.go(f":{page.table}/{page.row.id}")
 
 

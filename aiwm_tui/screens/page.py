@@ -154,7 +154,7 @@ class Page(Widget):
         """Close the strip, grow it, bring it back."""
 
     def inspect(self) -> bool:
-        """Show or hide the pane of details as the console now wants it; False where there is no room for one."""
+        """Show or hide the details of the row under the cursor beside it; False where there is no room for them."""
         return False
 
     async def show_prompt(self) -> bool:

@@ -21,7 +21,7 @@ from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import Explain, TableScreen
 from aiwm_tui.screens.wording import refused
-from aiwm_tui.widgets.detail import DetailPane
+from aiwm_tui.widgets.detail import DetailPane, detail_lines
 from aiwm_tui.widgets.live_table import LiveTable
 from aiwm_tui.widgets.strip import StripSize, WhyStrip
 from engine.contract.errors import AiwmError, Code
@@ -52,6 +52,7 @@ class TablePage(Page):
         self.live_table = LiveTable(chosen_columns(screen, load().columns.get(screen.table, ())), id="table")
         self.strip = WhyStrip()
         self.detail = DetailPane()
+        self.strip.below = self._beside
         self.view: LiveView | None = None
         self.explainer = Explainer(self, self.strip, self._to_explain)
         self._size_of_strip = StripSize.normal
@@ -114,8 +115,16 @@ class TablePage(Page):
         return tuple(refused(error)) if error is not None else ()
 
     def _show_detail(self) -> None:
+        row, now = self.row, self.console.now()
         if self.has_class("-detailed"):
-            self.detail.show_row(self.table, self.row, self.console.now())
+            self.detail.show_row(self.table, row, now)
+        if self.has_class("-wide"):
+            self.strip.look_below()
+
+    def _beside(self, cells: int) -> list[Line]:
+        """What the strip has room for below the explanation."""
+        row = self.row
+        return detail_lines(self.table, row, self.console.now(), cells) if row and self.has_class("-wide") else []
 
     def tick(self) -> None:
         if self.view is not None:
@@ -133,6 +142,7 @@ class TablePage(Page):
         self.set_class(self.size.width >= WIDE and not detailed, "-wide")
         self._heights = (0, 0)
         self._share_height()
+        self._show_detail()
 
     def _share_height(self) -> None:
         """The table has the lines it can fill, the strip the rest, but at least its own."""
@@ -298,6 +308,7 @@ class TablePage(Page):
     def inspect(self) -> bool:
         if self.size.width < ROOMY:
             return False
+        self.console.inspecting = not self.console.inspecting
         self._lay_out()
         self._show_detail()
         return True

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from textual.strip import Strip
 
-from aiwm_tui.live.text import Line, clean, line_width
+from aiwm_tui.live.text import Line
 from aiwm_tui.screens.item.fields import field_lines
 from aiwm_tui.widgets.lines import TextBlock
 from aiwm_tui.widgets.paint import palette_of, strip_of
+from aiwm_tui.widgets.strip import ruled
 from engine.contract.records import Record
+
+
+def detail_lines(table: str, row: Record, now: int, cells: int) -> list[Line]:
+    """A heading and the fields of a row that say something, in at most `cells` cells."""
+    return [ruled(row.id, "details", cells), *field_lines(table, row, now, cells, empty=False)]
 
 
 class DetailPane(TextBlock):
@@ -29,9 +35,7 @@ class DetailPane(TextBlock):
         if row is None:
             self.show(())
             return
-        head: Line = (("── ", "rule"), (clean(row.id, max(4, cells - 16)) + " ", "title"), ("details ", "dim"))
-        rule = "─" * max(0, cells - line_width(head))
-        self.show([(*head, (rule, "rule")), *field_lines(table, row, now, cells, empty=False)])
+        self.show(detail_lines(table, row, now, cells))
 
     def on_resize(self) -> None:
         self.show_row(*self._last)

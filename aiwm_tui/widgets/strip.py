@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from enum import Enum
 
 from textual.strip import Strip
@@ -30,11 +31,17 @@ class WhyStrip(TextBlock):
     def __init__(self) -> None:
         super().__init__(id="strip")
         self._content: tuple[str, str, tuple[Line, ...]] = ("", "", ())
+        self.below: Callable[[int], Sequence[Line]] = lambda _: ()
+        self._adds = False
 
     def explain(self, identifier: str, title: str, lines: tuple[Line, ...]) -> None:
         if (identifier, title, lines) != self._content:
             self._content = (identifier, title, lines)
             self._lay_out()
+
+    def look_below(self) -> None:
+        """What `below` makes for so many cells may be different now: where the strip stands beside the table, it has room for more."""
+        self._lay_out()
 
     def on_resize(self) -> None:
         self._lay_out()
@@ -45,16 +52,24 @@ class WhyStrip(TextBlock):
         if not identifier or not cells:
             self.show(())
             return
-        head: Line = (("── ", "rule"), (clean(identifier, 60) + " ", "title"), (clean(title, 100) + " ", "dim"))
-        rule = "─" * max(0, cells - line_width(head))
-        out: list[Line] = [(*head, (rule, "rule"))]
+        out: list[Line] = [ruled(identifier, title, cells)]
         for line in lines:
             out += wrapped(line, cells)
-        self.show(out)
+        below = self.below(cells)
+        self._adds = bool(below)
+        self.show([*out, (), *below] if below else out)
 
     def render_line(self, y: int) -> Strip:
         line = self.lines[y] if y < len(self.lines) else ()
         if y == self.size.height - 1 and y + 1 < len(self.lines):
             more = len(self.lines) - y
-            line = ((f" … {more} more lines: ", "dim"), ("w w", "key"), (" grows the strip", "dim"))
+            key, does = ("d", " all of it") if self._adds else ("w w", " grows the strip")
+            line = ((f" … {more} more lines: ", "dim"), (key, "key"), (does, "dim"))
         return strip_of(line, palette_of(self), self.size.width)
+
+
+def ruled(identifier: str, title: str, cells: int) -> Line:
+    """The heading of a strip or a pane: `── t-4hk13 why ─────`."""
+    head: Line = (("── ", "rule"), (clean(identifier, max(4, min(60, cells - 16))) + " ", "title"))
+    head = (*head, (clean(title, 100) + " ", "dim"))
+    return (*head, ("─" * max(0, cells - line_width(head)), "rule"))

@@ -410,3 +410,15 @@ async def test_the_location_line_says_where_one_came_from(console: Any) -> None:
         await pilot.resize_terminal(40, 10)
         await wait_until(lambda: "‹ overview" not in line_of(app, 1), "less room")
         await wait_until(lambda: ":tasks queue:demo" in line_of(app, 1), "the location, whole")
+
+
+async def test_beside_the_table_the_strip_has_room_for_the_details(engine: ConsoleEngine, console: Any) -> None:
+    app = console()
+    async with app.run_test(size=(160, 45)) as pilot:
+        await shows(app, "2 tasks failed")
+        await press(app, *":tasks sort:id", "enter")
+        await shows(app, "t-10001 why", "t-10001 details", "max attempts")
+        await press(app, "down")
+        await shows(app, "t-10002 details")
+        await pilot.resize_terminal(159, 45)
+        await hides(app, "t-10002 details")
