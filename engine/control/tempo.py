@@ -14,20 +14,16 @@ _MOST = 512
 
 
 class Runs:
-    """The runs of one queue or pool: how long the completed ones of the last five minutes took, of the latest 512 at most."""
+    """How long the completed tasks of one queue or pool ran: those of the last five minutes, the latest 512 at most."""
 
     def __init__(self) -> None:
-        self.ends = Rate()
         self._took: deque[tuple[int, int]] = deque(maxlen=_MOST)
         self._known: tuple[float, float] | None = None
         self._stale = False
 
-    def add(self, second: int, took_ms: int | None) -> None:
-        """A task ended; `took_ms` is None for one that did not complete."""
-        self.ends.add(second)
-        if took_ms is not None:
-            self._took.append((second, took_ms))
-            self._stale = True
+    def add(self, second: int, took_ms: int) -> None:
+        self._took.append((second, took_ms))
+        self._stale = True
 
     def latency(self, second: int) -> tuple[float, float] | None:
         """The median and the 95th percentile in ms; None when nothing completed lately."""
@@ -48,14 +44,16 @@ class Tempo:
         self._clock = clock
         self._queues: dict[str, Runs] = defaultdict(Runs)
         self._pools: dict[str, Runs] = defaultdict(Runs)
+        self._out: dict[str, Rate] = defaultdict(Rate)
 
     def ended(self, queue: str, pool: str, took_ms: int, *, completed: bool) -> None:
         """A task of a queue ended in a pool, its last attempt `took_ms` after its start."""
         second = self._second()
-        took = max(0, took_ms) if completed else None
-        self._queues[queue].add(second, took)
-        if pool:
+        if completed:
+            took = max(0, took_ms)
+            self._queues[queue].add(second, took)
             self._pools[pool].add(second, took)
+        self._out[pool].add(second)
 
     def latency(self, queue: str) -> tuple[float, float] | None:
         """Of one queue: median and 95th percentile of how long its tasks ran, in ms."""
@@ -69,8 +67,8 @@ class Tempo:
 
     def out(self, pool: str) -> float:
         """Tasks that ended in a pool during the last minute."""
-        runs = self._pools.get(pool)
-        return 0.0 if runs is None else runs.ends.per_minute(self._second())
+        rate = self._out.get(pool)
+        return 0.0 if rate is None else rate.per_minute(self._second())
 
     def _second(self) -> int:
         return self._clock.mono_ns() // 1_000_000_000
