@@ -185,10 +185,11 @@ class ViewHub:
             pass
 
     def known(self, view: LiveView, old: str | None, new: str) -> None:
-        if old == new:
+        if self._by_name.get(new) is view:
             return
-        if old is not None:
-            self._by_name.pop(old, None)
+        # Another engine may call another window what the last one called this.
+        if old is not None and self._by_name.get(old) is view:
+            del self._by_name[old]
         self._by_name[new] = view
         early, self._early = self._early, []
         for change in early:
@@ -199,8 +200,8 @@ class ViewHub:
 
     def forget(self, view: LiveView) -> None:
         self._views.discard(view)
-        if view.state is not None:
-            self._by_name.pop(view.state.view, None)
+        if view.state is not None and self._by_name.get(view.state.view) is view:
+            del self._by_name[view.state.view]
 
     def _heard(self, change: ViewChanged) -> None:
         view = self._by_name.get(change.view)

@@ -24,8 +24,8 @@ VERSION: Final = 1
 
 
 class Header(msgspec.Struct, frozen=True, kw_only=True):
-    """The first line. `aiwm_recording` is the version of the format, `engine` that of aiwm; `epoch` and `task_high` are the store's.
-    Times are Unix ms."""
+    """The first line. `aiwm_recording` is the version of the format, `engine` that of aiwm; `epoch` and `task_high` are the store's; a file
+    of a `ring` has no end of its own. Times are Unix ms."""
 
     aiwm_recording: int
     engine: str
@@ -35,6 +35,7 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     task_high: int
     started_ms: int
     redacted: bool
+    ring: bool = False
 
 
 class Line(msgspec.Struct, frozen=True):

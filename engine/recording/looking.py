@@ -29,10 +29,19 @@ _ALWAYS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("adapter.stats", {}),
 )
 _OF_EACH: Final = (
-    ("queues", "queue.explain", "id"),
-    ("pools", "pool.explain", "id"),
-    ("models", "model.explain", "model"),
+    ("queues", "queue.explain", "name", "id"),
+    ("pools", "pool.explain", "name", "id"),
+    ("models", "model.explain", "name", "model"),
+    ("models", "model.show", "name", "model"),
+    ("adapters", "adapter.versions", "name", "name"),
+    ("adapters", "adapter.inspect", "name", "id"),
+    ("instances", "instance.show", "id", "id"),
 )
+"""Table, method, its parameter, and the field of a row that is put there."""
+PLAIN: Final = frozenset({"engine.why", "engine.status", "limits.list", "adapter.stats"}) | {
+    f"{noun}.explain" for noun in ("queue", "pool", "model")
+}
+"""Answers in which nothing is repeated of what a task says."""
 MOST_ASKED: Final = 64
 """So many questions are asked at a time; of more, the others have their turn next time."""
 
@@ -96,8 +105,8 @@ class Looking:
 
     def _questions(self) -> list[tuple[str, dict[str, Any]]]:
         each = [
-            (method, {"name": name})
-            for table, method, field in _OF_EACH
+            (method, {parameter: name})
+            for table, method, parameter, field in _OF_EACH
             for name in dict.fromkeys(row[field] for row in self._rows.get(table, {}).values())
         ]
         if len(each) > MOST_ASKED:

@@ -167,7 +167,7 @@ class Recorder:
         try:
             connection = await self._pinned(sink, before)
             made.sinks.append(sink)
-            await sink.begin(connection, self._clock.wall_ms(), **self._about)
+            await sink.begin(connection, self._clock.wall_ms(), ring=made.ring, **self._about)
         except BaseException:
             self._collecting = [other for other in self._collecting if other is not sink]
             await sink.close(0, "")

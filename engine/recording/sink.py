@@ -12,10 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
-import msgspec
-
 from engine.contract.errors import AiwmError, Code
 from engine.recording import lines
+from engine.recording.looking import PLAIN, Answer
 from engine.recording.redact import redacted_op, redacted_part, redacted_rows
 from engine.store.image import Limits, marks, read_out, totals
 from engine.store.ops import Op
@@ -23,8 +22,6 @@ from engine.store.ops import Op
 FLUSH_S: Final = 0.25
 MAX_WAITING: Final = 400_000
 """Operations that may wait to be written."""
-
-Answer = tuple[str, Any, msgspec.Raw]
 
 
 class Sink:
@@ -61,8 +58,9 @@ class Sink:
             self._put(lambda: lines.table_line(at_ms, table, kept, gone), 1)
 
     def take_answers(self, at_ms: int, answers: list[Answer]) -> None:
-        if answers and not self.redact:
-            self._put(lambda: lines.answers_line(at_ms, answers), 1)
+        kept = [answer for answer in answers if answer[0] in PLAIN] if self.redact else answers
+        if kept:
+            self._put(lambda: lines.answers_line(at_ms, kept), 1)
 
     def _put(self, line: Callable[[], bytes | None], weight: int) -> None:
         if self.closed:

@@ -14,6 +14,8 @@ from engine.contract.query import matches, parse, sort_records
 from engine.contract.records import PoolDetail, QueueDetail, Record, TaskDetail, TaskRow, WorkerDetail
 from engine.contract.records.definitions import SourceDetail
 from engine.contract.requests.base import Request, result_type
+from engine.contract.requests.memory import Crash
+from engine.contract.requests.tasks import TaskPage
 from engine.contract.states import TaskState
 from engine.contract.why import Why
 from engine.control.definitions import Definitions, Kind, stable_id
@@ -24,7 +26,7 @@ from engine.store.readers import Readers
 Handler = Callable[[Any, Caller], Awaitable[Any]]
 
 _STORED: Final = frozenset(
-    {"view.open", "view.move", "view.close", "view.read", "task.list", "task.export", "task.context", "task.prompt"}
+    {"view.open", "view.move", "view.close", "view.read", "task.export", "task.context", "task.prompt"}
     | {"task.follow", "task.unfollow", "batch.list", "batch.show", "batch.results", "failure.list", "failure.show"}
     | {"operation.list", "operation.show", "perf.list", "usage.read", "samples.read", "report.read", "pool.history"}
     | {"template.show", "insight.list", "supervisor.list", "supervisor.show", "lesson.show", "instance.retired"}
@@ -75,8 +77,12 @@ class Answers:
             return handler
         if method == "task.show":
             return self._task(handler)
+        if method == "task.list":
+            return self._tasks(handler)
         if method == "task.explain":
             return self._task_why
+        if method == "model.crashes":
+            return self._crashes
         if method in _ROWS:
             return self._listed(_ROWS[method])
         if method in _SHOWN:
@@ -87,6 +93,13 @@ class Answers:
         async def answer(request: Any, caller: Caller) -> TaskDetail:
             detail: TaskDetail = await handler(request, caller)
             return msgspec.structs.replace(detail, row=self._reasons([detail.row])[0])
+
+        return answer
+
+    def _tasks(self, handler: Handler) -> Handler:
+        async def answer(request: Any, caller: Caller) -> TaskPage:
+            page: TaskPage = await handler(request, caller)
+            return msgspec.structs.replace(page, rows=self._reasons(page.rows))
 
         return answer
 
@@ -105,6 +118,12 @@ class Answers:
         why = msgspec.json.decode(answer, type=Why)
         notes = (*why.notes, "of this task alone nothing was recorded")
         return msgspec.structs.replace(why, summary=f"its queue {queue} then: {why.summary}", notes=notes)
+
+    async def _crashes(self, request: Any, caller: Caller) -> list[Crash]:
+        del caller
+        kept = [msgspec.json.decode(it.json, type=Crash) for it in self._readers.documents("crash")]
+        mine = [crash for crash in kept if request.name in (crash.model, crash.process)]
+        return sorted(mine, key=lambda crash: -crash.ended_ms)[: request.limit]
 
     def _listed(self, table: str) -> Handler:
         async def answer(request: Any, caller: Caller) -> list[Record]:

@@ -122,7 +122,9 @@ class Tape:
         if not whole:
             message = "it ends inside its snapshot: there is nothing to play"
             raise AiwmError(Code.recording_invalid, message, field="file", fix="record again, a little longer")
-        if not self.ends:
+        if not self.ends and header.ring:
+            self.ends = "where the ring was opened"
+        elif not self.ends:
             self.ends, self.cut = "without an end: the engine was killed, or records still", True
         return header
 

@@ -1,0 +1,82 @@
+"""Moving in a recording, and what rooms are given that only answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from engine.contract.errors import AiwmError, Code
+from engine.store import image
+from tests.support.recordings import COMPARED, OS, House, played, recorded
+from tests.support.screens import wait_until
+from tests.support.stored import T0, event, insert, open_store
+
+
+@pytest.fixture
+async def house(tmp_path: Path) -> AsyncIterator[House]:
+    found = House(tmp_path)
+    yield found
+    await found.recorder.close()
+    await found.store.close()
+
+
+async def test_steps_go_from_commit_to_commit_and_no_further(house: House, tmp_path: Path) -> None:
+    found = await played([await recorded(house, tmp_path, tasks=3)], tmp_path / "played")
+    player = found.player
+    try:
+        counts = []
+        for step in (1, 1, 1, 1, -1, -1, -1, -1, 2):
+            await player.step(step)
+            counts.append(len(found.rows()["tasks"]))
+        assert counts == [1, 2, 3, 3, 2, 1, 0, 0, 2]
+        assert player.state.at_ms == found.tape.from_ms + 2000
+    finally:
+        await found.close()
+
+
+async def test_playing_goes_on_by_itself_and_stops_at_the_end(house: House, tmp_path: Path) -> None:
+    found = await played([await recorded(house, tmp_path, tasks=3)], tmp_path / "played")
+    ended = asyncio.Event()
+    found.player.told = lambda: ended.set() if found.player.state.at_ms >= found.tape.to_ms else None
+    try:
+        with pytest.raises(AiwmError, match="speed"):
+            found.player.play(True, 0)
+        found.player.play(True, 100)
+        await asyncio.wait_for(ended.wait(), 10)
+        await wait_until(lambda: not found.player.state.playing, "it stands")
+        assert len(found.rows()["tasks"]) == 3
+    finally:
+        await found.close()
+
+
+async def test_rooms_are_given_a_journal_that_writes_nothing(house: House, tmp_path: Path) -> None:
+    found = await played([await recorded(house, tmp_path)], tmp_path / "played")
+    try:
+        heard: list[object] = []
+        found.store.journal.on_commit(heard.append)
+        with pytest.raises(AiwmError) as caught:
+            await found.store.journal.write((insert(99),), OS)
+        assert caught.value.code == Code.read_only
+        await found.player.seek(2**53)
+        assert not heard
+        assert found.store.counters() == {("q", "pending"): 5}
+    finally:
+        await found.close()
+
+
+async def test_the_snapshot_is_bounded_and_says_what_it_has_not(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "aiwm.db")
+    for _ in range(30):
+        seq = store.journal.next_seq()
+        await store.journal.write((insert(seq, payload=b'"%s"' % (b"x" * 5000)), event("task.submitted", seq)), OS)
+    connection = image.pin(tmp_path / "aiwm.db")
+    limits = image.Limits(waiting=10, events=7, bodies_bytes=12_000)
+    parts = list(image.read_out(connection, limits, T0))
+    connection.close()
+    await store.close()
+    sizes = {table: sum(len(part.rows) for part in parts if part.table == table) for table in COMPARED}
+    assert (sizes["tasks"], sizes["events"]) == (10, 7)
+    assert 0 < sizes["payloads"] < 30
