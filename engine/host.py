@@ -54,6 +54,7 @@ from engine.inference.supervision import Policy
 from engine.keys.operations import KeyOperations
 from engine.keys.ring import KeyRing
 from engine.lock import HomeLock
+from engine.needs import NeedsWatch
 from engine.notify import Notify, Tell, by_command, by_webhook
 from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
@@ -188,6 +189,7 @@ class Host:
         )
         rows = self._rows()
         self._views = ViewService(store, rows, clock, self._reasons)
+        self._needs = NeedsWatch(lambda: self._manager.tables.needs(), self._events, clock)
         self._logs = LogOperations(options.home, lambda: self._views.watched("logs"), lambda: self._touch("logs"))
         self._retention = Retention(
             store.journal,
@@ -383,6 +385,7 @@ class Host:
         self._ticker.close()
         await self._retention.close()
         await self._notify.close()
+        self._needs.close()
         await self._models.close()
         await self._adapters.close()
         self._events.emit("info", "engine.stopped", "engine", mode)
@@ -461,6 +464,8 @@ class Host:
 
     def _touch(self, table: str) -> None:
         self._views.touch(table)
+        if table == "needs":
+            self._needs.stir()
         self._recorder.touch(table)
 
     async def _asked(self, method: str, params: msgspec.Raw) -> bytes:
