@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -54,13 +55,20 @@ def _condition(table: str, column: Column, row: Any, now: int) -> Term:
     if field.kind is Kind.age:
         return Term(Op.at_least, (f"{max(0, now - value) // 1000}s",), column.key)
     if field.kind is Kind.time:
-        return Term(Op.at_least, (form.clock(value),), column.key)
+        return Term(Op.at_least, (_moment(value, now),), column.key)
     if field.kind in (Kind.number, Kind.size, Kind.span):
         written = f"{value:g}" if isinstance(value, float) else str(value)
         return Term(Op.at_least, (written + ("ms" if field.kind is Kind.span else ""),), column.key)
     if field.kind is Kind.texts:
         return Term(Op.any_of, tuple(str(part).replace('"', "?") for part in value), column.key)
     return Term(Op.any_of, (str(value).replace('"', "?"),), column.key)
+
+
+def _moment(ms: int, now: int) -> str:
+    """A point in time as one types it: a time of day means the last one, so that of another day has its date."""
+    at = datetime.fromtimestamp(ms / 1000)
+    same = at.date() == datetime.fromtimestamp(now / 1000).date() and ms <= now
+    return form.clock(ms) if same else at.isoformat(timespec="seconds")
 
 
 def _without(location: Location, term: Term) -> Location:

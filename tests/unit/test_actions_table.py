@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+import msgspec
 import pytest
 
 from aiwm_tui import making, serving, sets, talking
@@ -13,6 +14,7 @@ from aiwm_tui.deeds import _DEEDS
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import line_width, plain
 from aiwm_tui.reports import report
+from aiwm_tui.screens.chosen import every_column
 from aiwm_tui.screens.registry import NAMES
 from aiwm_tui.screens.spec import table_screen
 from aiwm_tui.sorting import cycled, filter_by_cell, without_faults
@@ -21,7 +23,7 @@ from aiwm_tui.widgets.footer import footer_line
 from engine.contract import states as contract_states
 from engine.contract.errors import AiwmError
 from engine.contract.fields import fields_of
-from engine.contract.query import parse
+from engine.contract.query import matches, parse
 from engine.contract.requests.tasks import Cancelled, TaskCancel
 from engine.contract.states import Effect
 from tests.support.console_engine import NOW
@@ -137,8 +139,6 @@ def test_faults_come_and_go() -> None:
     ],
 )
 def test_a_cell_becomes_a_condition_that_its_row_fulfils(title: str, condition: str) -> None:
-    from engine.contract.query import matches
-
     row = task(1, state="processing", started_ms=NOW - 9_000, tokens_out=388)
     column = next(column for column in table_screen("tasks").columns if column.title == title)
     location = filter_by_cell(parse(":tasks is:fault queue:other"), column, row, NOW)
@@ -167,3 +167,27 @@ def test_the_report_says_the_effect() -> None:
     answer = Cancelled(cancelled=["t-10001"], stopping=["t-10002"], ended=[])
     line = report(TaskCancel(ids=("t-10001", "t-10002")), answer)
     assert plain(line) == "cancelled t-10001; told to stop t-10002"
+
+
+def test_a_value_can_be_left_out_and_one_after_the_other() -> None:
+    columns = {column.title: column for column in table_screen("tasks").columns}
+    row = task(1, queue="etl", submitted_ms=NOW - 86_400_000)
+
+    def without(location: str, title: str) -> str:
+        return str(filter_by_cell(parse(location), columns[title], row, NOW, without=True))
+
+    assert without(":tasks", "queue") == ":tasks !queue:etl"
+    assert without(":tasks !queue:demo x", "queue") == ":tasks !queue:demo,etl x"
+    assert without(":tasks queue:etl,demo", "queue") == ":tasks queue:demo"
+    assert without(":tasks queue:etl", "queue") == ":tasks queue:etl !queue:etl"
+    assert without(":tasks", "prio") == ":tasks !priority>=5"
+    assert matches(parse(without(":tasks", "wait")), row, NOW) is False
+
+
+def test_a_moment_of_another_day_keeps_its_date() -> None:
+    row = task(1, submitted_ms=NOW - 86_400_000)
+    column = next(column for column in every_column(table_screen("tasks")) if column.key == "ended")
+    ended = msgspec.structs.replace(row, ended_ms=NOW - 2 * 86_400_000)
+    location = filter_by_cell(parse(":tasks"), column, ended, NOW)
+    assert matches(location, ended, NOW)
+    assert not matches(location, msgspec.structs.replace(ended, ended_ms=NOW - 3 * 86_400_000), NOW)

@@ -78,8 +78,8 @@ class ColumnList(Widget, can_focus=True):
         return (
             ("› " if place == self.at else "  ", "mark"),
             ("[x] " if on else "[ ] ", "text" if on else "dim"),
-            (fit(clean(column.title, 30), 24), "strong" if on else "dim"),
-            (fit(clean(column.key, 20), 16), "faint"),
+            (fit(clean(column.title, 30), 24) + "  ", "strong" if on else "dim"),
+            (fit(clean(column.key, 20), 16) + "  ", "faint"),
             *says,
         )
 
@@ -88,15 +88,15 @@ class ColumnChooser(Dialog[list[str]]):
     """Answers with the names of the columns to show; an empty list for those that the screen comes with; None when nothing changes."""
 
     BINDINGS = [
-        Binding("up,k", "step(-1)", "the one before", id="columns.up"),
-        Binding("down,j", "step(1)", "the next one", id="columns.down"),
-        Binding("pageup", "step(-10)", "ten before", id="columns.page_up"),
-        Binding("pagedown", "step(10)", "ten on", id="columns.page_down"),
-        Binding("space", "show", "show it or not", id="columns.toggle"),
-        Binding("left,h", "shift(-1)", "earlier", id="columns.earlier"),
-        Binding("right,l", "shift(1)", "later", id="columns.later"),
-        Binding("r", "reset", "as it comes", id="columns.reset"),
-        Binding("enter", "keep", "keep", id="columns.keep"),
+        Binding("up,k", "step(-1)", "the one before", id="columns.up", priority=True),
+        Binding("down,j", "step(1)", "the next one", id="columns.down", priority=True),
+        Binding("pageup", "step(-10)", "ten before", id="columns.page_up", priority=True),
+        Binding("pagedown", "step(10)", "ten on", id="columns.page_down", priority=True),
+        Binding("space", "show", "show it or not", id="columns.toggle", priority=True),
+        Binding("left,h", "shift(-1)", "earlier", id="columns.earlier", priority=True),
+        Binding("right,l", "shift(1)", "later", id="columns.later", priority=True),
+        Binding("r", "reset", "as it comes", id="columns.reset", priority=True),
+        Binding("enter", "keep", "keep", id="columns.keep", priority=True),
     ]
 
     def __init__(

@@ -34,11 +34,11 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen TextBlock { height: 1fr; }
     """
     BINDINGS = [
-        Binding("escape,q,question_mark,f1,enter,space", "dismiss", "close", id="help.close"),
-        Binding("down,j", "scroll(1)", "down", id="help.down"),
-        Binding("up,k", "scroll(-1)", "up", id="help.up"),
-        Binding("pagedown", "scroll(10)", "page down", id="help.page_down"),
-        Binding("pageup", "scroll(-10)", "page up", id="help.page_up"),
+        Binding("escape,q,question_mark,f1,enter,space", "dismiss", "close", id="help.close", priority=True),
+        Binding("down,j", "scroll(1)", "down", id="help.down", priority=True),
+        Binding("up,k", "scroll(-1)", "up", id="help.up", priority=True),
+        Binding("pagedown", "scroll(10)", "page down", id="help.page_down", priority=True),
+        Binding("pageup", "scroll(-10)", "page up", id="help.page_up", priority=True),
     ]
 
     def __init__(
@@ -133,7 +133,15 @@ def _language() -> list[Line]:
         ("age>5m  tokens_out>=1k", "older, more"),
         ("is:fault  sort:-age,id", "only what is broken; the order"),
     )
+    views = (
+        (":save night", "keeps where you are, with filter and order"),
+        (":night  :night queue:a", "goes there; with a filter more"),
+        (":views  :forget night", "lists them; lets go of one"),
+    )
     return [
         ((" THE FILTER LANGUAGE of / and :", "title"),),
         *((("  " + fit(text, 24), "key"), (meaning, "text")) for text, meaning in examples),
+        (),
+        ((" SAVED VIEWS at :", "title"),),
+        *((("  " + fit(text, 24), "key"), (meaning, "text")) for text, meaning in views),
     ]
