@@ -77,7 +77,7 @@ async def test_a_table_of_hostile_rows(engine: ConsoleEngine, console: Any, tabl
             # The strip says why, of each row.
             await press(app, "down")
             _check(app)
-        for identifier in ids if table != "needs" else ():
+        for identifier in ids[::2] if table != "needs" else ():
             app.open_location(f":{table}/{identifier}")
             await wait_until(partial(_arrived, app, f":{table}/{identifier}"), identifier)
             await press(app, "down", "pagedown", "end", "home")
@@ -85,6 +85,7 @@ async def test_a_table_of_hostile_rows(engine: ConsoleEngine, console: Any, tabl
         assert app.is_running
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", sorted(TABLES - {"needs"}))
 async def test_dialogs_about_a_hostile_row(engine: ConsoleEngine, console: Any, table: str) -> None:
     ids = _fill(engine, table)

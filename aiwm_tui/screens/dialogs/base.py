@@ -33,7 +33,7 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     Dialog Input, Dialog Input:focus { height: 1; border: none; padding: 0 1; background: $panel; color: $foreground; }
     Dialog Input:focus { text-style: none; }
     """
-    BINDINGS = [Binding("escape", "dismiss", "leave: nothing changes", id="dialog.leave")]
+    BINDINGS = [Binding("escape", "dismiss", "leave: nothing changes", id="dialog.leave", priority=True)]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW, "-high")]
     _decided = False
 

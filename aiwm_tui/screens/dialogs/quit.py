@@ -22,12 +22,12 @@ CHOICES = (
 
 class QuitDialog(Dialog[str]):
     BINDINGS = [
-        Binding("up,k", "move(-1)", "up", id="quit.up"),
-        Binding("down,j,tab", "move(1)", "down", id="quit.down"),
-        Binding("1", "pick(0)", "leave it running", id="quit.leave"),
-        Binding("2", "pick(1)", "drain", id="quit.drain"),
-        Binding("3", "pick(2)", "stop now", id="quit.stop"),
-        Binding("enter,q", "decide", "go on", id="quit.go"),
+        Binding("up,k", "move(-1)", "up", id="quit.up", priority=True),
+        Binding("down,j,tab", "move(1)", "down", id="quit.down", priority=True),
+        Binding("1", "pick(0)", "leave it running", id="quit.leave", priority=True),
+        Binding("2", "pick(1)", "drain", id="quit.drain", priority=True),
+        Binding("3", "pick(2)", "stop now", id="quit.stop", priority=True),
+        Binding("enter,q", "decide", "go on", id="quit.go", priority=True),
     ]
 
     def __init__(self, running: int, waiting: int, goes_on_by: Sequence[str] = ()) -> None:

@@ -27,10 +27,10 @@ class ThemePicker(Dialog[str]):
     ThemePicker > Vertical { width: 44; }
     """
     BINDINGS = [
-        Binding("up,k", "step(-1)", "the one before", id="themes.up"),
-        Binding("down,j,ctrl+t", "step(1)", "the next one", id="themes.down"),
-        Binding("enter", "keep", "stay with it", id="themes.keep"),
-        Binding("escape", "put_back", "as it was", id="themes.leave"),
+        Binding("up,k", "step(-1)", "the one before", id="themes.up", priority=True),
+        Binding("down,j,ctrl+t", "step(1)", "the next one", id="themes.down", priority=True),
+        Binding("enter", "keep", "stay with it", id="themes.keep", priority=True),
+        Binding("escape", "put_back", "as it was", id="themes.leave", priority=True),
     ]
 
     def __init__(self) -> None:

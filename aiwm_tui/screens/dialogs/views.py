@@ -20,10 +20,10 @@ class ViewPicker(Dialog[str]):
     """Answers with the location to go to."""
 
     BINDINGS = [
-        Binding("up,k", "step(-1)", "the one before", id="views.up"),
-        Binding("down,j", "step(1)", "the next one", id="views.down"),
-        Binding("X", "forget", "forget it", id="views.forget"),
-        Binding("enter", "go", "go there", id="views.go"),
+        Binding("up,k", "step(-1)", "the one before", id="views.up", priority=True),
+        Binding("down,j", "step(1)", "the next one", id="views.down", priority=True),
+        Binding("X", "forget", "forget it", id="views.forget", priority=True),
+        Binding("enter", "go", "go there", id="views.go", priority=True),
     ]
 
     def __init__(self) -> None:

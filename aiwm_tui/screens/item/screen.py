@@ -52,6 +52,10 @@ class Facts(TextBlock, can_focus=True):
         self.move(direction * len(self.all))
 
 
+DEFINITION_SHOWN = 40_000
+"""So many characters of a definition are shown: it is wrapped again with every change of its row."""
+
+
 class ItemPage(Page):
     DEFAULT_CSS = """
     ItemPage { layout: vertical; }
@@ -122,8 +126,10 @@ class ItemPage(Page):
         if self._definition is not None:
             lines += [(), ((" DEFINITION", "title"),)]
             text = msgspec.json.format(msgspec.json.encode(self._definition), indent=2).decode()
-            for each in clean_lines(text):
+            for each in clean_lines(text[:DEFINITION_SHOWN]):
                 lines += wrapped(((" " + each, "text"),), cells)
+            if len(text) > DEFINITION_SHOWN:
+                lines.append(((f" … {len(text) - DEFINITION_SHOWN:,} more characters", "faint"),))
         return lines
 
     def _to_explain(self) -> tuple[Explain, Record] | None:
