@@ -134,7 +134,9 @@ async def test_answers_go_on_where_the_file_ends_and_another_file_is_not_written
         from aiwm_tui.collecting import Collection, begin
         from engine.contract.errors import AiwmError
 
+        app = _app(home)
         async with app.run_test(size=SIZE):
+            await shows(app, "START HERE", "looked around")
             with pytest.raises(AiwmError, match="holds something else than results of batch in"):
                 await begin(app, Collection("in", out))
 
@@ -235,3 +237,18 @@ async def test_a_real_home_begins_on_the_start_page_until_something_is_done(home
         async with app.run_test(size=SIZE):
             await shows(app, "NEEDS YOU", "‖ paused")
             await hides(app, "START HERE")
+
+
+async def test_the_shell_says_what_the_start_page_says(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from aiwm_tui.cli.app import run
+
+    with engines.engine(home):
+        assert await asyncio.to_thread(run, ["--home", str(home), "start"]) == 0
+        said = capsys.readouterr().out
+        for words in ("WHAT IS HERE", f"home {home} (new", "A toy: sums", "START HERE", "aiwm demo --headless"):
+            assert words in said
+        assert await asyncio.to_thread(run, ["--home", str(home), "start", "--json"]) == 0
+        answer = json.loads(capsys.readouterr().out)
+        assert answer["kind"] == "start"
+        assert answer["data"]["home"]["pristine"]
+        assert {it["what"] for it in answer["data"]["findings"]} >= {"GPU", "storage"}

@@ -260,7 +260,7 @@ def _lives(pid: int) -> bool:
 def test_the_program_starts_an_engine_and_an_idle_one_ends_with_it(stopped: Path) -> None:
     terminal = Terminal(stopped)
     try:
-        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
+        terminal.read_until(lambda output: b"live" in output and b"START HERE" in output, "the start page")
         pid = _engine_pid(stopped)
         terminal.type("q")
         terminal.read_until(lambda output: b"\x1b[?1049l" in output, "the terminal to be restored")
@@ -273,7 +273,7 @@ def test_the_program_starts_an_engine_and_an_idle_one_ends_with_it(stopped: Path
 def test_a_lost_terminal_leaves_the_engine_running_with_its_work(stopped: Path) -> None:
     terminal = Terminal(stopped)
     try:
-        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
+        terminal.read_until(lambda output: b"live" in output and b"START HERE" in output, "the start page")
         client = connect_blocking(stopped, spawn=False)
         client.call(QueuePause(name="demo"))
         client.call(TaskSubmit(queue="demo", payload={"prompt": "12 + 30"}))
@@ -296,9 +296,9 @@ def test_the_program_on_plain_terminals(stopped: Path, environment: dict[str, st
 
     terminal = Terminal(stopped, environment=environment)
     try:
-        terminal.read_until(lambda output: b"live" in output and b"QUEUES" in output, "the overview")
-        terminal.type("3")
-        terminal.read_until(lambda output: b":queues" in output, "the queues")
+        terminal.read_until(lambda output: b"live" in output and b"START HERE" in output, "the start page")
+        terminal.type("6")
+        terminal.read_until(lambda output: b":models" in output, "the models")
         colours = re.findall(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7])(?:;\d+)*m", terminal.output)
         assert colours == []
         if environment.get("TERM") == "dumb":
