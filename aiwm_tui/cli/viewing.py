@@ -66,10 +66,12 @@ def _view(
     text = saved.expanded(_text(location), views)
     name = text.removeprefix(":").split(maxsplit=1)[0].partition("/")[0] if text.strip(": ") else ""
     if name in RECORDS or not cli.output.for_people:
-        seen = cli.call(ViewRead(location=text, size=size, top=top))
+        with cli.connected() as client:
+            seen = client.call(ViewRead(location=text, size=size, top=top))
+            past = client.welcome.at_ms if client.welcome is not None else None
         where = parse(seen.location)
         if not cli.output.for_people or not (screen or where.item):
-            _table(cli, seen, where, width)
+            _table(cli, seen, where, width, time.time_ns() // 1_000_000 if past is None else past)
             return
         if not seen.rows:
             raise AiwmError(Code.not_found, f"{seen.location} does not exist", field="location", fix=f":{where.table}")
@@ -81,9 +83,10 @@ def _text(words: list[str]) -> str:
     return text if text.startswith(":") else ":" + text
 
 
-def _table(cli: Cli, seen: ViewRows, where: Location, width: int | None) -> None:
+def _table(cli: Cli, seen: ViewRows, where: Location, width: int | None, now: int) -> None:
+    """`now` (Unix ms) is the time of the engine: that of a recording is another."""
     if cli.output.for_people and seen.rows and seen.table in TABLES:
-        for line in _lines(seen, where, width if width is not None else terminal_width()):
+        for line in _lines(seen, where, width if width is not None else terminal_width(), now):
             write(_painted(line) if styled(sys.stdout) else plain(line).rstrip())
         if seen.matched > len(seen.rows):
             cli.output.talk(f"{len(seen.rows)} of {'' if seen.matched_exact else 'at least '}{seen.matched:,}")
@@ -95,7 +98,7 @@ def _table(cli: Cli, seen: ViewRows, where: Location, width: int | None) -> None
         cli.output.many(kind, seen.table, seen.rows, seen.matched, exact=seen.matched_exact, empty=empty)
 
 
-def _lines(seen: ViewRows, where: Location, width: int | None) -> list[Line]:
+def _lines(seen: ViewRows, where: Location, width: int | None, now: int) -> list[Line]:
     from aiwm_tui import saved
     from aiwm_tui.live.printed import table_lines
     from aiwm_tui.screens.chosen import chosen_columns
@@ -103,7 +106,6 @@ def _lines(seen: ViewRows, where: Location, width: int | None) -> list[Line]:
 
     columns = chosen_columns(table_screen(seen.table), saved.load().columns.get(seen.table, ()))
     rows = [msgspec.convert(row, RECORDS[seen.table]) for row in seen.rows]
-    now = time.time_ns() // 1_000_000
     return table_lines(columns, rows, where.sort_keys(), now, width)
 
 
