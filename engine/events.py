@@ -6,6 +6,7 @@ from typing import Any
 
 from engine.clock import Clock
 from engine.contract.states import Durability
+from engine.requests.correlation import current
 from engine.store import ops
 from engine.store.journal import Journal
 
@@ -28,7 +29,8 @@ class JournalEvents:
         task_seq: int | None = None,
         **details: Any,
     ) -> None:
-        """Write one event. Nobody waits for it: when storage fails, the storage's own alarm is what counts."""
+        """Write one event; it belongs to the request that it happens in. Nobody waits for it: when storage fails, the storage's own alarm
+        is what counts."""
         if details:
             text = f"{text} ({', '.join(f'{name} {value}' for name, value in details.items())})"
         event = ops.AppendEvent(
@@ -39,5 +41,6 @@ class JournalEvents:
             about=about[:200],
             text=text[:2000],
             task_seq=task_seq,
+            correlation=current(),
         )
         self._journal.write((event,), Durability.os)

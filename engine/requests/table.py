@@ -13,6 +13,7 @@ from engine.contract.requests import catalogue
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
 from engine.ports import EventSink
+from engine.requests import correlation
 from engine.requests.caller import Caller
 from engine.requests.grants import check_grant
 from engine.wire.rpc import encode, undecodable
@@ -90,6 +91,9 @@ class RequestTable:
         self._check(kind, caller)
         if caller.grant is not None:
             check_grant(request, caller.grant)
+        audited = kind.effect is not Effect.read and kind.method not in _SPEAK_FOR_THEMSELVES
+        if audited:
+            correlation.begin()
         try:
             result = await self._handlers[kind.method](request, caller)
         except AiwmError:
@@ -101,7 +105,7 @@ class RequestTable:
                 f"{kind.method} failed inside the engine: {type(error).__name__}",
                 fix="see logs/engine.log",
             ) from error
-        if kind.effect is not Effect.read and kind.method not in _SPEAK_FOR_THEMSELVES:
+        if audited:
             self._events.emit("audit", kind.method, _about(request), _summary(request), who=caller.principal)
         return encode(result)
 
