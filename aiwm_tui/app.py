@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from textual import constants, events
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.screen import Screen
 from textual.timer import Timer
 
@@ -34,6 +35,7 @@ from aiwm_tui.shell import Shell
 from aiwm_tui.theme import Palette
 from aiwm_tui.widgets.footer import footer_line
 from aiwm_tui.widgets.machine import location_line, machine_line, mode_line
+from aiwm_tui.widgets.paint import AsciiFilter
 from engine.contract.errors import AiwmError
 from engine.contract.records import MachineRow
 
@@ -381,6 +383,11 @@ class ConsoleApp(App[None]):
     def on_resize(self, _: events.Resize) -> None:
         # The size is known when all have heard of it.
         self.call_later(self.status_changed)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        """What goes over every line that any widget draws."""
+        filters = super().get_line_filters()
+        return [*filters, AsciiFilter()] if self.palette.ascii else filters
 
     def use_lean(self, lean: bool) -> None:
         """Spare the line: fewer changes, nothing that moves by itself."""

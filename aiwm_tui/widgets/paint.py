@@ -6,6 +6,8 @@ from typing import Protocol, cast
 
 from rich.segment import Segment
 from rich.style import Style
+from textual.color import Color
+from textual.filter import LineFilter
 from textual.strip import Strip
 from textual.widget import Widget
 
@@ -50,15 +52,38 @@ def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = Non
     base = palette.base + palette[over] if over else palette.base
     segments: list[Segment] = []
     used = 0
-    for text, name in cut_line(line, cells):
+    for text, name in cut_line(_spelled(line) if palette.ascii else line, cells):
         if not text:
             continue
         style = base + _only(palette, instead or name) if (instead or name) else base
-        segments.append(Segment(ascii_text(text) if palette.ascii else text, style))
+        segments.append(Segment(text, style))
         used += width(text)
     if used < cells:
         segments.append(Segment(" " * (cells - used), base))
     return Strip(segments, cells)
+
+
+def _spelled(line: Line) -> Line:
+    """The key ↵ as a word, where it has no glyph: its twin could be anything. Spaces behind it make room."""
+    return tuple(
+        (_with_enter(text), style) if style == "key" and "↵" in text else (text, style) for text, style in line
+    )
+
+
+def _with_enter(text: str) -> str:
+    before, _, behind = text.partition("↵")
+    spare = min(len(behind) - len(behind.lstrip(" ")), len("enter") - 1)
+    return before + "enter" + behind[spare:]
+
+
+class AsciiFilter(LineFilter):
+    """Everything that is drawn, also by Textual's own widgets, in ASCII."""
+
+    def apply(self, segments: list[Segment], background: Color) -> list[Segment]:  # noqa: ARG002
+        return [
+            each if each.text.isascii() else Segment(ascii_text(each.text), each.style, each.control)
+            for each in segments
+        ]
 
 
 def _only(palette: Palette, name: str) -> Style:

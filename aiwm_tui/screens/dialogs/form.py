@@ -62,11 +62,22 @@ class FormRow(Vertical):
 
     def compose(self) -> ComposeResult:
         self._label.add_class("label")
-        self._label.show(((clean(self.field.label, LABEL_CELLS - 2), "text" if self.field.required else "dim"),))
+        self._mark_label(here=False)
         with Horizontal():
             yield self._label
             yield self.editor
         yield self._said
+
+    def _mark_label(self, *, here: bool) -> None:
+        """The label, with a sign where one types: the cursor alone is easily missed, and a terminal may draw it as it likes."""
+        style = "strong" if here else "text" if self.field.required else "dim"
+        self._label.show(((clean(self.field.label, LABEL_CELLS - 2), style),), (("› ", "mark"),) if here else ())
+
+    def on_descendant_focus(self) -> None:
+        self._mark_label(here=True)
+
+    def on_descendant_blur(self) -> None:
+        self._mark_label(here=False)
 
     def _made(self, text: str) -> Entry | Choice | Form:
         if self.field.kind is Kind.choice:
