@@ -12,6 +12,8 @@ from engine.contract.why import Gate, Why
 
 _WHY, _WHY_CELLS = 4, 44
 """The column of a gate's reason, and how wide it may be."""
+_BESIDE_CELLS = 112
+"""Where the table would be wider, what opens a gate stands below its line."""
 
 
 def para(text: str, style: str = "text") -> Line:
@@ -110,11 +112,17 @@ def _gate_table(closed: Sequence[Gate], now_ms: int) -> list[Line]:
     wide = [max(width(row[place]) for row in (*rows, heads)) for place in range(len(heads))]
     wide[_WHY] = min(wide[_WHY], _WHY_CELLS)
     styles = ("strong", "text", "dim", "dim", "text", "key")
+    below = sum(wide) + 2 * len(wide) > _BESIDE_CELLS
+    last = _WHY if below else _WHY + 1
 
     def line(row: Sequence[str], head: bool) -> Line:
         return tuple(
-            (" " + fit(cell, wide[place], right=place == 0) + " ", "head" if head else styles[place])
-            for place, cell in enumerate(row)
+            # Nothing is padded at the end: spaces that do not fit would be a line of their own.
+            (
+                " " + (cell if place == last else fit(cell, wide[place], right=place == 0)) + " ",
+                "head" if head else styles[place],
+            )
+            for place, cell in enumerate(row[: last + 1])
         )
 
     lines = [line(heads, True)]
@@ -123,4 +131,6 @@ def _gate_table(closed: Sequence[Gate], now_ms: int) -> list[Line]:
         first, *more = ("".join(text for text, _ in part) for part in wrapped(((row[_WHY], ""),), _WHY_CELLS, 0))
         lines.append(line((*row[:_WHY], first, *row[_WHY + 1 :]), False))
         lines += [line((*[""] * _WHY, part, ""), False) for part in more]
+        if below and row[_WHY + 1] != form.NONE:
+            lines.append(((" " * (wide[0] + 3) + "→ ", "faint"), (row[_WHY + 1], "key")))
     return lines

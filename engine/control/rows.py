@@ -49,7 +49,7 @@ def queue_row(
     came, went = tally.rates(queue.name)
     return QueueRow(
         id=queue.name,
-        state=_queue_state(queue, tally.count(queue.name, TaskState.pending), running, gate),
+        state=_queue_state(queue, tally.count(queue.name, TaskState.pending), running, went, gate),
         waiting=waiting,
         running=running,
         scheduled=tally.count(queue.name, TaskState.scheduled),
@@ -70,12 +70,13 @@ def queue_row(
     )
 
 
-def _queue_state(queue: QueueDefinition, pending: int, running: int, gate: str) -> str:
+def _queue_state(queue: QueueDefinition, pending: int, running: int, went: float, gate: str) -> str:
+    """Stuck is what waits while nothing runs and nothing has ended in the last minute: between two tasks a queue only seems so."""
     if queue.paused:
         return "paused"
     if queue.draining:
         return "draining"
-    if pending and not running and gate not in HARMLESS_GATES:
+    if pending and not running and not went and gate not in HARMLESS_GATES:
         return "stuck"
     return "open"
 

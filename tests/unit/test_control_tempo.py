@@ -9,12 +9,14 @@ from typing import get_type_hints
 import msgspec
 import pytest
 
+from engine.contract.definitions import QueueDefinition
 from engine.contract.records.definitions import ScaleStep
 from engine.contract.requests import definitions as changes
 from engine.contract.requests.fleet import PoolList, QueueList
 from engine.contract.requests.tasks import TaskSubmit
 from engine.contract.requests.usage import SamplesRead
 from engine.contract.states import Durability
+from engine.control import rows
 from engine.control.sampling import Means
 from engine.control.tempo import WINDOW_S, Runs, Tempo
 from engine.control.trends import PIECE_MS, PIECES, Trends
@@ -209,3 +211,11 @@ def test_an_old_step_without_its_throughput_can_be_read() -> None:
     old = msgspec.to_builtins(_step(1, 5))
     del old["out_before"], old["out_after"]
     assert msgspec.convert(old, ScaleStep).out_before is None
+
+
+def test_a_queue_between_two_tasks_is_not_stuck() -> None:
+    queue = QueueDefinition(name="q", pools=("p",))
+    assert rows._queue_state(queue, 3, 0, 5.0, "pool max") == "open"
+    assert rows._queue_state(queue, 3, 0, 0.0, "pool max") == "stuck"
+    assert rows._queue_state(queue, 3, 1, 0.0, "pool max") == "open"
+    assert rows._queue_state(queue, 3, 0, 0.0, "turn") == "open"

@@ -40,13 +40,12 @@ async def plots(link: Link, row: PoolRow, now: int, zoom: Zoom, cells: int, rows
         charts.numbers("out/m", over_time("out", out, peak=False), wide, form.rate),
         charts.marks("steps", step_marks(steps), since, now, wide),
         charts.axis(since, now, wide),
-        *step_lines(steps, now),
     ]
     if row.waiting and row.busy and out:
         came = sum(_last(found.get(f"queue.{queue}.in", ())) for queue in row.queues)
         models = [it for it in await link.call(ModelList()) if it.model == row.model] if row.model else []
         lines += what_if(row, out, came, models, now)
-    return lines
+    return [*lines, *step_lines(steps, now)]
 
 
 def what_if(row: PoolRow, out: float, came: float, models: list[ModelRow], now: int) -> list[Line]:
