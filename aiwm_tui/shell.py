@@ -71,6 +71,11 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
             return
         super().set_focus(widget, scroll_visible, from_app_focus)
 
+    def regain(self, widget: Widget) -> None:
+        super().regain(widget)
+        if self.focused is None and not self.prompted and self.page.is_mounted:
+            self.page.begin()
+
     @property
     def prompted(self) -> bool:
         """Whether the prompt is open."""

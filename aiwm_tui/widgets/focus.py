@@ -17,8 +17,9 @@ class FocusKeeper(Screen[Result]):
         before = self.focused
         super().set_focus(widget, scroll_visible, from_app_focus)
         if widget is None and before is not None:
-            self.call_later(self._regain, before)
+            self.call_later(self.regain, before)
 
-    def _regain(self, widget: Widget) -> None:
+    def regain(self, widget: Widget) -> None:
+        """Nothing has the focus; this had it."""
         if self.focused is None and widget.is_attached and widget.focusable and widget.display:
             self.set_focus(widget, scroll_visible=False)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
+from aiwm_tui.screens.dialogs.base import Dialog
+from aiwm_tui.screens.dialogs.form import FormDialog
 from aiwm_tui.screens.registry import NAMES
 from tests.support.house import caller_environment
 from tests.support.monkey.house import MonkeyHouse, monkey_house
@@ -16,6 +19,8 @@ from tests.support.monkey.witness import destroyed, last_event
 
 SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
 COUNT = int(os.environ.get("MONKEY_KEYS", "2000"))
+LONG_SEEDS = (101, 102, 103)
+LONG_COUNT = int(os.environ.get("MONKEY_KEYS", "20000"))
 
 
 async def _press(house: MonkeyHouse, seed: int, count: int) -> Troop:
@@ -26,22 +31,48 @@ async def _press(house: MonkeyHouse, seed: int, count: int) -> Troop:
     house.up()
     with house.engine.client() as client:
         done = destroyed(client, before)
-    sent = dict.fromkeys(done, 0)
-    for each in troop.witness.sent:
-        method = type(each.request).method
-        sent[method] = sent.get(method, 0) + 1
-    assert all(count <= sent.get(method, 0) for method, count in done.items()), f"seed {seed}: {done} done, {sent} sent"
+    sent = Counter(type(each.request).method for each in troop.witness.sent)
+    assert all(count <= sent[method] for method, count in done.items()), f"seed {seed}: {done} done, {sent} sent"
     return troop
 
 
-@pytest.mark.parametrize("seed", SEEDS)
-async def test_two_thousand_keys(tmp_path: Path, seed: int) -> None:
-    environment = caller_environment(tmp_path)
-    with monkey_house(tmp_path, environment) as house:
-        troop = await _press(house, seed, COUNT)
+def _say(troop: Troop) -> None:
+    """How it went, for who watches."""
     if os.environ.get("MONKEY_SAY"):
         turns = sorted(troop.turns)
-        print(troop.visited, troop.dialogs, troop.consoles, dict(troop.witness.calls))
-        print("turns p50 p99 max", turns[len(turns) // 2], turns[len(turns) * 99 // 100], turns[-5:])
-        print([(type(s.request).__name__, s.dialog) for s in troop.witness.sent])
-    assert {name for name in NAMES if not troop.visited[name]} == set()
+        print(
+            f"seed {troop.seed}: {troop.consoles} consoles, visited {dict(troop.visited)}, dialogs {dict(troop.dialogs)}"
+        )
+        print(f"turns of the loop for a key: median {turns[len(turns) // 2]}, at most {turns[-1]}")
+        print("destroyed, each after its dialog:", [sent.dialog for sent in troop.witness.sent])
+
+
+@pytest.mark.xdist_group("monkey")
+@pytest.mark.parametrize("seed", SEEDS)
+async def test_two_thousand_keys(tmp_path: Path, seed: int) -> None:
+    with monkey_house(tmp_path, caller_environment(tmp_path)) as house:
+        troop = await _press(house, seed, COUNT)
+    _say(troop)
+    # Leaving and dialogs keep the monkey from a few; the slow test sees to it that it comes everywhere.
+    assert len([name for name in NAMES if troop.visited[name]]) >= len(NAMES) * 2 // 3
+    assert sum(troop.dialogs.values()) > 100
+
+
+@pytest.mark.slow
+async def test_three_times_twenty_thousand_keys(tmp_path: Path) -> None:
+    """Every screen and every dialog is come to, and much is destroyed, each time after its dialog."""
+    visited: Counter[str] = Counter()
+    dialogs: Counter[str] = Counter()
+    destroyed_by_dialogs = 0
+    for seed in LONG_SEEDS:
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        with monkey_house(folder, caller_environment(folder)) as house:
+            troop = await _press(house, seed, LONG_COUNT)
+        _say(troop)
+        visited += troop.visited
+        dialogs += troop.dialogs
+        destroyed_by_dialogs += len(troop.witness.sent)
+    assert {name for name in NAMES if not visited[name]} == set()
+    assert {kind.__name__ for kind in (*Dialog.__subclasses__(), *FormDialog.__subclasses__())} <= set(dialogs)
+    assert destroyed_by_dialogs > 20
