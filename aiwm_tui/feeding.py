@@ -159,7 +159,12 @@ async def _ask(app: ConsoleApp, action: Action) -> None:
     models = list(dict.fromkeys(row.model for row in rows if row.state != "refused"))
     own = [name for name in models if name != "aiwm-nano"] or models
     fields = (
-        FormField("file", Kind.text, required=True, help='One JSON object a line, such as {"prompt": "…"}.'),
+        FormField(
+            "file",
+            Kind.text,
+            required=True,
+            help='One JSON object a line, such as {"prompt": "…"}; it lies where the console runs.',
+        ),
         FormField(
             "model",
             Kind.text,

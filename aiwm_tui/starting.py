@@ -43,6 +43,7 @@ async def begin(app: ConsoleApp, page: Page, action: Action) -> None:
         return
     if row.id == "1":
         await app.go(":demo")
+        await again(app, app.page, action)
     elif row.id == "2":
         _servers(app, page)
     elif row.id == "3":

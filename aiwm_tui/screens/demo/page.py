@@ -21,6 +21,13 @@ BAR = 40
 _PROMPT, _SKILL = 44, 12
 
 
+_IDLE: list[Line] = [
+    ((" THE TOY MODEL AT WORK", "title"),),
+    ((f"  {MESSAGES} messages with known answers, in a home of its own; nothing of it stays.", "text"),),
+    hints(("  R", "runs them"), ("esc", "back")),
+]
+
+
 def trial_lines(trial: Trial) -> list[Line]:
     """How far a trial is, as lines. Pure."""
     ended = trial.ended
@@ -93,7 +100,7 @@ def _answer(message: object, outcome: object, right: bool) -> Line:
 
 
 class DemoPage(Page):
-    """Starts with the page and ends with it: whoever leaves early leaves nothing behind either."""
+    """Ends with the page: whoever leaves early leaves nothing behind either. Opening it begins nothing: the first way and R do."""
 
     DEFAULT_CSS = "DemoPage { layout: vertical; }"
     lacks = NOT_ON_ITEMS | {"open", "why", "hold", "copy"}
@@ -108,7 +115,7 @@ class DemoPage(Page):
         yield self.body
 
     def on_mount(self) -> None:
-        self.again()
+        self.tick()
 
     def begin(self) -> None:
         self.screen.set_focus(self.body)
@@ -126,10 +133,9 @@ class DemoPage(Page):
             self.tick()
 
     def tick(self) -> None:
-        if self.trial is None:
-            return
         cells = max(20, self.size.width)
-        self.body.put([part for line in trial_lines(self.trial) for part in wrapped(line, cells)])
+        lines = trial_lines(self.trial) if self.trial is not None else _IDLE
+        self.body.put([part for line in lines for part in wrapped(line, cells)])
         self.console.status_changed()
 
     def on_resize(self) -> None:
