@@ -52,7 +52,10 @@ async def measure(home: Path, tasks: int, rounds: int) -> list[dict[str, Any]]:
     costs: dict[str, list[float]] = {"nobody records": [], "recording": [], "redacted recording": []}
     file, written = home.parent / "last.rec", 0
     for number in range(rounds):
-        for name, spent in costs.items():
+        # Each has its turn at being first: an engine gets quicker in its first minute.
+        names = list(costs)
+        for name in names[number % len(names) :] + names[: number % len(names)]:
+            spent = costs[name]
             if name == "nobody records":
                 spent.append(await work(client, engine, tasks))
                 continue
@@ -85,7 +88,15 @@ async def play(file: Path) -> list[dict[str, Any]]:
     await client.call(ReplaySeek(step=-1), timeout_s=None)
     back = time.perf_counter() - began
     await client.close()
-    return [{"what": "playing", "changes": state.changes, "open_s": opened, "to_the_end_s": there, "one_change_back_s": back}]
+    return [
+        {
+            "what": "playing",
+            "changes": state.changes,
+            "open_s": opened,
+            "to_the_end_s": there,
+            "one_change_back_s": back,
+        }
+    ]
 
 
 def main() -> None:

@@ -80,18 +80,37 @@ class ReplayHost(Host):
 
     def _rows(self) -> dict[str, Callable[[], Sequence[Record]]]:
         live = {name: self._recorded(name) for name in LIVE if name != "machine"}
-        return {**super()._rows(), **live, "logs": tuple, "machine": self._machine}
+        return {**super()._rows(), **live, "queues": self._queues, "logs": tuple, "machine": self._machine}
 
     def _recorded(self, table: str) -> Callable[[], Sequence[Record]]:
         return lambda: self._player.rows(table)
 
     def _machine(self) -> list[Record]:
         clock = time.strftime("%H:%M:%S", time.localtime(self._player.clock.at_ms / 1000))
+        rows = [row for row in self._player.rows("machine") if isinstance(row, MachineRow)]
+        counted = {} if self._player.state.left_out else self._counted(None)
+        return [msgspec.structs.replace(row, mode=f"replay {clock}", **counted) for row in rows]
+
+    def _queues(self) -> list[Record]:
+        """As they were seen, with the tasks that they have at this very moment, if the recording has all of them."""
+        rows = [row for row in self._player.rows("queues") if isinstance(row, QueueRow)]
+        if self._player.state.left_out:
+            return [*rows]
+        states = ("scheduled", "retrying", "completed", "failed", "cancelled")
+        tally = self._manager.tally
         return [
-            msgspec.structs.replace(row, mode=f"replay {clock}")
-            for row in self._player.rows("machine")
-            if isinstance(row, MachineRow)
+            msgspec.structs.replace(
+                row, **self._counted(row.id), **{state: tally.count(row.id, TaskState(state)) for state in states}
+            )
+            for row in rows
         ]
+
+    def _counted(self, queue: str | None) -> dict[str, int]:
+        """How many tasks of a queue (None: of all) run and wait."""
+        tally = self._manager.tally
+        if queue is None:
+            return {"running": tally.total(TaskState.processing), "waiting": tally.total(*_WAITING)}
+        return {"running": tally.count(queue, TaskState.processing), "waiting": tally.waiting(queue)}
 
     def _reasons(self, found: list[TaskRow]) -> list[TaskRow]:
         """Waiting tasks have the gate of their queue."""
