@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from enum import Enum
 
+from textual.geometry import Region
 from textual.strip import Strip
 
 from aiwm_tui.live.text import Line, clean, line_width
@@ -42,6 +43,14 @@ class WhyStrip(TextBlock):
     def look_below(self) -> None:
         """What `below` makes for so many cells may be different now: where the strip stands beside the table, it has room for more."""
         self._lay_out()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show lines; the last place says how many there is no room for, so it is painted whatever line would stand there."""
+        before = len(self.lines)
+        super().show(lines)
+        rows = self.size.height
+        if rows and max(before, len(self.lines)) > rows:
+            self.refresh(Region(0, rows - 1, self.size.width, 1))
 
     def on_resize(self) -> None:
         self._lay_out()

@@ -46,14 +46,14 @@ class TaskPage(Page):
     TaskPage { layout: vertical; }
     TaskPage #upper { height: 1fr; }
     TaskPage #output { width: 58%; }
-    TaskPage #aside { width: 42%; height: 1fr; padding-left: 1; }
-    TaskPage #facts { height: 1fr; }
+    TaskPage #aside { width: 42%; height: 1fr; }
+    TaskPage #facts { height: 1fr; padding-left: 1; }
     TaskPage #timeline { height: 1fr; }
     TaskPage #steps-title { margin-top: 1; }
     TaskPage.-narrow #upper { layout: vertical; }
     TaskPage.-narrow #output { width: 100%; height: 2fr; }
     TaskPage.-narrow #output StreamText { height: 1fr; }
-    TaskPage.-narrow #aside { width: 100%; height: 1fr; padding-left: 0; }
+    TaskPage.-narrow #aside { width: 100%; height: 1fr; }
     """
 
     def __init__(self, place: Place, location: Location) -> None:
@@ -68,6 +68,7 @@ class TaskPage(Page):
         self.error: AiwmError | None = None
         self.following: Following | None = None
         self.view: LiveView | None = None
+        self.output = Vertical(id="output")
         self.heading = TextLine(id="heading")
         self.stream = StreamText(id="stream")
         self.steps_title = TextLine(id="steps-title")
@@ -83,7 +84,7 @@ class TaskPage(Page):
 
     def compose(self) -> ComposeResult:
         with Horizontal(id="upper"):
-            with Vertical(id="output"):
+            with self.output:
                 yield self.heading
                 yield self.stream
                 yield self.steps_title
@@ -118,7 +119,7 @@ class TaskPage(Page):
         if self.has_class("-narrow"):
             self.timeline.display = self.steps_title.display = False
             text = max(3, len(self.stream.lines))
-            _set_height(self.query_one("#output"), 1 + min(text, (room - strip) * 3 // 5))
+            _set_height(self.output, 1 + min(text, (room - strip) * 3 // 5))
             _fill(self.stream)
             return
         _fill(self.query_one("#output"))
