@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,13 +33,15 @@ MOST_ROWS = 100_000
 PAGE = 2_000
 _OF_TABLES, _OF_SCREENS = ("csv", "json", "text", "svg"), ("text", "svg")
 _ENDINGS = {"csv": ".csv", "json": ".json", "text": ".txt", "svg": ".svg"}
+_LEFT: Line = (("broken off; no file is left behind", "text"),)
 _FONTS = re.compile(r"@font-face\s*\{[^}]*\}\s*")
 
 
 class Written:
-    """How many rows were written, of how many that match."""
+    """How many rows were written, of how many that match; `told` is called after each page of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[Written], None] = lambda _: None) -> None:
+        self.told = told
         self.rows = 0
         self.matched = 0
         self.exact = True
@@ -65,7 +67,7 @@ async def export(app: ConsoleApp, page: Page, action: Action) -> None:
 
     async def go_on(values: dict[str, Any]) -> Line:
         path = file_named(values["file"], values["format"])
-        written = Written()
+        written = Written(lambda so_far: dialog.tell(_progress(so_far)))
         if values["format"] in ("csv", "json") or (values["format"] == "text" and table):
             pieces = _pieces(app.link, page, values["format"], app.now(), written)
         else:
@@ -75,7 +77,7 @@ async def export(app: ConsoleApp, page: Page, action: Action) -> None:
 
     texts = {"format": formats[0], "file": f"{page.location.table}-{stamp}"}
     title = f"{action.shown}  EXPORT {clean(str(page.location), 100)}"
-    dialog = FormDialog(title, fields, texts, go_on, verb="write it", first="file")
+    dialog = FormDialog(title, fields, texts, go_on, verb="write it", first="file", left=_LEFT)
 
     async def done(line: Line | None) -> None:
         app.say(line if line is not None else (("nothing was written", "dim"),))
@@ -87,6 +89,10 @@ def _help(table: bool) -> str:
     if not table:
         return "text, svg: this screen as it is."
     return "csv: the columns shown, for spreadsheets. json: every field. text: as on the screen, whole. svg: a picture of the screen."
+
+
+def _progress(written: Written) -> Line:
+    return ((f"{written.rows:,} of {min(written.matched, MOST_ROWS):,} rows …", "text"), ("  esc breaks it off", "dim"))
 
 
 def _said(path: Path, written: Written, *, picture: bool) -> Line:
@@ -179,6 +185,7 @@ async def _rows(link: Link, location: Location, written: Written) -> AsyncIterat
         fresh = [msgspec.convert(row, TABLES[answer.table]) for row in answer.rows if row["id"] not in seen]
         seen.update(row.id for row in fresh)
         written.rows, written.matched, written.exact = len(seen), answer.matched, answer.matched_exact
+        written.told(written)
         yield fresh
         top += len(answer.rows)
         if not answer.rows or (answer.matched_exact and top >= answer.matched):

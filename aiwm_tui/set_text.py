@@ -17,7 +17,7 @@ TYPED_FROM = 20
 """So many and more must be typed."""
 AT_ONCE, CANARY = "all at once", "try 1, then the rest"
 END, FRONT = "end of its queue", "front"
-_IDS_IN_SHELL = 40
+_IDS_IN_SHELL = 12
 
 
 def chosen(plan: Plan, rows: Mapping[str, Any], source: str, most: int, now: int) -> list[Line]:

@@ -15,6 +15,7 @@ from aiwm_tui.actions import TABLES
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import fields_text, styled, terminal_width, write
 from aiwm_tui.cli.tables import COLOURS
+from aiwm_tui.live.columns import Column
 from aiwm_tui.live.text import Line, plain
 from engine.contract.errors import AiwmError, Code
 from engine.contract.query import Location, parse
@@ -48,6 +49,12 @@ def _view(
     height: Annotated[
         int | None, typer.Option("--height", help="lines of a page (default: the terminal's)", show_default=False)
     ] = None,
+    csv: Annotated[
+        bool,
+        typer.Option(
+            "--csv", help="comma-separated values, safe in spreadsheets: what ctrl+s writes", show_default=False
+        ),
+    ] = False,
     screen: Annotated[
         bool, typer.Option("--screen", help="the whole screen: its fixed lines and the strip too", show_default=False)
     ] = False,
@@ -65,11 +72,14 @@ def _view(
     views = saved.load().views
     text = saved.expanded(_text(location), views)
     name = text.removeprefix(":").split(maxsplit=1)[0].partition("/")[0] if text.strip(": ") else ""
-    if name in RECORDS or not cli.output.for_people:
+    if name in RECORDS or csv or not cli.output.for_people:
         with cli.connected() as client:
             seen = client.call(ViewRead(location=text, size=size, top=top))
             past = client.welcome.at_ms if client.welcome is not None else None
         where = parse(seen.location)
+        if csv:
+            _csv(seen)
+            return
         if not cli.output.for_people or not (screen or where.item):
             _table(cli, seen, where, width, time.time_ns() // 1_000_000 if past is None else past)
             return
@@ -98,15 +108,32 @@ def _table(cli: Cli, seen: ViewRows, where: Location, width: int | None, now: in
         cli.output.many(kind, seen.table, seen.rows, seen.matched, exact=seen.matched_exact, empty=empty)
 
 
-def _lines(seen: ViewRows, where: Location, width: int | None, now: int) -> list[Line]:
+def _csv(seen: ViewRows) -> None:
+    from aiwm_tui.live.exported import CsvWriter
+
+    if seen.table not in TABLES:
+        raise AiwmError(
+            Code.bad_request, f":{seen.table} is no table of columns", field="csv", fix="--json has its fields"
+        )
+    values = CsvWriter(seen.table, _columns(seen.table))
+    rows = [msgspec.convert(row, RECORDS[seen.table]) for row in seen.rows]
+    sys.stdout.write(values.head() + values.rows(rows, time.time_ns() // 1_000_000))
+
+
+def _columns(table: str) -> tuple[Column, ...]:
+    """Those that the operator chose, else the screen's own."""
     from aiwm_tui import saved
-    from aiwm_tui.live.printed import table_lines
     from aiwm_tui.screens.chosen import chosen_columns
     from aiwm_tui.screens.spec import table_screen
 
-    columns = chosen_columns(table_screen(seen.table), saved.load().columns.get(seen.table, ()))
+    return chosen_columns(table_screen(table), saved.load().columns.get(table, ()))
+
+
+def _lines(seen: ViewRows, where: Location, width: int | None, now: int) -> list[Line]:
+    from aiwm_tui.live.printed import table_lines
+
     rows = [msgspec.convert(row, RECORDS[seen.table]) for row in seen.rows]
-    return table_lines(columns, rows, where.sort_keys(), now, width)
+    return table_lines(_columns(seen.table), rows, where.sort_keys(), now, width)
 
 
 def _page(cli: Cli, location: str, size: tuple[int | None, int | None], *, whole: bool) -> None:

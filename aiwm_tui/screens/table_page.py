@@ -218,7 +218,9 @@ class TablePage(Page):
         low, high = sorted((start, self.live_table.index))
         if high - low >= MOST_IN_RANGE:
             raise AiwmError(
-                Code.bad_request, f"a range has at most {MOST_IN_RANGE:,} rows, this one {high - low + 1:,}", fix="*"
+                Code.bad_request,
+                f"a range has at most {MOST_IN_RANGE:,} rows, this one {high - low + 1:,}",
+                fix="* marks all that match",
             )
         answer = await self.console.link.call(ViewRead(location=str(self.location), top=low, size=high - low + 1))
         self.set_marks(marks.through((str(each["id"]) for each in answer.rows), row.id))

@@ -125,3 +125,7 @@ async def test_the_command_prints_the_screen_of_a_real_engine(home: Path) -> Non
         assert "NEEDS YOU" in shell(home, "view", ":overview").out
         assert "all keys" in shell(home, "view", ":queues", "--screen").out
         assert "does not exist" in shell(home, "view", ":tasks/t-zzzzz", code=2).err
+        values = shell(home, "view", ":queues", "--csv").out.splitlines()
+        assert values[0].startswith("state,id,waiting")
+        assert [line.split(",")[:2] for line in values[1:]] == [["open", "demo"], ["open", "echo"]]
+        assert "is no table of columns" in shell(home, "view", ":machine", "--csv", code=2).err

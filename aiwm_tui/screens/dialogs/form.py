@@ -24,6 +24,8 @@ from engine.contract.errors import AiwmError
 
 Send = Callable[[dict[str, Any]], Awaitable[Line]]
 LABEL_CELLS = 24
+LEFT: Line = (("left before the engine answered: ", "text"), (":events", "key"), (" says what was done", "text"))
+"""What is said when a form is left while the engine is at it."""
 FOOT_LABEL = 15
 """Cells of the labels below the fields."""
 Lines = Callable[[], Awaitable[Sequence[Line]]]
@@ -158,6 +160,7 @@ class FormDialog(Dialog[Line]):
         verb: str = "do it",
         leave: str = "leave: nothing changes",
         first: str = "",
+        left: Line = LEFT,
         now_ms: Callable[[], int] = lambda: 0,
     ) -> None:
         super().__init__()
@@ -169,6 +172,7 @@ class FormDialog(Dialog[Line]):
         self._verb = verb
         self._leave = leave
         self._first = first
+        self._left = left
         self._now_ms = now_ms
         self._asking = False
         self.fields = tuple(fields)
@@ -273,6 +277,7 @@ class FormDialog(Dialog[Line]):
         how = {
             Kind.words: "several, with commas between",
             Kind.duration: "30s, 5m, 1h30m",
+            Kind.size: "4G, 500M, 16k",
             Kind.moment: "30s from now, 02:30, or a date and time",
             Kind.choice: "← → choose",
             Kind.payload: "a prompt, or a payload as JSON: {…}",
@@ -353,9 +358,7 @@ class FormDialog(Dialog[Line]):
     async def action_dismiss(self, result: Line | None = None) -> None:
         """Leave. What the engine was asked for and has not answered yet may be done all the same."""
         if self._asking:
-            self.dismiss(
-                (("left before the engine answered: ", "text"), (":events", "key"), (" says what was done", "text"))
-            )
+            self.dismiss(self._left)
             return
         await super().action_dismiss(result)
 
@@ -373,6 +376,10 @@ class FormDialog(Dialog[Line]):
                 self.set_focus(row.editor)
             return
         self.dismiss(done)
+
+    def tell(self, line: Line) -> None:
+        """Say how far it has come, in place of the help."""
+        self.query_one("#help", TextBlock).show([line])
 
     def _refuse(self, error: AiwmError | None) -> None:
         """What the engine refuses and no field is to blame for."""
