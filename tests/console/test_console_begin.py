@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from aiwm_tui.beginning import first_location
-from engine.contract.errors import AiwmError, Code
+from aiwm_tui.collecting import Collection
+from aiwm_tui.live.text import plain
+from aiwm_tui.screens.batches.page import batch_lines
+from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.records import BatchRow
 from engine.contract.requests import home, memory, models, session
+from engine.contract.requests.batches import BatchResult
 from engine.home import database_path
 from tests.support.console_answers.home import REPORT, SERVERS, VERDICTS
-from tests.support.console_engine import ConsoleEngine
+from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
 
 SIZE = (120, 40)
@@ -205,3 +211,60 @@ def test_a_home_without_a_database_is_a_new_one(tmp_path: Any) -> None:
     assert first_location(tmp_path, ":overview") == ":start"
     database_path(tmp_path).touch()
     assert first_location(tmp_path, ":overview") == ":overview"
+
+
+# What goes with it
+
+
+async def test_leaving_says_what_goes_on_with_answers_that_are_being_written(
+    engine: ConsoleEngine, console: Any
+) -> None:
+    app = console()
+    async with app.run_test(size=(80, 24)):
+        await shows(app, "run 2")
+        app.collections["b-1"] = Collection("b-1", Path("/tmp/my answers.jsonl"))
+        await press(app, "q")
+        await shows(app, "LEAVE: 2 tasks run", "the engine works on", "running tasks go back and wait; nothing is lost")
+        await shows(app, "aiwm batch wait b-1 --out '/tmp/my answers.jsonl'")
+        await press(app, "escape")
+        app.collections["b-1"].over = True
+        await hides(app, "LEAVE:")
+        await press(app, "q")
+        await shows(app, "LEAVE: 2 tasks run")
+        assert "aiwm batch wait" not in text_of(app)
+
+
+async def test_a_file_is_asked_for_on_batches_and_a_definition_on_workers(engine: ConsoleEngine, console: Any) -> None:
+    app = console(location=":batches")
+    async with app.run_test(size=SIZE):
+        await shows(app, "N puts a file of prompts through a model")
+        await press(app, "N")
+        await shows(app, "N  PUT A FILE OF PROMPTS THROUGH A MODEL", "aiwm-nano")
+        await press(app, "escape")
+        await hides(app, "PUT A FILE")
+        await press(app, "8")
+        await shows(app, ":workers", "echo")
+        await press(app, "N")
+        await shows(app, "NEW WORKER", "capabilities")
+
+
+def test_a_batch_as_lines_says_how_far_it_is_and_where_its_answers_go() -> None:
+    row = BatchRow(
+        id="b-1", state="processing", queue="etl", by="ana", at_ms=NOW, total=10, waiting=4, running=1, completed=4,
+        failed=1, cancelled=0, per_min=2.0, eta_ms=NOW + 150_000,
+    )  # fmt: skip
+    failed = BatchResult(
+        index=4, key="", id="t-1", state="failed", error=ErrorInfo(code="task_failed", message="\x1b[31mno")
+    )
+    fine = BatchResult(index=3, key="k\x07", id="t-2", state="completed", result={"text": " 42\n"})
+    text = "\n".join(plain(line) for line in batch_lines(row, [fine, failed], None, NOW))
+    assert "5 of 10 ended   run 1   wait 4   failed 1" in text
+    assert "2.0 a minute, done about 03:10:11, in 2m30s" in text
+    assert "aiwm batch wait b-1 --out FILE" in text
+    assert text.index("✗ 4") < text.index("✓ k␇"), "the latest first"
+    assert "\x1b" not in text
+    collection = Collection("b-1", Path("/out.jsonl"))
+    collection.written, collection.error = 3, AiwmError(Code.storage_failed, "the disk is full")
+    text = "\n".join(plain(line) for line in batch_lines(row, [], collection, NOW))
+    assert "3 answers written so far to /out.jsonl" in text
+    assert "the disk is full" in text

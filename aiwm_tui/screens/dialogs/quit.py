@@ -14,9 +14,9 @@ from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.lines import TextBlock
 
 CHOICES = (
-    ("leave", "leave it running", "the engine goes on without a console; `aiwm` finds it again"),
-    ("drain", "drain, then stop", "running tasks end, waiting ones stay for the next start"),
-    ("now", "stop now", "running tasks go back to their queues; nothing is lost"),
+    ("leave", "leave it running", "the engine works on; `aiwm` finds it again"),
+    ("drain", "drain, then stop", "running tasks end; waiting ones stay"),
+    ("now", "stop now", "running tasks go back and wait; nothing is lost"),
 )
 
 

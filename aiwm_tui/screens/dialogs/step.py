@@ -41,7 +41,7 @@ class StepDialog(FormDialog):
             plan.fields(at),
             plan.begins(at),
             send,
-            head=(_way(at), *(((line, "dim"),) for line in textwrap.wrap(step.says, 92))),
+            head=(_way(at), *(((line, "dim"),) for line in textwrap.wrap(step.says, 66))),
             verb="make it all and run it" if last else "next step",
             leave="a step back" if at else "leave: nothing is made",
             now_ms=now_ms,
