@@ -263,6 +263,9 @@ ACTIONS: tuple[Action, ...] = (
     _change(
         "unload_now", "X", "unload now", "unload it now; asks first", {"models"}, 9, Effect.destructive, fits=_is_up
     ),
+    _change(
+        "edit_model", "E", "edit", "change how this model is run: cache, context, slots; R starts it so", {"models"}, 9
+    ),
     _change("keep", "K", "keep", "keep it loaded: for ever, for a time, or no longer", {"models"}, 9),
     _change("restart", "R", "restart", "start it again when what it does has ended", {"models"}, fits=_is_process),
     _change("try_model", "T", "try", "put a prompt to this model", {"models"}, 9),

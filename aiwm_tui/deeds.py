@@ -330,6 +330,7 @@ _DEEDS: dict[str, Deed] = {
     "unload_now": serving.unload,
     "keep": serving.keep,
     "restart": serving.restart,
+    "edit_model": serving.edit_model,
     "try_model": serving.try_model,
     "version": serving.version,
     "keep_adapter": serving.bring,

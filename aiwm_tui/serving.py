@@ -6,10 +6,11 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui.changing import ask_in_dialog, in_background, reported, say_result, send
-from aiwm_tui.forms.fields import FormField, Kind
-from aiwm_tui.forms.values import made
+from aiwm_tui.forms.fields import FormField, Kind, fields_of
+from aiwm_tui.forms.values import changes, made, texts_of
 from aiwm_tui.live.text import Line, clean
 from aiwm_tui.screens.models.memory import plan_lines
+from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.adapters import (
     AdapterAdd,
@@ -27,7 +28,7 @@ from engine.contract.requests.memory import (
     ModelRestart,
     ModelUnload,
 )
-from engine.contract.requests.models import ModelOffer
+from engine.contract.requests.models import ModelOffer, ModelSet, ModelShow
 from engine.contract.requests.tasks import TaskSubmit
 
 if TYPE_CHECKING:
@@ -147,6 +148,48 @@ async def restart(app: ConsoleApp, page: Page, action: Action) -> None:
     row = _fitting(app, page, action)
     if row is not None:
         in_background(app, send(app, action, ModelRestart(name=row.id)))
+
+
+RUN_BY = (
+    "kv_bytes",
+    "context",
+    "slots",
+    "replicas",
+    "kv",
+    "adapter_slots",
+    "adapter_bytes",
+    "memory_bytes",
+    "description",
+)
+"""What of a model's definition is changed by form: how it is run, not what it is."""
+
+
+async def edit_model(app: ConsoleApp, page: Page, action: Action) -> None:
+    """Change how the model under the cursor is run. What holds it goes on as it is until it is started again."""
+    row = _fitting(app, page, action)
+    if row is not None:
+        in_background(app, _edit_model(app, row.model, action))
+
+
+async def _edit_model(app: ConsoleApp, model: str, action: Action) -> None:
+    before = (await app.link.call(ModelShow(name=model))).definition
+    fields = fields_of(ModelDefinition, only=RUN_BY)
+
+    async def go_on(values: dict[str, Any]) -> Line:
+        different = changes(fields, before, values)
+        if not different:
+            return ((f"{action.shown} ", "key"), (f"{clean(model, 60)} is as it was", "dim"))
+        await app.link.call(made(ModelSet, {"name": model, "changes": different}))
+        said = f"changed {', '.join(different)} of {clean(model, 60)}; what holds it goes on as it is until "
+        return ((f"{action.shown} ", "key"), (said, "text"), ("R", "key"), (" starts it again", "text"))
+
+    from aiwm_tui.screens.dialogs.form import FormDialog
+
+    intro = "0: as the configuration or the model itself says"
+    dialog = FormDialog(
+        f"{action.shown}  EDIT MODEL {model}", fields, texts_of(fields, before), go_on, verb="change it", intro=intro
+    )
+    ask_in_dialog(app, dialog, lambda done: say_result(app, done))
 
 
 async def try_model(app: ConsoleApp, page: Page, action: Action) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Annotated, Any, get_type_hints
 
 import typer
@@ -10,14 +9,12 @@ import typer
 from aiwm_tui.cli.build import converted
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.model_text import detail_text
-from aiwm_tui.cli.values import duration_ms, json_object
+from aiwm_tui.cli.values import duration_ms, json_object, size_bytes
 from engine.contract.definitions import KvPrecision, ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import ModelSet
 from engine.contract.suggest import nearest
 
-_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)b?")
 _FIELDS = {name: hint for name, hint in get_type_hints(ModelDefinition).items() if name != "name"}
 _SHORT = {"memory": "memory_bytes", "idle": "idle_ms", "ctx": "context"}
 
@@ -90,15 +87,6 @@ def cache_field(text: str) -> dict[str, Any]:
     if text.lower() in KvPrecision.__members__:
         return {"kv": KvPrecision(text.lower())}
     return {"kv_bytes": size_bytes(text, "kv")}
-
-
-def size_bytes(text: str, option: str) -> int:
-    """`4G`, `500M`, `16k`, or a plain number, of bytes or tokens; k is 1,024, as sizes are shown."""
-    found = _SIZE.fullmatch(text.strip().lower())
-    if found is None:
-        message = f'{option}: "{text[:40]}" is no number'
-        raise AiwmError(Code.bad_request, message, field=option.removeprefix("--"), fix="such as 4G, 500M, 16k")
-    return round(float(found[1]) * _UNITS[found[2]])
 
 
 def numbers(text: str, option: str) -> list[float]:

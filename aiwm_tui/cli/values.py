@@ -81,3 +81,16 @@ def future_ms(text: str, option: str, now_ms: int) -> int:
 
 def _bad(field: str, message: str, fix: str | None) -> AiwmError:
     return AiwmError(Code.bad_request, message, field=field.removeprefix("--"), fix=fix)
+
+
+_UNITS = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30, "t": 2**40}
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)([kmgt]?)b?")
+
+
+def size_bytes(text: str, option: str) -> int:
+    """`4G`, `500M`, `16k`, or a plain number, of bytes or tokens; k is 1,024, as sizes are shown."""
+    found = _SIZE.fullmatch(text.strip().lower())
+    if found is None:
+        message = f'{option}: "{text[:40]}" is no number'
+        raise AiwmError(Code.bad_request, message, field=option.removeprefix("--"), fix="such as 4G, 500M, 16k")
+    return round(float(found[1]) * _UNITS[found[2]])

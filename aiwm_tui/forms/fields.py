@@ -11,7 +11,7 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """How a field is typed. `words` are separated by commas, `duration` is `30s` or `1h30m`, `moment` a time to come; `json` has several
+    """How a field is typed. `words` are separated by commas, `duration` is `30s` or `1h30m`, `size` is `4G` of bytes, `moment` a time to come; `json` has several
     lines, and `payload` is JSON or a prompt."""
 
     text = "text"
@@ -20,6 +20,7 @@ class Kind(StrEnum):
     choice = "choice"
     words = "words"
     duration = "duration"
+    size = "size"
     moment = "moment"
     json = "json"
     payload = "payload"
@@ -101,6 +102,9 @@ def _without_none(hint: Any) -> tuple[Any, bool]:
     return hint, False
 
 
+_ENDINGS = {"_ms": Kind.duration, "_bytes": Kind.size}
+
+
 def _kind(name: str, hint: Any) -> tuple[Kind, tuple[str, ...]]:
     if hint is bool:
         return Kind.choice, (NO, YES)
@@ -109,7 +113,7 @@ def _kind(name: str, hint: Any) -> tuple[Kind, tuple[str, ...]]:
     if isinstance(hint, type) and issubclass(hint, Enum):
         return Kind.choice, tuple(str(each.value) for each in hint)
     if hint is int:
-        return (Kind.moment if name in _MOMENTS else Kind.duration if name.endswith("_ms") else Kind.whole), ()
+        return (Kind.moment if name in _MOMENTS else _ENDINGS.get(name[name.rfind("_") :], Kind.whole)), ()
     if name == "payload":
         return Kind.payload, ()
     return {float: Kind.decimal, str: Kind.text, tuple[str, ...]: Kind.words}.get(hint, Kind.json), ()

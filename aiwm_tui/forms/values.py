@@ -35,11 +35,21 @@ def _written(field: FormField, value: Any) -> str:
             return ", ".join(value)
         case Kind.duration:
             return exact(value)
+        case Kind.size:
+            return _size(value)
         case Kind.json | Kind.payload:
             return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() if value else ""
         case Kind.decimal:
             return f"{value:g}"
     return str(value)
+
+
+def _size(count: int) -> str:
+    """Bytes in the largest unit of which they are a whole number."""
+    units = 0
+    while count and count % 1024 == 0 and units < 4:
+        count, units = count // 1024, units + 1
+    return f"{count}{' kMGT'[units].strip()}"
 
 
 def texts_of(fields: Iterable[FormField], value: Any | None = None) -> dict[str, str]:
@@ -79,6 +89,10 @@ def read(field: FormField, text: str, now_ms: int = 0) -> Any:
             return [word for part in stripped.split(",") if (word := part.strip())]
         case Kind.duration:
             return _span(field, stripped)
+        case Kind.size:
+            from aiwm_tui.cli.values import size_bytes
+
+            return size_bytes(stripped, field.key)
         case Kind.moment:
             from aiwm_tui.cli.values import future_ms
 
