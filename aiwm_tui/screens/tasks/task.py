@@ -122,7 +122,7 @@ class TaskPage(Page):
             _set_height(self.output, 1 + min(text, (room - strip) * 3 // 5))
             _fill(self.stream)
             return
-        _fill(self.query_one("#output"))
+        _fill(self.output)
         room -= strip + 3
         steps = len(self.timeline.all)
         least = min(steps, room // 3)
