@@ -92,7 +92,13 @@ def test_what_costs_most_to_wait_for_comes_first_and_the_oldest_of_equals() -> N
     [{"waiting": 19}, {"head_ms": NOW - MINUTE + 1}, {"in_per_min": 18.5}, {"state": "paused"}, {"head_ms": None}],
 )
 def test_a_queue_falls_behind_only_if_many_wait_long_and_ever_more_come(change: dict[str, Any]) -> None:
-    late = {"state": "open", "waiting": 20, "head_ms": NOW - MINUTE, "in_per_min": 22.0, "out_per_min": 18.0}
+    late: dict[str, Any] = {
+        "state": "open",
+        "waiting": 20,
+        "head_ms": NOW - MINUTE,
+        "in_per_min": 22.0,
+        "out_per_min": 18.0,
+    }
     assert len(need_rows(standing(queues=[queue_row(**late)]))) == 1
     assert need_rows(standing(queues=[queue_row(**late | change)])) == []
 
