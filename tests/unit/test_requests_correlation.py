@@ -38,15 +38,15 @@ class _Rooms:
         self.go_on = asyncio.Event()
         self.later: asyncio.Task[None] | None = None
 
-    async def pause(self, request: QueuePause, caller: Caller) -> None:
+    async def pause(self, request: QueuePause, caller: Caller) -> Any:
         self.events.emit("info", "room.pausing", request.name, "")
         self.later = asyncio.create_task(self._later())
         await self.handle(QueueResume(name=request.name), caller)
 
-    async def resume(self, request: QueueResume, _: Caller) -> None:
+    async def resume(self, request: QueueResume, _: Caller) -> Any:
         self.events.emit("info", "room.resuming", request.name, "")
 
-    async def status(self, _: EngineStatus, __: Caller) -> None:
+    async def status(self, _: EngineStatus, __: Caller) -> Any:
         self.events.emit("info", "room.asked", "", "")
 
     async def _later(self) -> None:

@@ -20,7 +20,7 @@ async def explain(link: Link, row: LogRow, now: int) -> Explained:  # noqa: ARG0
     piece = await link.call(LogRead(name=row.id, lines=_LAST))
     lines = [line for line in clean_lines(piece.text[-8_000:]) if line.strip()]
     if not lines:
-        earlier = f"; {form.plural(row.lives, 'life')} before this one may have" if row.lives else ""
+        earlier = f"; the {row.lives} before it may have" if row.lives else ""
         return Explained("the end of it", (para(f"nothing was written in this life{earlier}", "dim"),))
     return Explained("the end of it", tuple(_line(each) for each in lines[-_LAST:]))
 
