@@ -60,7 +60,9 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         old.leave()
         await old.remove()
         await self._body.mount(page)
-        page.begin()
+        # The console may have been left meanwhile: then there is nothing to give the focus to.
+        if page.is_attached:
+            page.begin()
 
     def say(self, line: Line) -> None:
         self.last.show((((" ", "")), *line))
