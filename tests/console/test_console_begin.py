@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -268,3 +270,12 @@ def test_a_batch_as_lines_says_how_far_it_is_and_where_its_answers_go() -> None:
     text = "\n".join(plain(line) for line in batch_lines(row, [], collection, NOW))
     assert "3 answers written so far to /out.jsonl" in text
     assert "the disk is full" in text
+
+
+def test_the_first_frame_of_a_new_home_pays_for_itself_only() -> None:
+    script = (
+        "import sys, aiwm_tui.app, aiwm_tui.screens.overview.screen; before = set(sys.modules);"
+        "import aiwm_tui.screens.start.page; print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
+    assert [name for name in done.stdout.split() if not name.startswith("aiwm_tui.screens.start")] == []

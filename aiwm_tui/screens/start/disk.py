@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.text import Line, Span, clean, clean_lines
 from aiwm_tui.screens.wording import facts, para
 from engine.contract.records import Record
-from engine.contract.requests.models import Verdict
+
+if TYPE_CHECKING:
+    from engine.contract.requests.models import Verdict
 
 _STYLES = {"usable": "works", "no room": "held", "refused": "dim", "damaged": "broken", "no model": "faint"}
 

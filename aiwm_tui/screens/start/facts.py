@@ -5,17 +5,21 @@ Nothing is claimed before it was looked at: what is still being looked for says 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, Span, clean
 from aiwm_tui.states import glyph
-from engine.contract.errors import AiwmError
-from engine.contract.records import DeviceRow, ModelRow
-from engine.contract.requests.home import HomeReport
-from engine.contract.requests.models import Detected, Verdict
-from engine.contract.requests.session import Finding
+
+# This is drawn in the first frame of a new home: what it need not import, it does not.
+if TYPE_CHECKING:
+    from engine.contract.errors import AiwmError
+    from engine.contract.records import DeviceRow, ModelRow
+    from engine.contract.requests.home import HomeReport
+    from engine.contract.requests.models import Detected, Verdict
+    from engine.contract.requests.session import Finding
 
 PORTS = "8080 8000 5000 11434 1234 30000 5001"
 """The ports of this machine that are looked at, as `aiwm model detect` does."""

@@ -30,9 +30,6 @@ from aiwm_tui.widgets.strip import WhyStrip
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import DeviceRow, ModelRow, Record
-from engine.contract.requests.home import HomeLook
-from engine.contract.requests.models import ModelCheck, ModelDetect
-from engine.contract.requests.session import EngineDoctor
 
 LOOK_S, CHECK_S = 8.0, 20.0
 """How long the engine may look around, and judge the models of one directory."""
@@ -119,12 +116,18 @@ class StartPage(Page):
             self._learn(errors={**self.facts.errors, name: error})
 
     async def _home(self) -> None:
+        from engine.contract.requests.home import HomeLook
+
         self._learn(home=await self.console.link.call(HomeLook(), timeout_s=LOOK_S))
 
     async def _doctor(self) -> None:
+        from engine.contract.requests.session import EngineDoctor
+
         self._learn(findings=await self.console.link.call(EngineDoctor(), timeout_s=LOOK_S))
 
     async def _detect(self) -> None:
+        from engine.contract.requests.models import ModelDetect
+
         found = await self.console.link.call(ModelDetect(), timeout_s=LOOK_S)
         self._learn(detected=found)
         for place in found.directories[:_MOST_DIRECTORIES]:
@@ -132,6 +135,8 @@ class StartPage(Page):
 
     async def check(self, path: str) -> None:
         """Judge the models of a directory. Raises what the engine says of it."""
+        from engine.contract.requests.models import ModelCheck
+
         found = await self.console.link.call(ModelCheck(path=path), timeout_s=CHECK_S)
         others = tuple(it for it in self.facts.verdicts if it.path not in {each.path for each in found})
         self._learn(verdicts=(*others, *found), checked=self.facts.checked | {path})
