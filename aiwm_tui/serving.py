@@ -58,8 +58,7 @@ def _dialog(app: ConsoleApp, action: Action, title: str, fields: Any, build: Any
         request: Request[Any] = build(values)
         return reported(app, action, request, await app.link.call(request, timeout_s=None))
 
-    texts = {field.key: str(field.default or "") for field in fields}
-    dialog = FormDialog(f"{action.shown}  {title}", fields, texts, go_on, verb=verb, **options)
+    dialog = FormDialog(f"{action.shown}  {title}", fields, texts_of(fields), go_on, verb=verb, **options)
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))
 
 
@@ -133,7 +132,7 @@ async def keep(app: ConsoleApp, page: Page, action: Action) -> None:
         return
     fields = (
         FormField("how", Kind.choice, default=ALWAYS, choices=(ALWAYS, FOR_A_TIME, NO_LONGER)),
-        FormField("time", Kind.duration, default="2h", help="For a time: how long, such as 2h."),
+        FormField("time", Kind.duration, default=7_200_000, help="For a time: how long, such as 2h."),
     )
 
     def build(values: dict[str, Any]) -> Request[Any]:
