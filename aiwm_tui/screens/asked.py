@@ -5,42 +5,24 @@ What it shows is said by its location (what is summed, since when, in which orde
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import msgspec
 from textual.app import ComposeResult
 
 from aiwm_tui.live import format as form
-from aiwm_tui.live.charts import Zoom
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.history import Place
-from aiwm_tui.live.link import Link, Phase
+from aiwm_tui.live.link import Phase
 from aiwm_tui.live.table import TableState
 from aiwm_tui.live.text import Line
+from aiwm_tui.screens.asking import AskedScreen, ordered
 from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
 from aiwm_tui.screens.wording import refused
 from aiwm_tui.widgets.lines import TextBlock
 from aiwm_tui.widgets.live_table import LiveTable
 from engine.contract.errors import AiwmError
-from engine.contract.query import Location, SortKey
+from engine.contract.query import Location
 from engine.contract.records import Record
-
-
-class AskedScreen(msgspec.Struct, frozen=True):
-    """`ask` gets the rows of a location as of a time (Unix ms), `head` says what they are in lines above them, `order` sorts when the
-    location does not. `opens` is where ↵ goes from a row; `further` is the location with the next zoom and its name; `next_part` that
-    of the next way to look at the same, None where there is one only. Asked again every `again_s`."""
-
-    columns: tuple[Column, ...]
-    ask: Callable[[Link, Location, int], Awaitable[Sequence[Record]]]
-    head: Callable[[Location, int], list[Line]]
-    empty: tuple[Line, ...]
-    opens: Callable[[Location, Any, int], str | None]
-    further: Callable[[Location], tuple[Location, str]]
-    order: tuple[SortKey, ...]
-    next_part: Callable[[Location], Location] | None = None
-    again_s: float = 2.0
 
 
 class AskedPage(Page):
@@ -166,43 +148,3 @@ def _state(table: str, rows: Sequence[Record]) -> TableState:
         matched=len(rows),
         total=len(rows),
     )
-
-
-def ordered(rows: Sequence[Record], keys: Sequence[SortKey], columns: Sequence[Column]) -> list[Record]:
-    """The rows in an order; keys are attributes that columns show, others are passed over. Nothing known comes last."""
-    known = {column.key for column in columns}
-    found = sorted(rows, key=lambda row: row.id)
-    for key in reversed([key for key in keys if key.field in known]):
-        there = [row for row in found if getattr(row, key.field) is not None]
-        there.sort(key=lambda row: getattr(row, key.field), reverse=key.descending)
-        found = [*there, *(row for row in found if getattr(row, key.field) is None)]
-    return found
-
-
-class Zoomed(msgspec.Struct, frozen=True):
-    """How a location says how far back one looks: `since:24h`."""
-
-    zooms: tuple[Zoom, ...]
-    usual: Zoom
-
-    def of(self, location: Location) -> Zoom:
-        said = said_in(location).get("since")
-        return next((zoom for zoom in self.zooms if zoom.name == said), self.usual)
-
-    def further(self, location: Location) -> tuple[Location, str]:
-        """The location with the next zoom, and its name."""
-        following = self.zooms[(self.zooms.index(self.of(location)) + 1) % len(self.zooms)]
-        return with_term(location, "since", following.name), following.name
-
-
-def said_in(location: Location) -> dict[str, str]:
-    """The fields that a location names, with their first values."""
-    return {term.field: term.values[0] for term in location.terms if term.field}
-
-
-def with_term(location: Location, field: str, value: str) -> Location:
-    """The location that says this of a field, in place of what it said."""
-    from engine.contract.query import Op, Term
-
-    others = tuple(term for term in location.terms if term.field != field)
-    return msgspec.structs.replace(location, terms=(*others, Term(Op.any_of, (value,), field)))

@@ -13,6 +13,7 @@ from aiwm_tui.screens.item.screen import ItemPage
 from aiwm_tui.screens.spec import Explain, Explained
 from aiwm_tui.screens.table_page import TablePage
 from aiwm_tui.screens.wording import refused
+from aiwm_tui.widgets.paint import lean_of
 from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import Record
@@ -33,6 +34,9 @@ class Charted(TablePage):
     async def _explain_with_charts(self, link: Link, row: Record, now: int) -> Explained:
         assert self.spec.plots is not None
         said = await self.spec.explain(link, row, now)
+        if lean_of(self):
+            hint = ((" charts are left out on a thin line; ", "faint"), ("d", "key"), (" shows them", "faint"))
+            return Explained(said.title, (*said.lines, hint), said.counts)
         cells = max(30, self.strip.size.width)
         try:
             drawn = await self.spec.plots(link, row, now, self.zoom_in_use, cells, _ROWS)

@@ -220,3 +220,13 @@ async def test_the_strip_of_a_busy_instance_compares_it_with_what_is_usual(engin
         await shows(
             app, "388 tokens in 6m40s", "p95 in demo is 1.0s", "it takes 400 times as long", "supervisor rules/default"
         )
+
+
+async def test_a_thin_line_carries_no_charts_in_the_strip(engine: ConsoleEngine, console: Any) -> None:
+    _sampled(engine)
+    app = console(location=":queues", lean=True)
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "charts are left out on a thin line; d shows them", "pool at max")
+        assert _asked(engine) == []
+        await press(app, "d")
+        await shows(app, ":queues/demo", "waiting, and how fast", "in/m ┤22.0")

@@ -14,7 +14,7 @@ from aiwm_tui.live.charts import HOUR, ZOOMS, Points, Zoom
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, Span, clean
-from aiwm_tui.screens.asked import AskedScreen, Zoomed
+from aiwm_tui.screens.asking import AskedScreen, Zoomed
 from aiwm_tui.screens.cells import text
 from aiwm_tui.screens.plots import heading
 from aiwm_tui.screens.wording import para
@@ -117,7 +117,7 @@ def _spark(row: SeriesLine, _: int) -> Span:
 
 COLUMNS: tuple[Column, ...] = (
     Column("id", "series", lambda row, _: (clean(row.id, 120), "strong"), flex=True, most=48),
-    Column("values", "over time", _spark, most=_CELLS, priority=2),
+    Column("values", "over time", _spark, most=_CELLS, priority=2, shape=True),
     Column("unit", "", text("unit", "faint"), most=4, priority=5),
     Column("least", "least", _value("least"), right=True, most=9, priority=3),
     Column("mean", "mean", _value("mean"), right=True, most=9, priority=4),

@@ -10,7 +10,7 @@ from aiwm_tui.live.charts import Zoom
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line, Span, clean
-from aiwm_tui.screens.asked import AskedScreen, Zoomed, said_in, with_term
+from aiwm_tui.screens.asking import AskedScreen, Zoomed, said_in, with_term
 from aiwm_tui.screens.cells import alarming, number
 from aiwm_tui.screens.wording import para
 from engine.contract.errors import AiwmError, Code
