@@ -113,6 +113,8 @@ class ConsoleApp(App[None]):
         self.leaving = False
         self.operation = ""
         self.inspecting = False
+        # A page is up before the next one is looked for, whoever asks for it: a key, or an answer that came.
+        self._step = asyncio.Lock()
         self.copied = -1
         self._undo: tuple[int | None, Line] | None = None
         self._undecided = undecided
@@ -328,18 +330,20 @@ class ConsoleApp(App[None]):
         except AiwmError as error:
             self.fail(error)
             return
-        self._remember()
-        self.history = self.history.instead(target) if instead else self.history.go(target)
-        await self._show_here()
+        async with self._step:
+            self._remember()
+            self.history = self.history.instead(target) if instead else self.history.go(target)
+            await self._show_here()
 
     async def travel(self, step: Callable[[History], History]) -> bool:
         """Go to another place of the history; False when there is none."""
-        self._remember()
-        history = step(self.history)
-        if history is self.history:
-            return False
-        self.history = history
-        await self._show_here()
+        async with self._step:
+            self._remember()
+            history = step(self.history)
+            if history is self.history:
+                return False
+            self.history = history
+            await self._show_here()
         return True
 
     def _remember(self) -> None:

@@ -7,19 +7,19 @@ from typing import Any
 
 from textual.app import ComposeResult
 
-from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.history import Place
 from aiwm_tui.live.link import Phase
 from aiwm_tui.live.marks import Marks
 from aiwm_tui.live.table import TableState, differences
-from aiwm_tui.live.text import Line, Span
+from aiwm_tui.live.text import Line
 from aiwm_tui.live.views import LiveView
 from aiwm_tui.saved import load
 from aiwm_tui.screens.chosen import chosen_columns
 from aiwm_tui.screens.explainer import Explainer
 from aiwm_tui.screens.page import Page
 from aiwm_tui.screens.spec import Explain, TableScreen
+from aiwm_tui.screens.table_words import none_match, status_line
 from aiwm_tui.screens.wording import refused
 from aiwm_tui.widgets.detail import DetailPane, detail_lines
 from aiwm_tui.widgets.live_table import LiveTable
@@ -103,11 +103,7 @@ class TablePage(Page):
         if self.view.state is None:
             return () if self.console.link.phase is not Phase.failed else self._unreachable()
         if self.location.terms and self.view.state.total:
-            count = form.plural(self.view.state.total, "row")
-            return (
-                ((f"none of {count} matches ", "dim"), (self.location.filter_text(), "text")),
-                (("esc", "key"), (" back   ", "dim"), ("/", "key"), (" another filter", "dim")),
-            )
+            return none_match(self.location, self.view.state.total)
         return self.spec.empty
 
     def _unreachable(self) -> tuple[Line, ...]:
@@ -276,23 +272,8 @@ class TablePage(Page):
 
     def status(self) -> Line:
         state = self.view.state if self.view is not None else None
-        if state is None:
-            return ()
-        matched = form.count(state.matched) if state.exact else f"≥ {state.matched:,}"
-        narrow = self.app.size.width < NARROW
-        spans: list[Span] = []
-        if self.location.terms:
-            spans.append((f"{matched} match" + ("" if narrow else f" of {form.count(state.total)}"), "dim"))
-        else:
-            spans.append((f"{matched} {'row' if state.matched == 1 else 'rows'}", "dim"))
-        if state.matched and not narrow:
-            spans.append((f" · at {form.count(self.live_table.index + 1)}", "dim"))
-        marks = self.live_table.marks.count(state.matched)
-        if marks:
-            spans.append((f" · {marks:,} marked", "mark"))
-        if state.faults:
-            spans.append((f" · {form.plural(state.faults, 'fault')}", "broken"))
-        return tuple(spans)
+        table, narrow = self.live_table, self.app.size.width < NARROW
+        return status_line(self.location, state, table.index, table.marks, narrow=narrow)
 
     def hold(self) -> bool:
         if self._frozen is not None:
