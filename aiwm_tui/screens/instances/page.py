@@ -131,11 +131,18 @@ class InstancePage(Page):
         if self.of_pool:
             text = followed.text if followed is not None else ""
             writing = followed is not None and not followed.ended
-            self.lately.put(lately_lines(self._records, self.console.now()))
+            lines = lately_lines(self._records, self.console.now())
+            self.lately.put(_signed(lines) if self.lately.has_focus and self.stream.display else lines)
         else:
             text, writing = text_of(self.talk), self.talk.answering
         self.stream.show(text, writing=writing, stale=self.view.stale)
         self.console.status_changed()
+
+    def on_descendant_focus(self) -> None:
+        self._show()
+
+    def on_descendant_blur(self) -> None:
+        self._show()
 
     def next_part(self) -> None:
         if self.of_pool:
@@ -261,3 +268,9 @@ class InstancePage(Page):
             self._loading.cancel()
         if self.view is not None:
             self.view.close()
+
+
+def _signed(lines: list[Line]) -> list[Line]:
+    """A sign before the first line: of two parts this one has the keys."""
+    (text, style), *rest = lines[0]
+    return [(("›", "mark"), (text[1:], style), *rest), *lines[1:]]
