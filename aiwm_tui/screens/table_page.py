@@ -310,8 +310,11 @@ class TablePage(Page):
             return False
         if self.view is not None:
             self.view.close()
+        # Another order of the same rows: what is marked stays marked. Behind another filter nothing unseen is.
+        marks = self.live_table.marks if location.terms == self.location.terms else Marks()
         self.location, self._frozen = location, None
         self._enter(place)
+        self.set_marks(marks)
         return True
 
     def leave(self) -> None:
