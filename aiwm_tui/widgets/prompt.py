@@ -35,6 +35,7 @@ _COLUMN = re.compile(r': "((?:(?!: ").)*)" at column (\d+)$', re.DOTALL)
 
 _SENDS = {
     Ask.talk: " ↵ say it   esc say nothing",
+    Ask.search: ' word   !without   "these words"   is:fault   -C 3 only what matches and 3 lines around   ↵ go',
     Ask.moment: " a moment: 02:40   +5m  -30s   start  end   ↵ go   esc stay",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,22 @@ from tests.support import engines
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
 
 
+@pytest.fixture(scope="module")
+def running() -> Iterator[engines.Engine]:
+    """One engine for all: logs are files, and each test writes its own."""
+    with tempfile.TemporaryDirectory(prefix="aiwm-") as folder, engines.engine(Path(folder) / "home") as engine:
+        yield engine
+
+
 @pytest.fixture
-def served(home: Path) -> Iterator[engines.Engine]:
-    logs = home / "logs"
-    logs.mkdir(parents=True)
+def served(running: engines.Engine) -> engines.Engine:
+    logs = running.home / "logs"
+    for path in logs.glob("nano.0.log*"):
+        path.unlink()
     (logs / "nano.0.log.2").write_text("first life\nERROR: the first trouble\n")
     (logs / "nano.0.log.1").write_text("second life\n" + "".join(f"warming {n}\n" for n in range(30)))
     (logs / "nano.0.log").write_text("".join(f"step {n} of 200\n" for n in range(200)))
-    with engines.engine(home) as running:
-        yield running
+    return running
 
 
 def _app(home: Path, location: str) -> ConsoleApp:
@@ -166,26 +174,27 @@ async def test_hostile_lines_are_harmless(served: engines.Engine) -> None:
                 assert not set(text_of(app)) & {"\x1b", "\x00", "\x9b", "\u202e", "\x07", "\x7f"}
 
 
-async def test_l_leads_from_a_task_an_instance_a_model_and_an_event_to_their_log(home: Path) -> None:
-    with engines.engine(home) as running:
-        client = running.client()
-        task = client.call(TaskSubmit(queue="demo", payload={"prompt": "What is 2 + 2?"}))
-        client.call(TaskWait(ids=(task.id,)))
-        app = _app(home, f":tasks/{task.id}")
-        async with app.run_test(size=(120, 36)):
-            for location, words in (
-                (f":tasks/{task.id}", "OUTPUT"),
-                (":instances", "idle"),
-                (":models aiwm-nano.0", "aiwm-nano.0"),
-                (":events about:aiwm-nano.0", "model.ready"),
-            ):
-                app.open_location(location)
-                await shows(app, location, words)
-                await wait_until(lambda: app.page.row is not None)
-                await press(app, "l")
-                await shows(app, ":logs/aiwm-nano.0", "nothing was written yet")
-            app.open_location(":events type:engine.started")
-            await shows(app, "epoch 1")
+async def test_l_leads_from_a_task_an_instance_a_model_and_an_event_to_their_log(
+    running: engines.Engine,
+) -> None:
+    client = running.client()
+    task = client.call(TaskSubmit(queue="demo", payload={"prompt": "What is 2 + 2?"}))
+    client.call(TaskWait(ids=(task.id,)))
+    app = _app(running.home, f":tasks/{task.id}")
+    async with app.run_test(size=(120, 36)):
+        for location, words in (
+            (f":tasks/{task.id}", "OUTPUT"),
+            (":instances", "idle"),
+            (":models aiwm-nano.0", "aiwm-nano.0"),
+            (":events about:aiwm-nano.0", "model.ready"),
+        ):
+            app.open_location(location)
+            await shows(app, location, words)
             await wait_until(lambda: app.page.row is not None)
             await press(app, "l")
-            await shows(app, "no process of", "lists what there is")
+            await shows(app, ":logs/aiwm-nano.0", "nothing was written yet")
+        app.open_location(":events type:engine.started")
+        await shows(app, "epoch 1")
+        await wait_until(lambda: app.page.row is not None)
+        await press(app, "l")
+        await shows(app, "no process of", "lists what there is")

@@ -132,7 +132,7 @@ class LogPage(Page):
         return Place(str(self.location), None, self.text.lines.end - self.text.top)
 
     def status(self) -> Line:
-        if self.following is None or self.text is None:
+        if self.following is None or self.text is None or self.following.row is None:
             return ()
         lines, text = self.following.lines, self.text
         count = lines.end - lines.first
