@@ -45,7 +45,8 @@ def state(table: str) -> Cell:
 
 
 def since(attribute: str, style: str = "dim") -> Cell:
-    return lambda row, now: (form.since(getattr(row, attribute), now), style)
+    """How long ago that was; 0 is no point in time."""
+    return lambda row, now: (form.since(getattr(row, attribute) or None, now), style)
 
 
 def state_column(table: str) -> Column:

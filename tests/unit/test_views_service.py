@@ -41,8 +41,9 @@ class Client:
         self.times: list[float] = []
         self.congested = False
 
-    async def open(self, location: str, size: int = 10, top: int = 0) -> ViewRows:
-        rows = await self.views.open(self.number, self.send, ViewOpen(location=location, size=size, top=top))
+    async def open(self, location: str, size: int = 10, top: int = 0, every_ms: int = 0) -> ViewRows:
+        request = ViewOpen(location=location, size=size, top=top, every_ms=every_ms)
+        rows = await self.views.open(self.number, self.send, request)
         self._take(rows)
         return rows
 
@@ -212,6 +213,20 @@ async def test_at_most_ten_notifications_a_second(world: World) -> None:
     assert min(gaps) >= 0.099
 
 
+async def test_who_asks_for_fewer_changes_gets_fewer_and_misses_nothing(world: World) -> None:
+    client = Client(world.views)
+    await client.open(":tasks", size=50, every_ms=400)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    while loop.time() - began < 1.0:
+        await submit(world.store)
+        await asyncio.sleep(0.02)
+    await world.expect(client, ":tasks", 50)
+    gaps = [later - earlier for earlier, later in zip(client.times, client.times[1:], strict=False)]
+    assert 2 <= len(client.told) <= 5
+    assert min(gaps) >= 0.399
+
+
 async def test_a_congested_client_gets_one_larger_change_later(world: World) -> None:
     client = Client(world.views)
     await client.open(":tasks")
@@ -316,6 +331,8 @@ async def test_clients_see_their_own_views_only(world: World) -> None:
         (ViewOpen(location=":tasks " + "x" * 4000), "bad_location"),
         (ViewOpen(location=":tasks", size=1001), "bad_request"),
         (ViewOpen(location=":tasks", top=-1), "bad_request"),
+        (ViewOpen(location=":tasks", every_ms=-1), "bad_request"),
+        (ViewOpen(location=":tasks", every_ms=60_001), "bad_request"),
     ],
     ids=lambda it: it if isinstance(it, str) else "",
 )
