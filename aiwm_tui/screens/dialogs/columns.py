@@ -13,12 +13,12 @@ from textual.widget import Widget
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.text import Line, clean, fit
 from aiwm_tui.screens.chosen import name_of
-from aiwm_tui.screens.dialogs.base import PANEL, Dialog, block
+from aiwm_tui.screens.dialogs.base import LOW, PANEL, Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.paint import palette_of, strip_of
 
-_CHROME = 8
-"""Lines of the dialog beside its list: title, blank lines, keys, padding."""
+_CHROME, _CHROME_LOW = 8, 5
+"""Lines of the dialog beside its list: title, blank line, what is wrong, keys, padding; those on a low screen."""
 
 
 class ColumnList(Widget, can_focus=True):
@@ -126,7 +126,8 @@ class ColumnChooser(Dialog[list[str]]):
         self.on_resize()
 
     def on_resize(self) -> None:
-        room = self.app.size.height * 9 // 10 - _CHROME
+        height = self.app.size.height
+        room = height - _CHROME_LOW if height < LOW else height * 9 // 10 - _CHROME
         self.list.styles.height = max(1, min(len(self.list.columns), room))
 
     def action_step(self, by: int) -> None:

@@ -7,13 +7,13 @@ from textual.binding import Binding
 
 from aiwm_tui import saved
 from aiwm_tui.live.text import Line, clean, cut, fit
-from aiwm_tui.screens.dialogs.base import Dialog, block
+from aiwm_tui.screens.dialogs.base import LOW, Dialog, block
 from aiwm_tui.screens.wording import hints
 from aiwm_tui.widgets.lines import TextBlock
 from engine.contract.errors import AiwmError
 
-_CHROME = 9
-"""Lines of the dialog beside its list."""
+_CHROME, _CHROME_LOW = 9, 6
+"""Lines of the dialog beside its list: title, blank line, trouble, keys, padding; those on a low screen."""
 
 
 class ViewPicker(Dialog[str]):
@@ -43,7 +43,8 @@ class ViewPicker(Dialog[str]):
         self._show()
 
     def _lines(self) -> list[Line]:
-        room = max(1, self.app.size.height * 9 // 10 - _CHROME)
+        height = self.app.size.height
+        room = max(1, height - _CHROME_LOW if height < LOW else height * 9 // 10 - _CHROME)
         first = max(0, self._at - room + 1)
         rows: list[Line] = [(("SAVED VIEWS", "title"), (f"  in {clean(str(saved.saved_path()), 200)}", "faint")), ()]
         for name in self._names[first : first + room]:
