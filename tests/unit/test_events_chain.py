@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from aiwm_tui.screens.events import screen as events_screen
 from engine.contract.errors import AiwmError
 from engine.contract.ids import task_id
 from engine.contract.query import Location, Op, Term, matches, parse
@@ -176,3 +177,23 @@ def test_a_chain_reads_what_belongs_to_it_and_no_more(tmp_path: Path) -> None:
         steps.append(counted)
         connection.close()
     assert steps[1] <= steps[0] * 2 + 5, steps
+
+
+@pytest.mark.parametrize(
+    ("type_", "about", "task", "target"),
+    [
+        ("task.failed", "t-10001", "t-10001", ":tasks/t-10001"),
+        ("model.crashed", "nano.0", None, ":models/nano.0"),
+        ("need.stands", "etl", None, ":queues/etl"),
+        ("task.cancel", "op-7", None, ":operations/op-7"),
+        ("adapter.hit", "tone@v1", None, ":adapters/tone@v1"),
+        ("queue.delete", "etl", None, ":events/9"),
+        ("queue.pause", "a b sort:x", None, ":events/9"),
+        ("model.load", "../x", None, ":events/9"),
+        ("engine.started", "engine", None, ":events/9"),
+    ],
+)
+def test_an_event_opens_what_it_is_about(type_: str, about: str, task: str | None, target: str) -> None:
+    row = EventRow(id="9", at_ms=0, level="info", type=type_, who="", about=about, text="", task=task)
+    assert events_screen.opens(row) == target
+    assert str(parse(target)) == target

@@ -134,7 +134,10 @@ async def test_a_client_follows_so_many_logs_and_no_more(log: Path) -> None:
     followers.leave(2)
 
 
-async def test_the_table_is_looked_at_again_while_somebody_looks(tmp_path: Path, log: Path) -> None:
+async def test_the_table_is_looked_at_again_while_somebody_looks(
+    tmp_path: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.inference.log_operations._AGAIN_S", 0.02)
     changes: list[str] = []
     watched = True
     logs = LogOperations(tmp_path, lambda: watched, lambda: changes.append("changed"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aiwm_tui.live import format as form
 from aiwm_tui.live.columns import Column
 from aiwm_tui.live.link import Link
@@ -75,6 +77,31 @@ COLUMNS: tuple[Column, ...] = (
     Column("text", "what", text("text", "text", 400), flex=True),
 )
 
+_TABLE_OF = {
+    "model": "models",
+    "queue": "queues",
+    "need": "queues",
+    "pool": "pools",
+    "approval": "approvals",
+    "adapter": "adapters",
+    "template": "templates",
+    "source": "sources",
+    "operation": "operations",
+}
+"""Where the row is that an event of a type is about. An instance is not among them: most are gone by then."""
+
+
+def opens(row: EventRow) -> str:
+    """The page of what an event is about: its task, else the row it names; the event itself when there is none."""
+    if row.task:
+        return f":tasks/{row.task}"
+    table = "operations" if re.fullmatch(r"op-\d+", row.about) else _TABLE_OF.get(row.type.partition(".")[0])
+    named = (
+        table is not None and re.fullmatch(r"[\w.@-]+", row.about) and not row.type.endswith((".delete", ".deleted"))
+    )
+    return f":{table}/{row.about}" if named else f":events/{row.id}"
+
+
 SCREEN = TableScreen(
     table="events",
     columns=COLUMNS,
@@ -82,6 +109,6 @@ SCREEN = TableScreen(
         (("nothing has happened that matches", "dim"),),
         hints(("esc", "back"), ("/", "another filter")),
     ),
-    opens=lambda row: f":tasks/{row.task}" if row.task else f":events/{row.id}",
+    opens=opens,
     explain=explain,
 )
