@@ -214,7 +214,8 @@ async def speed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: A
 async def _move(app: ConsoleApp, request: Request[ReplayState]) -> None:
     from aiwm_tui.live.format import clock_ms
     from aiwm_tui.live.moments import place_words
+    from aiwm_tui.live.text import clean
 
     state = await app.replaying.ask(request)
     pace = f"at {state.speed:g}x  " if state.playing or isinstance(request, ReplayPlay) else ""
-    app.say(((f"{clock_ms(state.at_ms)}  ", "key"), (pace, "text"), (place_words(state), "dim")))
+    app.say(((f"{clock_ms(state.at_ms)}  ", "key"), (pace, "text"), (clean(place_words(state), 400), "dim")))

@@ -21,6 +21,7 @@ from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import Format
 from aiwm_tui.live import format as form
 from aiwm_tui.live.moments import moment_ms
+from aiwm_tui.live.text import clean
 from engine.client import BlockingClient, connect_blocking, connect_through, error_in, replay_command
 from engine.contract.errors import AiwmError, Code
 from engine.contract.query import span_ms
@@ -196,9 +197,9 @@ def _seek(cli: Cli, home: Path, at: str) -> None:
     with connect_blocking(home, spawn=False, read_only=True) as client:
         state = client.call(ReplayShow())
         if state.cut:
-            cli.output.talk(f"the recording ends {form.moment(state.to_ms, wall_ms())} {state.ends}")
+            cli.output.talk(clean(f"the recording ends {form.moment(state.to_ms, wall_ms())} {state.ends}", 400))
         if state.left_out:
-            cli.output.talk(f"not recorded: {state.left_out}")
+            cli.output.talk(clean(f"not recorded: {state.left_out}", 400))
         client.call(ReplaySeek(at_ms=moment_ms(at, state)))
 
 

@@ -18,6 +18,7 @@ from engine.recording.lines import Header, Line
 from engine.store.image import Part
 
 _LONGEST_HEADER = 65_536
+_LONGEST = 2**30
 _SAMPLES = b'[[{"op":"PutSamples"'
 
 
@@ -98,8 +99,10 @@ class Tape:
         header = lines.read_header(first)
         offset, number, whole = len(first), 1, False
         self.ends, self.cut = "", False
-        for data in file:
+        for data in iter(lambda: file.readline(_LONGEST), b""):
             number += 1
+            if len(data) == _LONGEST:
+                raise lines.damaged(number, f"it is longer than {_LONGEST >> 20} MB")
             if not data.endswith(b"\n"):
                 self.ends, self.cut = "in the middle of a line: the engine or its machine stopped there", True
                 break
@@ -108,16 +111,10 @@ class Tape:
                 whole = True
                 if not which:
                     self._snapshot, self.left_out = (len(first), offset), line.left_out
-            elif line.put:
-                if whole:
-                    raise lines.damaged(number, f"rows of {line.put[:40]} after the snapshot")
-            elif line.end is not None:
-                self.ends = line.end or "it was stopped"
-            else:
-                self.at.append(max(line.at, self.at[-1] if self.at else 0))
-                self._places.append(_Place(which, offset, len(data), number))
-                if line.ops and not bytes(line.ops).startswith(_SAMPLES):
-                    self.steps.append(self.at[-1])
+            elif line.put and whole:
+                raise lines.damaged(number, f"rows of {line.put[:40]} after the snapshot")
+            elif not line.put:
+                self._note(line, _Place(which, offset, len(data), number))
             offset += len(data)
         if not whole:
             message = "it ends inside its snapshot: there is nothing to play"
@@ -127,6 +124,16 @@ class Tape:
         elif not self.ends:
             self.ends, self.cut = "without an end: the engine was killed, or records still", True
         return header
+
+    def _note(self, line: Line, place: _Place) -> None:
+        """Something changed, or the recording ends."""
+        if line.end is not None:
+            self.ends = line.end or "it was stopped"
+            return
+        self.at.append(max(line.at, self.at[-1] if self.at else 0))
+        self._places.append(place)
+        if line.ops and not bytes(line.ops).startswith(_SAMPLES):
+            self.steps.append(self.at[-1])
 
 
 def _open(path: Path) -> BinaryIO:

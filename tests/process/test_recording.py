@@ -16,6 +16,7 @@ from engine.client import BlockingClient, connect_blocking, connect_through, rep
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import TABLES
 from engine.contract.requests import catalogue
+from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.fleet import ModelExplain, PoolExplain, QueueExplain, QueuePause, QueueShow
 from engine.contract.requests.recordings import RecordStart, ReplayPlay, ReplaySeek, ReplayShow
 from engine.contract.requests.session import EngineWhy, ViewRead
@@ -115,6 +116,7 @@ def test_what_was_is_seen_at_its_time(made: tuple[Path, list[str]], home: Path) 
         assert (queue.row.state, queue.definition.pause_reason) == ("paused", "lunch")
         assert "lunch" in client.call(QueueExplain(name="echo")).gates[0].why
         assert not client.call(TaskExplain(id=ids[4])).moving
+        assert client.call(TaskContextShow(id=ids[1])).task == ids[1]
         for request in (PoolExplain(name="echo"), ModelExplain(name="aiwm-nano"), EngineWhy()):
             assert client.call(request).summary
         client.call(ReplaySeek(at_ms=state.from_ms))
@@ -199,6 +201,25 @@ def test_the_shell_prints_a_moment(made: tuple[Path, list[str]], home: Path) -> 
     assert "02:40" in wrong.err
 
 
+def test_other_commands_look_at_what_is_served(made: tuple[Path, list[str]]) -> None:
+    file, ids = made
+    command = [*AIWM, "replay", str(file), "--at", "end", "--serve"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        assert process.stderr is not None
+        home = Path(process.stderr.readline().split()[2])
+        shown = shell(home, "task", "show", ids[1])
+        assert SECRET in shown.out
+        assert "a recording cannot be changed" in shell(home, "queue", "resume", "echo", code=5).err
+        assert "lunch" in shell(home, "why", f":tasks/{ids[4]}", code=1).out
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 0
+        assert not home.exists()
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_it_needs_a_terminal_or_something_to_print(made: tuple[Path, list[str]], home: Path) -> None:
     assert "needs a terminal" in shell(home, "replay", str(made[0]), code=2).err
 
@@ -272,7 +293,7 @@ async def test_a_token_records_nothing(home: Path, tmp_path: Path) -> None:
 
 
 async def test_the_engine_of_a_recording_leaves_with_its_client(made: tuple[Path, list[str]]) -> None:
-    client = await connect_through(replay_command([str(made[0])]), name="console")
+    client = await connect_through([*AIWM, "replay", str(made[0]), "--stdio"], name="console")
     assert client.process is not None
     assert client.welcome is not None
     process, folder = client.process, client.welcome.home
