@@ -6,7 +6,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from itertools import pairwise
 
 import msgspec
 
@@ -73,12 +72,20 @@ def over_time(
     return found
 
 
-def per_minute(points: Points) -> list[tuple[int, float]]:
-    """How fast a counter grew between its points; one that fell began anew."""
+def per_minute(points: Points, step_ms: int) -> list[tuple[int, float]]:
+    """How much a counter grew in the minute (or the whole step, if that is longer) before each point, a minute. It only grows: where it
+    is less than before it began anew. Between points nothing moved."""
+    window = max(60_000, step_ms)
     found: list[tuple[int, float]] = []
-    for (from_ms, before), (at_ms, value) in pairwise(points):
-        grown = value - before if value >= before else value
-        found.append((at_ms, grown * 60_000 / max(1, at_ms - from_ms)))
+    totals: list[float] = []
+    start = 0
+    for place, (at_ms, value) in enumerate(points):
+        before = points[place - 1][1] if place else value
+        totals.append((totals[-1] if totals else 0.0) + (value - before if value >= before else value))
+        while start + 1 < place and points[start + 1][0] <= at_ms - window:
+            start += 1
+        if place:
+            found.append((at_ms, (totals[place] - totals[start]) * 60_000 / window))
     return found
 
 

@@ -46,9 +46,19 @@ def test_a_gap_holds_what_was_before_it_or_says_nothing() -> None:
 
 
 def test_a_counter_that_fell_began_anew() -> None:
-    points = [(0, 10.0), (60_000, 16.0), (90_000, 2.0)]
-    assert charts.per_minute(points) == [(60_000, 6.0), (90_000, 4.0)]
-    assert charts.per_minute(points[:1]) == []
+    points = [(0, 10.0), (60_000, 16.0), (120_000, 2.0)]
+    assert charts.per_minute(points, 10_000) == [(60_000, 6.0), (120_000, 2.0)]
+    assert charts.per_minute(points[:1], 10_000) == []
+    assert charts.per_minute([], 10_000) == []
+
+
+def test_what_a_counter_grew_by_counts_for_a_minute() -> None:
+    seconds = [(second * 1_000, 3.0 if second >= 5 else 1.0) for second in range(80)]
+    grown = dict(charts.per_minute(seconds, 1_000))
+    assert (grown[4_000], grown[5_000], grown[64_000], grown[66_000]) == (0.0, 2.0, 2.0, 0.0)
+    # Steps longer than a minute are shared among its minutes; a rest before a point changes nothing.
+    assert charts.per_minute([(0, 0.0), (300_000, 10.0)], 300_000) == [(300_000, 2.0)]
+    assert charts.per_minute([(0, 0.0), (1_000, 0.0), (7_200_000, 4.0)], 1_000)[-1] == (7_200_000, 4.0)
 
 
 def test_an_area_fills_from_below_and_shows_whatever_is_there() -> None:

@@ -24,14 +24,19 @@ async def plots(link: Link, row: AdapterRow, now: int, zoom: Zoom, cells: int, r
     wide, since = charts.room(cells), now - zoom.span_ms
     lines = [heading("adapters that were not there, a minute", zoom)]
     for process in caches:
-        lines += _cache(found, process, since, now, wide, max(1, rows // len(caches)))
+        lines += _cache(found, process, (since, now, zoom.step_ms), wide, max(1, rows // len(caches)))
     return [*lines, charts.axis(since, now, wide)]
 
 
-def _cache(found: dict[str, charts.Points], process: str, since: int, now: int, wide: int, rows: int) -> list[Line]:
+def _cache(
+    found: dict[str, charts.Points], process: str, time: tuple[int, int, int], wide: int, rows: int
+) -> list[Line]:
+    """One process; `time` is since when, until when, and the step of its samples."""
+    since, now, step_ms = time
+
     def rates(what: str) -> charts.Values:
-        points = charts.per_minute(found.get(f"model.{process}.{what}", ()))
-        return charts.over_time(points, since, now, wide, held=False)
+        points = charts.per_minute(found.get(f"model.{process}.{what}", ()), step_ms)
+        return charts.over_time(points, since, now, wide)
 
     misses = rates("misses")
     last = next((value for value in reversed(misses) if value is not None), None)

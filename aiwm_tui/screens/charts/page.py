@@ -123,7 +123,7 @@ class SeriesPage(Page):
 
 def series_lines(series: Series, since: int, now: int, wide: int, rows: int, *, titled: bool) -> list[Line]:
     """The area of one series and a line with its least, mean, most and last."""
-    unit, points = drawn(series.name, series.points)
+    unit, points = drawn(series)
     write = writer(series.name)
     values = charts.over_time(points, since, now, wide)
     here = [value for at_ms, value in points if at_ms >= since]

@@ -46,12 +46,12 @@ class SeriesLine(Record, frozen=True, kw_only=True):
     values: tuple[float, ...]
 
 
-def drawn(name: str, points: Points) -> tuple[str, Points]:
+def drawn(series: Series) -> tuple[str, Points]:
     """What is drawn of a series, and its unit: of a counter how fast it grew."""
-    last = name.rpartition(".")[2]
+    last = series.name.rpartition(".")[2]
     if last in _COUNTERS:
-        return "/min", charts.per_minute(points)
-    return ("/min" if last in ("in", "out") else ""), points
+        return "/min", charts.per_minute(series.points, series.step_ms)
+    return ("/min" if last in ("in", "out") else ""), series.points
 
 
 def writer(name: str) -> Callable[[float], str]:
@@ -72,7 +72,7 @@ async def read(link: Link, names: tuple[str, ...], now: int, zoom: Zoom) -> list
 
 
 def series_line(series: Series, now: int, zoom: Zoom) -> SeriesLine:
-    unit, points = drawn(series.name, series.points)
+    unit, points = drawn(series)
     since = now - zoom.span_ms
     values = charts.over_time(points, since, now, _CELLS, held=True)
     here = [value for at_ms, value in points if at_ms >= since]
