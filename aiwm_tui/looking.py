@@ -80,18 +80,19 @@ async def columns(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa:
 
 
 def copies(page: Page, now: int) -> list[tuple[str, str]]:
-    """What `y` copies, pressed once, twice and so on: (what it is, the text)."""
-    where = ("the location", str(page.location))
+    """What `y` copies, pressed once, twice and so on: (what it is, the text). It may be pasted into a shell: no line end, no escape."""
+    where = ("the location", clean(str(page.location)))
     row: Any = page.row
     if row is None:
         return [where]
-    found = [("the id", str(row.id))]
+    found = [("the id", clean(str(row.id)))]
     column = page.selected_column()
     if column is not None:
         # A state is copied as its word: the glyph before it is for looking at.
-        found.append((column.title, column.value(row) if column.value is not None else column.cell(row, now)[0]))
+        text = column.value(row) if column.value is not None else column.cell(row, now)[0]
+        found.append((column.title, clean(text)))
     if page.columns():
-        found.append(("the row", "\t".join(each.cell(row, now)[0] for each in page.columns())))
+        found.append(("the row", "\t".join(clean(each.cell(row, now)[0]) for each in page.columns())))
     return [*found, where]
 
 

@@ -13,6 +13,7 @@ from aiwm_tui import saved
 from engine.contract.requests.session import ViewRead
 from tests.support.console_engine import NOW, ConsoleEngine
 from tests.support.console_machine import task
+from tests.support.made_rows import made_row
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
 
 
@@ -213,6 +214,21 @@ async def test_y_copies_the_id_then_the_cell_the_row_the_location(
     assert copied[1] == "demo"
     assert copied[2].split("\t")[1:3] == ["t-10008", "demo"]
     assert copied[3:] == [":tasks state:failed sort:id", "t-10009"]
+
+
+async def test_what_is_copied_can_be_pasted(
+    engine: ConsoleEngine, console: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine.put("models", made_row("models", 1, id="evil\nrm -rf ~\x1b[201~\u202e"))
+    app = console(location=":models id:evil*")
+    copied: list[str] = []
+    monkeypatch.setattr(app, "copy_to_clipboard", copied.append)
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "evil rm -rf")
+        await press(app, "y", "y", "y", "y")
+        await wait_until(lambda: len(copied) == 4)
+    assert all(text.replace("\t", "").isprintable() for text in copied)
+    assert copied[0] == "evil rm -rf ~␛[201~"
 
 
 async def test_inside_tmux_it_is_tmux_that_copies(
