@@ -76,6 +76,13 @@ def _logs(
         if search is not None or faults:
             _search(cli, client, made, _looking_for(search or "", faults, context), follow=follow)
             return
+        if context:
+            raise AiwmError(
+                Code.bad_request,
+                "context is what stands around lines that are looked for",
+                field="context",
+                fix="--search WORDS",
+            )
         piece = client.call(made)
         _print(cli, piece)
         if not piece.text and not follow:
@@ -159,7 +166,9 @@ class _Found:
         for index in range(self._seen, len(self._lines)):
             number = self._lines.at(index)
             if self._cli.output.for_people:
-                sys.stdout.write(clean(self._lines.text(number)) + "\n" if number > 0 else "--\n")
+                # As grep has it: between groups of lines, where there are groups.
+                gap = "--\n" if self._lines.search.context else ""
+                sys.stdout.write(clean(self._lines.text(number)) + "\n" if number > 0 else gap)
             elif number > 0:
                 row = LogLine(
                     name=self._of.name,

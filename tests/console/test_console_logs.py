@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from aiwm_tui.app import ConsoleApp
+from aiwm_tui.live.log_lines import LIMIT, LogLines
 from engine.client import connect
 from engine.contract.requests.tasks import TaskSubmit, TaskWait
 from tests.support import engines
@@ -146,6 +148,43 @@ async def test_lines_are_wrapped_cut_stamped_and_copied(
         await press(app, "b", "y")
         await wait_until(lambda: copied)
         assert copied == ["stamped"]
+
+
+async def test_a_hundred_thousand_lines_cost_what_a_thousand_cost(
+    served: engines.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in lines that are read to draw the screen, not in time."""
+    read = 0
+    plain = LogLines.text
+
+    def counted(lines: LogLines, number: int) -> str:
+        nonlocal read
+        read += 1
+        return plain(lines, number)
+
+    monkeypatch.setattr(LogLines, "text", counted)
+    costs: list[int] = []
+    for many in (1_000, 130_000):
+        path = served.home / "logs" / f"long-{many}.0.log"
+        path.write_text("".join(f"line {number} of a log\n" for number in range(many)))
+        app = _app(served.home, f":logs/long-{many}.0")
+        async with app.run_test(size=(100, 30)):
+            await shows(app, f"line {many - 1} of", "follows")
+            await press(app, "g")
+            page: Any = app.page
+            following = page.following
+            await wait_until(partial(getattr, following, "whole"))
+            lines = following.lines
+            assert lines.end - lines.first == min(many, LIMIT)
+            read = 0
+            await press(app, *["pagedown"] * 20, *["up"] * 20, "t", "w", "G", "pageup")
+            with path.open("a") as log:
+                log.write("and more\n")
+            await press(app, "G")
+            await shows(app, "and more")
+            costs.append(read)
+        path.unlink()
+    assert costs[1] <= costs[0] * 1.2, costs
 
 
 HOSTILE = (
