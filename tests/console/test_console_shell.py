@@ -18,7 +18,7 @@ from engine.contract.requests import session
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
 from tests.support.console_engine import ConsoleEngine
-from tests.support.screens import press, shows, text_of, wait_until
+from tests.support.screens import line_of, press, shows, text_of, wait_until
 
 
 async def test_own_keys_work_and_are_shown_in_footer_help_and_palette(engine: ConsoleEngine) -> None:
@@ -54,9 +54,12 @@ def _tap(app: Any, table: Any, line: int) -> None:
 
 async def test_the_mouse_is_given_to_the_terminal_and_taken_again(console: Any) -> None:
     app = console(location=":tasks sort:id")
-    async with app.run_test(size=(120, 36)):
+    async with app.run_test(size=(120, 36)) as pilot:
         await shows(app, "t-10001")
         table = app.page.live_table
+        # Once the parts of the page have found their places: a click before would be on another one.
+        await wait_until(lambda: table.region.height > 5 and "t-1" in line_of(app, table.region.y + 3))
+        await pilot.pause()
         _tap(app, table, 3)
         await wait_until(lambda: table.index == 2)
         await press(app, "f8")
