@@ -32,18 +32,23 @@ _OF_EACH: Final = (
     ("queues", "queue.explain", "name", "id"),
     ("pools", "pool.explain", "name", "id"),
     ("models", "model.explain", "name", "model"),
+    ("instances", "instance.show", "id", "id"),
+)
+"""Table, method, its parameter, and the field of a row that is put there: 0.1 ms each, asked at every look."""
+_OF_CHANGED: Final = (
     ("models", "model.show", "name", "model"),
     ("adapters", "adapter.versions", "name", "name"),
     ("adapters", "adapter.inspect", "name", "id"),
-    ("instances", "instance.show", "id", "id"),
 )
-"""Table, method, its parameter, and the field of a row that is put there."""
+"""The same of answers that cost 0.5 to 3 ms: asked only of rows that have changed, a few at a look."""
 PLAIN: Final = frozenset({"engine.why", "engine.status", "limits.list", "adapter.stats"}) | {
     f"{noun}.explain" for noun in ("queue", "pool", "model")
 }
 """Answers in which nothing is repeated of what a task says."""
 MOST_ASKED: Final = 64
-"""So many questions are asked at a time; of more, the others have their turn next time."""
+"""So many quick questions are asked at a time; of more, the others have their turn next time."""
+MOST_DEAR: Final = 4
+"""So many dear ones; the others wait."""
 
 
 class Looking:
@@ -55,6 +60,12 @@ class Looking:
         self._rows: dict[str, Rows] = {}
         self._answers: dict[bytes, Answer] = {}
         self._turn = 0
+        self._owed: dict[tuple[str, str, str], None] = {}
+
+    @property
+    def owes(self) -> bool:
+        """Whether there are questions that wait for the next look."""
+        return bool(self._owed)
 
     @property
     def tables(self) -> Iterable[str]:
@@ -64,6 +75,7 @@ class Looking:
         """Nobody records any more: the next look finds everything new."""
         self._rows.clear()
         self._answers.clear()
+        self._owed.clear()
 
     def everything(self) -> tuple[list[Change], list[Answer]]:
         """What was last seen, for a recording that begins."""
@@ -84,6 +96,8 @@ class Looking:
             self._rows[table] = now
             if rows or gone:
                 changes.append((table, rows, gone))
+                dear = [entry for entry in _OF_CHANGED if entry[0] == table]
+                self._owed.update({(method, key, row[field]): None for _, method, key, field in dear for row in rows})
         return changes
 
     async def ask(self) -> list[Answer]:
@@ -113,4 +127,7 @@ class Looking:
             first = self._turn % len(each)
             self._turn += MOST_ASKED
             each = (each[first:] + each[:first])[:MOST_ASKED]
-        return [*_ALWAYS, *each]
+        dear = list(self._owed)[:MOST_DEAR]
+        for question in dear:
+            del self._owed[question]
+        return [*_ALWAYS, *each, *((method, {key: value}) for method, key, value in dear)]

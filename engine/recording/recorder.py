@@ -117,9 +117,11 @@ class Recorder:
 
     def touch(self, table: str) -> None:
         """Rows of a table in memory may look different."""
-        if not self._made:
-            return
-        self._dirty.add(table)
+        if self._made:
+            self._dirty.add(table)
+            self._look_soon()
+
+    def _look_soon(self) -> None:
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(LOOK_S, self._due)
 
@@ -137,7 +139,9 @@ class Recorder:
         for change in self._looking.look(sorted(dirty)):
             for sink in self._collecting:
                 sink.take_rows(now, *change)
-        answers = await self._looking.ask() if dirty else []
+        answers = await self._looking.ask() if dirty or self._looking.owes else []
+        if self._looking.owes and self._made:
+            self._look_soon()
         now = self._clock.wall_ms()
         for sink in self._collecting:
             sink.take_answers(now, answers)

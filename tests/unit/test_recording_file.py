@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sqlite3
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,8 +14,10 @@ import msgspec
 import pytest
 
 from engine.contract.errors import AiwmError, Code
-from engine.contract.records.core import QueueRow
+from engine.contract.records import TABLES, AdapterRow, QueueRow, Record
 from engine.contract.requests.recordings import Recording, RecordStart
+from engine.recording.looking import LIVE, MOST_DEAR, Looking
+from engine.store import image, schema
 from tests.support.recordings import OS, House, a_day, played
 from tests.support.screens import wait_until
 from tests.support.stored import T0, event, insert
@@ -100,12 +103,58 @@ async def test_tables_in_memory_and_answers_are_as_they_were_seen(house: House, 
         await found.close()
 
 
-def _queue(name: str, waiting: int) -> QueueRow:
+def _queue(name: str, waiting: int) -> Any:
+    return made(QueueRow, id=name, waiting=waiting)
+
+
+def made(kind: type[Record], **more: Any) -> Any:
+    """A row with nothing in it but what is said."""
     fields: dict[str, Any] = {}
-    for field in msgspec.structs.fields(QueueRow):
+    for field in msgspec.structs.fields(kind):
         if field.required:
             fields[field.name] = () if "tuple" in str(field.type) else "" if field.type is str else 0
-    return QueueRow(**{**fields, "id": name, "waiting": waiting})
+    return kind(**{**fields, **more})
+
+
+def test_every_table_is_recorded_or_follows_from_what_is() -> None:
+    """Whoever adds a table decides: it is looked at, or in the snapshot, or made of these, or not recorded (logs)."""
+    stored = {"tasks", "events", "records"}
+    made_of_documents = {"retired", "operations", "failures", "batches"}
+    assert set(TABLES) == {*LIVE, *stored, *made_of_documents, "logs"}
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(schema.SCHEMA)
+    tables = {row[0] for row in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    connection.close()
+    follows = {table for table in tables if table.startswith("words_") or table.endswith("counters")}
+    assert tables == {*image.LOADED, *follows, "meta"}
+
+
+async def test_dear_questions_are_asked_of_what_changed_and_a_few_at_a_time() -> None:
+    asked: list[str] = []
+    rows: list[Record] = [_queue("x", 0)]
+    adapters = [made(AdapterRow, id=f"a{number}@v1", name=f"a{number}") for number in range(5)]
+    tables: dict[str, Any] = {**dict.fromkeys(LIVE, list), "queues": lambda: rows, "adapters": lambda: adapters}
+
+    async def ask(method: str, params: msgspec.Raw) -> bytes:
+        asked.append(method)
+        return b"{}"
+
+    looking = Looking(tables, ask)
+    looking.look(LIVE)
+    looks = 0
+    while looking.owes:
+        before = len(asked)
+        await looking.ask()
+        assert sum(method.startswith("adapter.") for method in asked[before:]) <= MOST_DEAR + 1, "and adapter.stats"
+        looks += 1
+    assert asked.count("adapter.inspect") == asked.count("adapter.versions") == 5
+    assert asked.count("queue.explain") == looks == 3
+    adapters[2] = msgspec.structs.replace(adapters[2], hits=9)
+    asked.clear()
+    assert [change[0] for change in looking.look(LIVE)] == ["adapters"]
+    await looking.ask()
+    assert not looking.owes
+    assert asked.count("adapter.inspect") == 1
 
 
 async def test_a_ring_turns_and_keeps_no_more_than_it_may(house: House, tmp_path: Path) -> None:
