@@ -80,7 +80,7 @@ async def test_pause_and_resume_are_one_key(engine: ConsoleEngine, console: Any)
         await press(app, "P")
         await shows(app, "PAUSE QUEUE demo")
         await press(app, *"new driver", "enter")
-        await shows(app, "P paused demo: 12 tasks wait, 2 still run", "‖ paused  demo")
+        await shows(app, "P paused demo: 12 tasks wait, 2 still run", "› ‖ paused demo")
         assert fleet.QueuePause(name="demo", reason="new driver") in engine.requests
         await press(app, "P")
         await shows(app, "P demo goes on")
