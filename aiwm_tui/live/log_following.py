@@ -54,7 +54,9 @@ class LogFollowing:
         try:
             if self._life is None:
                 await self._first_look()
-            followed = await self._link.call(LogFollow(name=self._name, after=self._next, life=self._life))
+            followed = await self._link.call(
+                LogFollow(name=self._name, after=self._next, life=self._life, every_ms=self._link.every_ms)
+            )
             self._stream, self.error = followed.stream, None
         except AiwmError as error:
             self.error = error

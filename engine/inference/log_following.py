@@ -30,6 +30,8 @@ class _Follower:
         self.send = send
         self.after = 0
         self.life: int | None = None
+        self.every_s = 0.0
+        self.told = 0.0
 
 
 class LogFollowers:
@@ -43,9 +45,17 @@ class LogFollowers:
         self._grew = 0.0
 
     def follow(
-        self, name: str, path: Path, after: int, life: int | None, client: int, send: Callable[[Any], bool]
+        self,
+        name: str,
+        path: Path,
+        after: int,
+        life: int | None,
+        client: int,
+        send: Callable[[Any], bool],
+        every_ms: int = 0,
     ) -> str:
-        """Begin to tell a client what a log holds from a place on. The name of the stream; `bad_request` for one too many."""
+        """Begin to tell a client what a log holds from a place on, not more often than every so many ms. The name of the stream;
+        `bad_request` for one too many."""
         if sum(it.client == client for it in self._followers.values()) >= MOST_FOLLOWED:
             raise AiwmError(
                 Code.bad_request,
@@ -56,7 +66,7 @@ class LogFollowers:
         self._named += 1
         stream = f"l{self._named}"
         follower = self._followers[stream] = _Follower(name, path, client, send)
-        follower.after, follower.life = after, life
+        follower.after, follower.life, follower.every_s = after, life, every_ms / 1000
         self._look_in(0)
         return stream
 
@@ -87,8 +97,8 @@ class LogFollowers:
         now = asyncio.get_running_loop().time()
         for stream, follower in self._followers.items():
             try:
-                if self._tell(stream, follower):
-                    self._grew = now
+                if now - follower.told >= follower.every_s and self._tell(stream, follower):
+                    self._grew = follower.told = now
             except OSError as error:
                 # Its process ended and took an empty log along; a new life makes a new one.
                 _log.debug("the log %s cannot be read now: %s", follower.name, error)

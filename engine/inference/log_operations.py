@@ -72,7 +72,10 @@ class LogOperations:
 
     async def follow(self, request: LogFollow, caller: Caller) -> LogFollowed:
         path = self._files.path(request.name)
-        stream = self._followers.follow(request.name, path, request.after, request.life, caller.id, caller.send)
+        every_ms = max(0, request.every_ms)
+        stream = self._followers.follow(
+            request.name, path, request.after, request.life, caller.id, caller.send, every_ms
+        )
         return LogFollowed(stream=stream)
 
     async def unfollow(self, request: LogUnfollow, caller: Caller) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,9 @@ class _Client:
     def text(self) -> str:
         return "".join(piece.text for piece in self.pieces)
 
+    def has(self, lines: int) -> bool:
+        return self.text.count("\n") == lines
+
 
 async def test_what_is_written_is_told_and_a_new_life_too(log: Path) -> None:
     followers, client = LogFollowers(), _Client()
@@ -121,6 +125,19 @@ async def test_a_log_that_is_not_there_yet_is_followed_when_it_comes(log: Path) 
     await wait_until(lambda: client.text == "there\n")
     followers.leave(1)
     assert followers._timer is None
+
+
+async def test_a_thin_line_is_told_less_often(log: Path) -> None:
+    followers, quick, thin = LogFollowers(), _Client(), _Client()
+    followers.follow("nano.0", log, 0, None, 1, quick.send)
+    followers.follow("nano.0", log, 0, None, 2, thin.send, every_ms=600)
+    for number in range(4):
+        _append(log, f"{number}\n")
+        await wait_until(partial(quick.has, number + 1))
+    await wait_until(lambda: thin.text == quick.text)
+    assert len(thin.pieces) < len(quick.pieces) == 4
+    followers.leave(1)
+    followers.leave(2)
 
 
 async def test_a_client_follows_so_many_logs_and_no_more(log: Path) -> None:

@@ -54,7 +54,8 @@ class LogFollowed(msgspec.Struct, frozen=True, kw_only=True):
 
 class LogFollow(Request[LogFollowed], frozen=True, kw_only=True):
     """Follow a log's current life. Pieces arrive as `logs.more` notifications, at most ten a second and none while nothing is written,
-    until `logs.unfollow`. `after` and `life` are those of the last `logs.read`; without them all of it comes."""
+    until `logs.unfollow`. `after` and `life` are those of the last `logs.read`; without them all of it comes. `every_ms` is the least
+    time between two pieces, for a line that is thin."""
 
     method: ClassVar[str] = "logs.follow"
     effect: ClassVar[Effect] = Effect.read
@@ -62,6 +63,7 @@ class LogFollow(Request[LogFollowed], frozen=True, kw_only=True):
     name: str
     after: int = 0
     life: int | None = None
+    every_ms: int = 0
 
 
 class LogUnfollow(Request[None], frozen=True, kw_only=True):
