@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from aiwm_tui.screens.registry import locate
 from engine.contract.definitions import QueueDefinition, WorkerDefinition
 from engine.contract.errors import AiwmError
 from engine.contract.query import matches, parse
@@ -85,6 +86,7 @@ def test_what_costs_most_to_wait_for_comes_first_and_the_oldest_of_equals() -> N
     assert whys["etl falls behind"] == "demo at max 8; in 22/m, out 18/m: never empty"
     assert [need.rank for need in found] == sorted(need.rank for need in found)
     assert len({need.id for need in found}) == len(found)
+    assert all(str(locate(need.location)) == need.location for need in found), "each is a place to go to"
 
 
 @pytest.mark.parametrize(

@@ -55,6 +55,7 @@ class StartPage(Page):
         self.facts = Facts()
         self.here = TextBlock(id="here")
         self.ways = LiveTable(ways.COLUMNS, part=True, id="ways")
+        self.ways.column = 1  # the one that says what to do, so that its title stands out
         self.heading = TextLine(id="disk-heading")
         self.disk = LiveTable(disk.COLUMNS, part=True, id="disk")
         self.strip = WhyStrip()
