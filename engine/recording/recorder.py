@@ -178,6 +178,8 @@ class Recorder:
             path.unlink(missing_ok=True)
             made.sinks = [other for other in made.sinks if other is not sink]
             raise
+        if self._looking.owes:
+            self._look_soon()
         if before is not None:
             await before.close(self._clock.wall_ms(), "goes on in the next file")
 
