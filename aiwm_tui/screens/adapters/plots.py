@@ -42,7 +42,7 @@ def _cache(
     last = next((value for value in reversed(misses) if value is not None), None)
     return [
         ((f" {clean(process, 40)}", "strong"),),
-        *charts.area(misses, rows, max(1.0, charts.largest(misses)), form.rate, style="wrong", now=form.rate(last)),
+        *charts.area(misses, rows, max(1.0, charts.largest(misses)), form.rate, now=form.rate(last)),
         charts.numbers("hits", rates("hits"), wide, form.rate, style="dim"),
         charts.numbers("evicted", rates("evictions"), wide, form.rate, style="dim"),
     ]

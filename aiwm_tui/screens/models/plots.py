@@ -28,7 +28,7 @@ async def plots(link: Link, row: ModelRow, now: int, zoom: Zoom, cells: int, row
     speed = over_time("tokens_per_s")
     lines = [
         heading("tokens a second, and requests", zoom),
-        *charts.area(speed, rows, charts.largest(speed), form.speed, style="works", now=form.speed(row.tokens_per_s)),
+        *charts.area(speed, rows, charts.largest(speed), form.speed, now=form.speed(row.tokens_per_s)),
         charts.spark("run", over_time("running"), f"{row.running}/{row.slots}" if row.slots else str(row.running)),
         charts.spark("wait", over_time("waiting"), form.short(row.waiting)),
     ]

@@ -34,7 +34,7 @@ async def plots(link: Link, row: PoolRow, now: int, zoom: Zoom, cells: int, rows
     most = max(float(row.max_total), charts.largest(instances))
     lines = [
         heading("instances, and what waits", zoom),
-        *charts.area(instances, rows, most, whole, style="works", now=f"max {row.max_total}"),
+        *charts.area(instances, rows, most, whole, now=f"max {row.max_total}"),
         charts.spark("busy", over_time("busy", row.busy), str(row.busy)),
         charts.spark("wait", over_time("waiting", row.waiting), form.short(row.waiting)),
         charts.numbers("out/m", over_time("out", out, peak=False), wide, form.rate),
