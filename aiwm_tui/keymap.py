@@ -48,7 +48,7 @@ def keyed(overrides: Mapping[str, str], actions: Sequence[Action] = ACTIONS) -> 
             named[_ALWAYS] = None
         keys[identifier] = tuple(named)
     changed = [_with_keys(action, keys[action.id]) if action.id in keys else action for action in actions]
-    _check_clashes(changed, keys)
+    _check_clashes(changed, known, keys)
     return tuple(_told_apart(changed, keys))
 
 
@@ -116,12 +116,16 @@ def _shown(key: str) -> str:
     return modifier + plus + characters.get(name, {"escape": "esc", "enter": "↵", "tab": "Tab"}.get(name, name))
 
 
-def _check_clashes(actions: Sequence[Action], given: Mapping[str, tuple[str, ...]]) -> None:
+def _check_clashes(
+    actions: Sequence[Action], before: Mapping[str, Action], given: Mapping[str, tuple[str, ...]]
+) -> None:
     """Two actions may share a key where no row is under the cursor that both work on: `R` retries a task and restarts a model."""
-    for action in actions:
+    for action in (each for each in actions if each.id in given):
+        # What it had in the table it may have beside the others that have it there.
+        new = set(given[action.id]) - set(before[action.id].keys.split(","))
         for other in actions:
-            shared = set(action.keys.split(",")) & set(other.keys.split(","))
-            if other is action or action.id not in given or not shared or not _meet(action, other):
+            shared = new & set(other.keys.split(","))
+            if other is action or not shared or not _meet(action, other):
                 continue
             key = _shown(sorted(shared)[0])
             raise _wrong(

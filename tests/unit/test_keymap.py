@@ -74,6 +74,11 @@ def test_one_key_may_mean_two_things_on_two_tables() -> None:
     assert meant(by_id["cancel"], "tasks", actions=changed)
 
 
+def test_an_action_may_keep_a_key_that_it_shares_in_the_table() -> None:
+    assert _keys("ctrl+f,/", "filter") == "ctrl+f,slash"
+    assert _keys("1,f6", "go_overview") == "1,f6"
+
+
 def test_nobody_is_locked_in() -> None:
     assert _keys("f10", "quit") == "f10,ctrl+c"
 
