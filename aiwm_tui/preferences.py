@@ -7,7 +7,6 @@ import msgspec
 from aiwm_tui.actions import ACTIONS, Action
 from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
 from aiwm_tui.terminal import far_away
-from engine.config import load_config
 from engine.contract.errors import AiwmError, Code
 
 BANDWIDTHS = ("auto", "full", "small")
@@ -28,6 +27,8 @@ class Preferences(msgspec.Struct, frozen=True):
 def preferences(*, mouse: bool | None = None, bandwidth: str | None = None, ssh: bool = False) -> Preferences:
     """Flags that were not given (None) leave what is configured. `ssh`: the engine is on another machine. Raises `config_invalid` for what
     cannot be, before anything is drawn."""
+    from engine.config import load_config
+
     config = load_config().config
     console = config.console
     if bandwidth is not None and bandwidth not in BANDWIDTHS:

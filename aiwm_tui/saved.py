@@ -14,7 +14,6 @@ from typing import Any
 
 import msgspec
 
-from engine.config import user_config_path
 from engine.contract.errors import AiwmError, Code
 from engine.contract.suggest import nearest
 
@@ -32,6 +31,8 @@ class Saved(msgspec.Struct, frozen=True):
 
 def saved_path() -> Path:
     """Where the file is, or would be."""
+    from engine.config import user_config_path
+
     return user_config_path().with_name("views.toml")
 
 
