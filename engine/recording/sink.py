@@ -129,7 +129,10 @@ class Sink:
             self._stop()
             await self.flush()
         async with self._writing:
-            self._file.close()
+            try:
+                self._file.close()
+            except OSError as error:
+                self.problem = self.problem or error.strerror or str(error)
 
     def _due(self) -> None:
         self._timer = None

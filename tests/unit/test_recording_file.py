@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import random
 import sqlite3
 import stat
@@ -192,6 +193,33 @@ async def test_nobody_listens_when_nobody_records(house: House, tmp_path: Path) 
     house.recorder.client_left(1)
     await wait_until(lambda: not journal._on_written, "nobody listens")
     assert last_line(made.files[0]).endswith(b'"end":"the one who recorded has left"}')
+
+
+class _FullDisk:
+    """A file that takes nothing more."""
+
+    closed = False
+
+    def write(self, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def flush(self) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    close = flush
+
+
+async def test_a_full_disk_ends_the_recording_and_nothing_else(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(path=str(tmp_path / "a.rec")), 1)
+    recorder: Any = house.recorder
+    recorder._made[made.id].sinks[0]._file = _FullDisk()
+    seq = house.store.journal.next_seq()
+    await house.write(insert(seq), event("task.submitted", seq))
+    shown = await house.recorder.show(made.id, 1)
+    assert (shown.state, shown.problem) == ("ended", "No space left on device")
+    assert house.events.said == ["the recording ended: No space left on device"]
+    await house.write(event("task.started", seq))
+    await house.recorder.stop(made.id, 1)
 
 
 async def test_the_file_is_its_owners_and_replaces_nothing(house: House, tmp_path: Path) -> None:
