@@ -9,7 +9,7 @@ from textual.app import ComposeResult
 from textual.await_complete import AwaitComplete
 from textual.binding import Binding
 from textual.containers import Vertical
-from textual.screen import ModalScreen
+from textual.screen import ModalScreen, Screen
 
 from aiwm_tui.live.text import Line
 from aiwm_tui.widgets.focus import FocusKeeper
@@ -22,7 +22,19 @@ PANEL = "panel"
 """The style that everything in a dialog stands on."""
 
 
-class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Answer]):
+class DecidesOnce(Screen[Answer]):
+    """A screen that is left once: an answer that comes when it has been left decides nothing, and takes no other screen away."""
+
+    _decided = False
+
+    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
+        if self._decided:
+            return AwaitComplete()
+        self._decided = True
+        return super().dismiss(result)
+
+
+class Dialog(ModalScreen[Answer | None], DecidesOnce[Answer | None], FocusKeeper[Answer | None], Generic[Answer]):
     """A dialog that answers with what was decided, None for nothing."""
 
     DEFAULT_CSS = """
@@ -35,7 +47,6 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     """
     BINDINGS = [Binding("escape", "dismiss", "leave: nothing changes", id="dialog.leave", priority=True)]
     VERTICAL_BREAKPOINTS = [(0, "-low"), (LOW, "-high")]
-    _decided = False
 
     def panel(self) -> ComposeResult:
         """The dialog's widgets."""
@@ -44,13 +55,6 @@ class Dialog(FocusKeeper[Answer | None], ModalScreen[Answer | None], Generic[Ans
     def compose(self) -> ComposeResult:
         with Vertical():
             yield from self.panel()
-
-    def dismiss(self, result: Answer | None = None) -> AwaitComplete:
-        """Once: an answer that comes when the dialog has been left decides nothing, and takes no other screen away."""
-        if self._decided:
-            return AwaitComplete()
-        self._decided = True
-        return super().dismiss(result)
 
 
 def block(lines: Sequence[Line], name: str | None = None) -> TextBlock:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, cast
 from textual.command import CommandPalette, DiscoveryHit, Hit, Hits, Provider
 
 from aiwm_tui.actions import Action, available
+from aiwm_tui.screens.dialogs.base import DecidesOnce
 
 if TYPE_CHECKING:
     from aiwm_tui.app import ConsoleApp
@@ -50,8 +51,8 @@ def _title(action: Action) -> str:
     return f"{action.label}  ({action.shown})".replace("[", "\\[")
 
 
-class Palette(CommandPalette):
-    """Textual's, which falls over a page key that comes before its list is laid out."""
+class Palette(CommandPalette, DecidesOnce[None]):
+    """Textual's, which falls over a page key that comes before its list is laid out, and over a choice that is made while it goes."""
 
     def _action_command_list(self, action: str) -> None:
         with suppress(KeyError):
