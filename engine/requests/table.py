@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from typing import Any, TypeVar
 
 import msgspec
@@ -154,7 +154,27 @@ def _about(request: Request[Any]) -> str:
 
 
 def _summary(request: Request[Any]) -> str:
-    if request.unlogged:
-        said: dict[str, Any] = msgspec.to_builtins(request)
-        return encode({name: value for name, value in said.items() if name not in request.unlogged}).decode()[:500]
-    return encode(request).decode()[:500]
+    """What was asked for, as `field value`: what is not as it is anyway, and not said by `about` already."""
+    about = _about(request)
+    said = [(name, value) for name, value in _said(request, request.unlogged) if value != about]
+    return ", ".join(f"{name} {value}" for name, value in said)[:500]
+
+
+def _said(record: msgspec.Struct, unlogged: Collection[str]) -> Iterator[tuple[str, str]]:
+    """The fields that differ from their defaults, written out; those of a definition stand beside those of its request."""
+    for field in msgspec.structs.fields(record):
+        if field.name in unlogged:
+            continue
+        value = getattr(record, field.name)
+        if value == field.default or (
+            field.default_factory is not msgspec.NODEFAULT and value == field.default_factory()
+        ):
+            continue
+        if isinstance(value, msgspec.Struct):
+            yield from _said(value, unlogged)
+        elif isinstance(value, str):
+            yield field.name, value
+        elif isinstance(value, tuple | list) and all(isinstance(each, str) for each in value):
+            yield field.name, ",".join(value)
+        else:
+            yield field.name, encode(value).decode()

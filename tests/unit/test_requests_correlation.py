@@ -10,14 +10,16 @@ from typing import Any
 import msgspec
 import pytest
 
+from engine.contract.definitions import QueueDefinition
 from engine.contract.query import parse
 from engine.contract.records import EventRow
-from engine.contract.requests.fleet import QueuePause, QueueResume
-from engine.contract.requests.session import EngineStatus
+from engine.contract.requests.fleet import QueueCreate, QueuePause, QueueResume
+from engine.contract.requests.session import EngineStatus, EngineStop
+from engine.contract.requests.tasks import TaskCancel
 from engine.events import JournalEvents
 from engine.requests import correlation
 from engine.requests.caller import Caller
-from engine.requests.table import RequestTable
+from engine.requests.table import RequestTable, _summary
 from engine.store.store import Store
 from tests.support.screens import wait_until
 from tests.support.stored import T0, FakeClock, open_store
@@ -98,3 +100,25 @@ async def test_after_a_while_it_is_nobodys(monkeypatch: pytest.MonkeyPatch) -> N
     assert correlation.current() is not None
     monkeypatch.setattr(correlation, "LASTS_S", -1.0)
     assert correlation.current() is None
+
+
+@pytest.mark.parametrize(
+    ("request_", "said"),
+    [
+        (QueuePause(name="etl", reason="driver update"), "reason driver update"),
+        (QueueResume(name="etl"), ""),
+        (QueueCreate(definition=QueueDefinition(name="etl", pools=("a", "b"), aging_ms=5)), "pools a,b, aging_ms 5"),
+        (TaskCancel(ids=("t-1", "t-2"), reason="x"), "reason x"),
+        (EngineStop(mode="now"), "mode now"),
+    ],
+)
+def test_an_audit_event_says_what_was_asked_for_and_nothing_twice(request_: Any, said: str) -> None:
+    assert _summary(request_) == said
+
+
+def test_what_shall_not_be_logged_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(QueueCreate, "unlogged", ("definition",))
+    assert _summary(QueueCreate(definition=QueueDefinition(name="etl", pools=("secret",)))) == ""
+    monkeypatch.setattr(QueueCreate, "unlogged", ("pools",))
+    definition = QueueDefinition(name="etl", pools=("secret",), aging_ms=5)
+    assert _summary(QueueCreate(definition=definition)) == "aging_ms 5"
