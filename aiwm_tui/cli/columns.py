@@ -598,7 +598,7 @@ COLUMNS: dict[str, tuple[Column, ...]] = {
         _text("FIX", "fix", priority=2, below=True),
     ),
     "settings": (_id("KEY", "key"), _text("VALUE", "value", priority=1), _text("ORIGIN", "origin", priority=3)),
-    "keys": (
+    "actions": (
         _id("ID", "id"),
         _text("KEYS", "keys", priority=1),
         _text("ACTION", "label", priority=2),

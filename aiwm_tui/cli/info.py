@@ -33,7 +33,7 @@ def _info(
     """Where everything is: versions, files, the engine, the terminal. Nothing is started or made.
 
     With --keys the actions of the console by id, with the keys that they have, as [keymap] in the configuration names them. JSON: kind info
-    with data.paths, engine, console, terminal; with --keys kind keys."""
+    with data.paths, engine, console, terminal; with --keys kind actions."""
     if keys:
         _keys(cli)
         return
@@ -54,9 +54,9 @@ def _keys(cli: Cli) -> None:
     actions = preferences().actions
     rows = [{"id": each.id, "keys": each.keys, "label": each.label, "group": each.group.value} for each in actions]
     if cli.output.for_people:
-        cli.output.table("keys", rows)
+        cli.output.table("actions", rows)
     else:
-        cli.output.many("key", "keys", rows, len(rows))
+        cli.output.many("action", "actions", rows, len(rows))
 
 
 def _paths(home: Path) -> dict[str, dict[str, Any]]:

@@ -43,6 +43,7 @@ def test_keys_lists_every_action_with_the_operators_own_keys(
     assert aiwm("config", "set", "keymap.retry", "f5").code == 0
     rows = {row["id"]: row["keys"] for row in aiwm("info", "--keys", "--json").json["data"]}
     assert rows["retry"] == "f5"
+    assert "retry" in aiwm("info", "--keys").out
     assert set(rows) == {action.id for action in ACTIONS}
     refused = aiwm("config", "set", "keymap.retry", "X")
     assert refused.code == 2
