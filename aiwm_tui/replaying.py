@@ -45,6 +45,7 @@ class Replaying:
         self._changed = changed
         self._record = record
         self._work: set[asyncio.Task[None]] = set()
+        self._arriving: asyncio.Task[None] | None = None
         link.on(ReplayMoved, self._moved)
         link.listeners.append(self._phase)
         if record:
@@ -89,7 +90,7 @@ class Replaying:
             redacted=False,
             ends="",
         )
-        self._spawn(self._arrive())
+        self._arriving = self._spawn(self._arrive())
 
     async def _arrive(self) -> None:
         from aiwm_tui.live.moments import moment_ms
@@ -114,10 +115,16 @@ class Replaying:
             self.error = error
             self._changed()
 
-    def _spawn(self, work: Any) -> None:
+    async def arrived(self) -> None:
+        """Until it is known how far the recording reaches, and it stands where it was opened."""
+        if self._arriving is not None:
+            await asyncio.wait([self._arriving])
+
+    def _spawn(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
         self._work.add(task)
         task.add_done_callback(self._work.discard)
+        return task
 
 
 async def enter(app: ConsoleApp, page: Page, action: Action) -> None:
@@ -175,6 +182,7 @@ async def go_to(app: ConsoleApp, text: str) -> None:
     """The moment was typed."""
     from aiwm_tui.live.moments import moment_ms
 
+    await app.replaying.arrived()
     if app.replaying.state is not None:
         await _move(app, ReplaySeek(at_ms=moment_ms(text, app.replaying.state)))
 

@@ -102,6 +102,13 @@ def _work(home: Path, file: Path) -> list[str]:
     return ids
 
 
+async def say(app: ConsoleApp, key: str, text: str) -> None:
+    """Open a prompt by its key, and answer it."""
+    await press(app, key)
+    await wait_until(lambda: app.shell.prompted, "the prompt")
+    await press(app, *text, "enter")
+
+
 async def test_a_recording_in_the_console(home: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.rec"
     with engines.engine(home):
@@ -114,7 +121,7 @@ async def test_a_recording_in_the_console(home: Path, tmp_path: Path) -> None:
     async with app.run_test(size=(120, 36)):
         await shows(app, "no tasks", " replay ", "; play")
         assert app.clock() < (app.replaying.state.to_ms if app.replaying.state else 0)
-        await press(app, "@", *"end", "enter")
+        await say(app, "@", "end")
         await shows(app, *ids, "✓ completed", "the end: stopped")
         for _ in range(20):
             await press(app, ",")
@@ -124,11 +131,11 @@ async def test_a_recording_in_the_console(home: Path, tmp_path: Path) -> None:
         await shows(app, *ids, "✓ completed")
         await press(app, "R")
         await shows(app, "this is a recording; nothing was changed")
-        await press(app, "@", *"noon", "enter")
+        await say(app, "@", "noon")
         await shows(app, '"noon" is no moment')
         await press(app, "escape")
         await shows(app, "; play")
-        await press(app, "@", *"start", "enter")
+        await say(app, "@", "start")
         await hides(app, *ids)
         await press(app, "}", "}", "}", "}", "}", "}", ";")
         await shows(app, *ids)
@@ -136,7 +143,7 @@ async def test_a_recording_in_the_console(home: Path, tmp_path: Path) -> None:
         await press(app, "enter")
         await shows(app, '"n": 1')
         for location, words in ((":overview", "NEEDS YOU"), (":queues", "echo"), (":events", "task.completed")):
-            await press(app, ":", *location.removeprefix(":"), "enter")
+            await say(app, ":", location.removeprefix(":"))
             await shows(app, words, " replay ")
         await press(app, "ctrl+r")
         await shows(app, "a moment: 02:40")
@@ -168,8 +175,12 @@ async def test_the_own_last_minutes_and_back(home: Path) -> None:
             assert app.replaying.state is None
             assert not app.read_only
             await press(app, "ctrl+r")
-            await shows(app, second, " replay ")
-            await press(app, "escape", "q")
+            await wait_until(lambda: app.shell.prompted, "the prompt")
+            await press(app, *"-1h", "enter")
+            await hides(app, first, second)
+            await say(app, "@", "end")
+            await shows(app, second, " replay ", "where the ring was opened")
+            await press(app, "q")
             await shows(app, "live again", "live")
             rings = list((home / "recordings").iterdir())
             assert [path.stat().st_mode & 0o777 for path in rings] == [0o600]
