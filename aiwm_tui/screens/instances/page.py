@@ -7,6 +7,7 @@ import asyncio
 from typing import Any
 
 from textual.app import ComposeResult
+from textual.timer import Timer
 
 from aiwm_tui.live import format as form
 from aiwm_tui.live.following import Following
@@ -29,6 +30,8 @@ from engine.contract.requests.instances import InstanceChat, InstanceShow, Insta
 from engine.contract.requests.session import ViewRead
 
 _LATELY = 50
+_AGAIN_S = 1.0
+"""An instance may end many tasks a second: its last ones are looked up no oftener than that."""
 
 
 class InstancePage(Page):
@@ -52,6 +55,8 @@ class InstancePage(Page):
         self._stop_hearing: Any = None
         self._loading: asyncio.Task[None] | None = None
         self._records: list[dict[str, Any]] = []
+        self._read_s = 0.0
+        self._later: Timer | None = None
 
     def compose(self) -> ComposeResult:
         yield self.head
@@ -73,17 +78,34 @@ class InstancePage(Page):
 
     def _changed(self) -> None:
         self.console.note_change()
-        if self._loading is None and not self.talk.answering:
-            self._loading = asyncio.create_task(self._load())
+        self._reload()
         self._show()
+
+    def _reload(self) -> None:
+        if self._loading is None and not self.talk.answering and self.is_mounted:
+            self._loading = asyncio.create_task(self._load())
+
+    async def _look_back(self) -> None:
+        """Read the last tasks that ended, or do so soon when that was just done."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s - self._read_s < _AGAIN_S:
+            if self._later is None:
+                self._later = self.set_timer(_AGAIN_S, self._look_later)
+            return
+        self._read_s = now_s
+        mine = Location("records", None, (Term(Op.any_of, (self.instance,), "instance"),))
+        self._records = (await self.console.link.call(ViewRead(location=str(mine), size=_LATELY))).rows
+
+    def _look_later(self) -> None:
+        self._later = None
+        self._reload()
 
     async def _load(self) -> None:
         try:
             detail = await self.console.link.call(InstanceShow(id=self.instance))
             self.detail, self.error = detail, None
             if self.of_pool:
-                mine = Location("records", None, (Term(Op.any_of, (self.instance,), "instance"),))
-                self._records = (await self.console.link.call(ViewRead(location=str(mine), size=_LATELY))).rows
+                await self._look_back()
             if not self.talk.answering:
                 self.talk = Talk(detail.turns)
         except AiwmError as error:

@@ -73,7 +73,12 @@ def no_gpu(devices: Iterable[DeviceRow]) -> Line:
     """That there is no GPU, and why, as the host's row notes it."""
     notes = [device.note.rpartition("; ")[2] for device in devices if "no GPU" in device.note]
     said = notes[0] if notes else "no GPU"
-    return ((" ○ ", "rests"), (clean(said, 200), "dim"), ("   models run on the CPU; ", "faint"), ("aiwm doctor", "key"))
+    return (
+        (" ○ ", "rests"),
+        (clean(said, 200), "dim"),
+        ("   models run on the CPU; ", "faint"),
+        ("aiwm doctor", "key"),
+    )
 
 
 def others(device: DeviceRow) -> list[Line]:
