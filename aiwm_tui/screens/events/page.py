@@ -25,8 +25,8 @@ class EventsPage(TablePage):
             return False
 
     def status(self) -> Line:
-        around = self.location.around
-        return (*super().status(), (f" · {around} around each", "dim")) if around else super().status()
+        around, said = self.location.around, super().status()
+        return (*said, (f" · {around} around each", "dim")) if around and said else said
 
 
 def _never(_: Record) -> bool:
