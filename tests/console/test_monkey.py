@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from aiwm_tui import exporting
+from aiwm_tui.exporting import file_named
 from aiwm_tui.screens.dialogs.base import Dialog
 from aiwm_tui.screens.dialogs.form import FormDialog
 from aiwm_tui.screens.registry import NAMES
@@ -45,6 +47,12 @@ def _say(troop: Troop) -> None:
         )
         print(f"turns of the loop for a key: median {turns[len(turns) // 2]}, at most {turns[-1]}")
         print("destroyed, each after its dialog:", [sent.dialog for sent in troop.witness.sent])
+
+
+@pytest.fixture(autouse=True)
+def _files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the monkey exports lies in its own folder, whatever path it types."""
+    monkeypatch.setattr(exporting, "file_named", lambda name, kind: tmp_path / file_named(name, kind).name)
 
 
 @pytest.mark.xdist_group("monkey")

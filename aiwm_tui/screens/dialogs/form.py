@@ -316,7 +316,10 @@ class FormDialog(Dialog[Line]):
         try:
             self._head = list(await everything())
         except AiwmError as error:
-            self._refuse(error)
+            if self.query("#head"):
+                self._refuse(error)
+            return
+        if not self.query("#head"):
             return
         shown = self.query_one("#head", TextBlock)
         shown.styles.height = len(self._above())
@@ -379,7 +382,9 @@ class FormDialog(Dialog[Line]):
 
     def tell(self, line: Line) -> None:
         """Say how far it has come, in place of the help."""
-        self.query_one("#help", TextBlock).show([line])
+        # It may be left already, its parts gone before its work has heard of it.
+        for shown in self.query("#help").results(TextBlock):
+            shown.show([line])
 
     def _refuse(self, error: AiwmError | None) -> None:
         """What the engine refuses and no field is to blame for."""
