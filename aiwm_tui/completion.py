@@ -37,7 +37,8 @@ def complete_filter(table: str, text: str, values: ValuesOf = no_values) -> list
     if ">" in typed or "<" in typed:
         return []
     endings = {
-        field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words, Kind.chain) else ">" for field in fields.values()
+        field.name: ":" if field.kind in (Kind.text, Kind.texts, Kind.words, Kind.chain) else ">"
+        for field in fields.values()
     }
     words = sorted({f"{bang}{name}{endings[field.name]}" for name, field in fields.items()})
     # Who types a state means it, whatever the field is called.

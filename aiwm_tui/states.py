@@ -195,7 +195,6 @@ ASCII: Final[dict[int, str]] = str.maketrans(
         "▒": ":",
         "▓": "#",
         "—": "-",
-        "‹": "<",
         "«": "<",
         "»": ">",
         # What Textual's own widgets draw: borders, scroll bars, the palette's glass (two cells).

@@ -60,7 +60,11 @@ def test_json_is_the_contracts_and_parses_at_any_number_of_pages() -> None:
     text = writer.head() + writer.rows(rows[:2]) + writer.rows([]) + writer.rows(rows[2:]) + writer.tail(5, exact=False)
     read = json.loads(text)
     assert {key: read[key] for key in ("v", "kind", "location", "total", "total_exact")} == {
-        "v": 1, "kind": "tasks", "location": ":tasks state:failed", "total": 5, "total_exact": False
+        "v": 1,
+        "kind": "tasks",
+        "location": ":tasks state:failed",
+        "total": 5,
+        "total_exact": False,
     }
     assert [each["reason"] for each in read["data"]] == [HOSTILE] * 5
     empty = JsonWriter(location)
