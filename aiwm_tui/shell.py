@@ -75,6 +75,10 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
 
     def regain(self, widget: Widget) -> None:
         super().regain(widget)
+        self.keep_focus()
+
+    def keep_focus(self) -> None:
+        """The keyboard is never dead: where what had the focus is gone, the page says what has it."""
         if self.focused is None and not self.prompted and self.page.is_mounted:
             self.page.begin()
 

@@ -21,7 +21,7 @@ from aiwm_tui.app import ConsoleApp
 from engine.client import connect, connect_blocking
 from engine.contract.requests.fleet import QueuePause, QueueResume
 from engine.contract.requests.session import EngineStatus, EngineStop
-from engine.contract.requests.tasks import TaskSubmit
+from engine.contract.requests.tasks import TaskRun, TaskSubmit
 from engine.home import socket_path
 from tests.support import engines
 from tests.support.screens import press, shows, text_of, wait_until
@@ -134,7 +134,7 @@ async def test_definitions_are_made_by_form_and_what_is_wrong_stands_at_its_fiel
             rows = {row.field.key: row for row in form.query("FormRow")}
             await wait_until(lambda: rows["pools"].error is not None, "the engine's error at the field")
             await press(app, *["backspace"] * 4, *"demo", "ctrl+s")
-            await shows(app, "made queue etl", "● open  etl")
+            await shows(app, "made queue etl", "3 rows")
             await press(app, *":queues id:etl", "enter")
             await shows(app, "1 match of 3")
             await press(app, "P")
@@ -306,5 +306,42 @@ def test_the_program_on_plain_terminals(stopped: Path, environment: dict[str, st
         if environment.get("TERM") == "dumb":
             shown = re.sub(rb"\x1b\[[^A-Za-z]*[A-Za-z]|\x1b[\]P_][^\x07\x1b]*(?:\x07|\x1b\\\\)", b"", terminal.output)
             assert "●".encode() not in shown
+    finally:
+        terminal.close()
+
+
+def _with(part: bytes) -> Callable[[bytes], bool]:
+    return lambda output: part in output
+
+
+def test_no_escape_of_a_task_reaches_the_terminal(stopped: Path) -> None:
+    """Titles, clipboards, clearing: what a task says is drawn, never obeyed, in tables, pages, toasts and what is copied."""
+    evil = "\x1b]0;owned\x07\x1b]52;c;b3duZWQ=\x07\x1b[2J\x1bPq#owned\x1b\\\x9b31m owned\x00\u202e"
+    terminal = Terminal(stopped)
+    try:
+        terminal.read_until(lambda output: b"live" in output and b"START HERE" in output, "the start page")
+        client = connect_blocking(stopped, spawn=False)
+        client.call(TaskRun(queue="echo", payload={"text": evil}, timeout_ms=30_000))
+        client.call(QueuePause(name="echo", reason=evil))
+        client.call(TaskSubmit(queue="echo", payload={"text": evil}))
+        client.close()
+        pictures = "␛]0;owned".encode()
+        for keys, shown in ((":tasks\r", pictures), ("\r", b"FACTS"), ("9", b"queue.pause")):
+            terminal.output, before = b"", terminal.output
+            terminal.type(keys)
+            terminal.read_until(_with(shown), f"{shown!r} behind {keys!r}")
+            terminal.output = before + terminal.output
+        terminal.type("yyy")
+        terminal.read_until(lambda output: b"\x1b]52;c;" in output, "what is copied")
+        for sequence in (
+            b"\x1b]0;",
+            b"\x1b]52;c;b3duZWQ=",
+            b"\x1b[2J",
+            b"\x1bPq",
+            b"\xc2\x9b",
+            b"\x00",
+            "\u202e".encode(),
+        ):
+            assert sequence not in terminal.output, sequence
     finally:
         terminal.close()

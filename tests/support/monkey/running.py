@@ -16,6 +16,7 @@ from textual.screen import Screen
 from textual.widget import Widget
 
 from aiwm_tui.app import ConsoleApp
+from aiwm_tui.shell import Shell
 from engine.client import connect
 from tests.support.monkey.house import MonkeyHouse
 from tests.support.monkey.keys import CONFIRM, RESIZE, SETTLE
@@ -186,6 +187,9 @@ class Troop:
         if not app.is_running or app.leaving or not app.screen_stack:
             return
         screen: Screen[Any] = app.screen
+        if isinstance(screen, Shell):
+            # What the next key does first.
+            screen.keep_focus()
         if screen.focused is None and any(widget.focusable and widget.size for widget in screen.walk_children(Widget)):
             raise MonkeyError(self._story(f"the focus is nowhere on {screen} at {app.page.location}"))
         wide = app.size.width
