@@ -153,6 +153,8 @@ class ConsoleApp(App[None]):
         if isinstance(event, events.InputEvent) and not self.screen_stack:
             # Typed behind the key that left: there is nothing any more that it could mean.
             return
+        if isinstance(event, events.Key) and len(self.screen_stack) == 1:
+            self.shell.keep_focus()
         if isinstance(event, events.MouseEvent) and not self.mouse:
             return
         await super().on_event(event)
