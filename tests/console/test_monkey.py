@@ -2,40 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections import Counter
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from aiwm_tui import exporting
 from aiwm_tui.exporting import file_named
-from aiwm_tui.screens.dialogs.base import Dialog
-from aiwm_tui.screens.dialogs.form import FormDialog
 from aiwm_tui.screens.registry import NAMES
 from tests.support.house import caller_environment
-from tests.support.monkey.house import MonkeyHouse, monkey_house
-from tests.support.monkey.keys import strokes
-from tests.support.monkey.running import Troop
-from tests.support.monkey.witness import destroyed, last_event
+from tests.support.monkey.house import monkey_house
+from tests.support.monkey.running import Troop, press_all
 
 SEEDS = [int(seed) for seed in os.environ.get("MONKEY_SEEDS", "1").split(",")]
 COUNT = int(os.environ.get("MONKEY_KEYS", "2000"))
 LONG_SEEDS = (101, 102, 103)
 LONG_COUNT = int(os.environ.get("MONKEY_KEYS", "20000"))
-
-
-async def _press(house: MonkeyHouse, seed: int, count: int) -> Troop:
-    with house.engine.client() as client:
-        before = last_event(client)
-    troop = Troop(house, seed, strokes(seed, count))
-    await troop.run()
-    house.up()
-    with house.engine.client() as client:
-        done = destroyed(client, before)
-    sent = Counter(type(each.request).method for each in troop.witness.sent)
-    assert all(count <= sent[method] for method, count in done.items()), f"seed {seed}: {done} done, {sent} sent"
-    return troop
 
 
 def _say(troop: Troop) -> None:
@@ -59,28 +45,37 @@ def _files_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 async def test_two_thousand_keys(tmp_path: Path, seed: int) -> None:
     with monkey_house(tmp_path, caller_environment(tmp_path)) as house:
-        troop = await _press(house, seed, COUNT)
+        troop = await press_all(house, seed, COUNT)
     _say(troop)
     # Leaving and dialogs keep the monkey from a few; the slow test sees to it that it comes everywhere.
     assert len([name for name in NAMES if troop.visited[name]]) >= len(NAMES) * 2 // 3
-    assert sum(troop.dialogs.values()) > 100
+    assert sum(troop.dialogs.values()) > COUNT // 20
 
 
 @pytest.mark.slow
-async def test_three_times_twenty_thousand_keys(tmp_path: Path) -> None:
+def test_three_times_twenty_thousand_keys(tmp_path: Path) -> None:
     """Every screen and every dialog is come to, and much is destroyed, each time after its dialog."""
-    visited: Counter[str] = Counter()
-    dialogs: Counter[str] = Counter()
-    destroyed_by_dialogs = 0
-    for seed in LONG_SEEDS:
+
+    def press(seed: int) -> subprocess.CompletedProcess[str]:
         folder = tmp_path / str(seed)
         folder.mkdir()
-        with monkey_house(folder, caller_environment(folder)) as house:
-            troop = await _press(house, seed, LONG_COUNT)
-        _say(troop)
-        visited += troop.visited
-        dialogs += troop.dialogs
-        destroyed_by_dialogs += len(troop.witness.sent)
-    assert {name for name in NAMES if not visited[name]} == set()
-    assert {kind.__name__ for kind in (*Dialog.__subclasses__(), *FormDialog.__subclasses__())} <= set(dialogs)
-    assert destroyed_by_dialogs > 20
+        command = [sys.executable, "-m", "tests.support.monkey.long", str(seed), str(LONG_COUNT), str(folder)]
+        return subprocess.run(command, capture_output=True, text=True)
+
+    with ThreadPoolExecutor(2) as pool:
+        ended = list(pool.map(press, LONG_SEEDS))
+    assert all(each.returncode == 0 for each in ended), "\n".join(each.stderr[-4000:] for each in ended)
+    said = [json.loads(each.stdout.splitlines()[-1]) for each in ended]
+    visited = {name for each in said for name in each["visited"]}
+    dialogs = {name for each in said for name in each["dialogs"]}
+    assert set(NAMES) - visited == set()
+    assert {
+        "FormDialog",
+        "SubmitDialog",
+        "ColumnChooser",
+        "ThemePicker",
+        "QuitDialog",
+        "Palette",
+        "HelpScreen",
+    } <= dialogs
+    assert sum(each["destroyed"] for each in said) > 20

@@ -19,8 +19,8 @@ from aiwm_tui.app import ConsoleApp
 from aiwm_tui.shell import Shell
 from engine.client import connect
 from tests.support.monkey.house import MonkeyHouse
-from tests.support.monkey.keys import CONFIRM, RESIZE, SETTLE
-from tests.support.monkey.witness import Watched, Witness
+from tests.support.monkey.keys import CONFIRM, RESIZE, SETTLE, strokes
+from tests.support.monkey.witness import Watched, Witness, destroyed, last_event
 
 TURNS = 500
 """A key must be taken within so many turns of the event loop: a page takes 40, what waits for the engine takes thousands."""
@@ -200,6 +200,20 @@ class Troop:
             bad = [each for each in text if ord(each) < 0x20 or 0x7F <= ord(each) < 0xA0 or each in "\u202e\u200d"]
             if bad:
                 raise MonkeyError(self._story(f"line {y} has controls {bad!r}: {text!r}"))
+
+
+async def press_all(house: MonkeyHouse, seed: int, count: int) -> Troop:
+    """Press the keys of a seed; what the engine says was destroyed must be what was confirmed and sent."""
+    with house.engine.client() as client:
+        before = last_event(client)
+    troop = Troop(house, seed, strokes(seed, count))
+    await troop.run()
+    house.up()
+    with house.engine.client() as client:
+        done = destroyed(client, before)
+    sent = Counter(type(each.request).method for each in troop.witness.sent)
+    assert all(count <= sent[method] for method, count in done.items()), f"seed {seed}: {done} done, {sent} sent"
+    return troop
 
 
 def _suspended(task: asyncio.Task[Any]) -> list[str]:
