@@ -79,7 +79,7 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
 
     def keep_focus(self) -> None:
         """The keyboard is never dead: where what had the focus is gone, the page says what has it."""
-        if self.focused is None and not self.prompted and self.page.is_mounted:
+        if self.focused is None and not self.prompted and self.page.is_mounted and self.page.is_attached:
             self.page.begin()
 
     @property
