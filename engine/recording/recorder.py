@@ -23,6 +23,7 @@ from engine.store.ops import Op
 
 LOOK_S: Final = 1.0
 _LEFT_OVER_S: Final = 86_400.0
+_PIN_S: Final = 30.0
 
 
 class Recorder:
@@ -65,8 +66,6 @@ class Recorder:
             raise AiwmError(Code.bad_request, f'"{request.path[:200]}" is not absolute', field="path", fix="/…/FILE")
         self._number += 1
         name = f"{os.getpid()}-{self._number}"
-        if ring:
-            await asyncio.to_thread(_clear, self._folder)
         made = Made(
             id=f"rec-{self._number}",
             client=client,
@@ -77,11 +76,14 @@ class Recorder:
             keep_bytes=request.keep_bytes,
             path=lambda part: self._folder / f"ring-{name}-{part}.jsonl" if ring else Path(request.path),
         )
+        # From here on it ends with its connection, in whatever of the following that goes.
         self._made[made.id] = made
         try:
+            if ring:
+                await asyncio.to_thread(_clear, self._folder)
             await self._open(made)
         except BaseException:
-            del self._made[made.id]
+            self._made.pop(made.id, None)
             self._rest()
             raise
         return made.report()
@@ -172,11 +174,15 @@ class Recorder:
             connection = await self._pinned(sink, before)
             made.sinks.append(sink)
             await sink.begin(connection, self._clock.wall_ms(), ring=made.ring, **self._about)
+            if made.id not in self._made:
+                raise AiwmError(Code.connection_lost, "the recording ended before its file had begun")
         except BaseException:
             self._collecting = [other for other in self._collecting if other is not sink]
+            ended_with_it = made.id not in self._made and sink.closed  # then it is as the end left it
             await sink.close(0, "")
-            path.unlink(missing_ok=True)
-            made.sinks = [other for other in made.sinks if other is not sink]
+            if not ended_with_it:
+                path.unlink(missing_ok=True)
+                made.sinks = [other for other in made.sinks if other is not sink]
             raise
         if self._looking.owes:
             self._look_soon()
@@ -213,16 +219,23 @@ class Recorder:
             return lambda: take(connection)
 
         self._journal.between(errand)
-        async with asyncio.timeout(30):
-            return await pinned
+        try:
+            async with asyncio.timeout(_PIN_S):
+                return await pinned
+        except TimeoutError:
+            text = f"the database could not be looked at within {_PIN_S:g} s"
+            raise AiwmError(Code.storage_failed, text, retryable=True) from None
 
     async def _turn(self, made: Made) -> None:
         """The ring goes on in another file, and its oldest ones go."""
         try:
             await self._open(made)
-        except (AiwmError, TimeoutError) as error:
-            # The file that there is goes on; the next look tries again.
-            self._events.emit("warn", "recording.failed", made.id, f"the ring cannot turn: {error}")
+            made.stuck = False
+        except AiwmError as error:
+            # The file that there is goes on, unless it ended too; the next look tries again, and this is said once.
+            if made.state == "recording" and made.id in self._made and not made.stuck:
+                made.stuck = True
+                self._events.emit("warn", "recording.failed", made.id, f"the ring cannot turn: {error}")
         finally:
             made.turning = False
         for sink in made.spare(self._clock.wall_ms()):

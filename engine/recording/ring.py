@@ -20,7 +20,8 @@ _PARTS: Final = 4
 
 
 class Made(msgspec.Struct):
-    """A recording that somebody asked for. `sinks` are its files, the last one takes what comes."""
+    """A recording that somebody asked for. `sinks` are its files, the last one takes what comes; `turning`: another is about to, `stuck`:
+    that was tried and did not succeed."""
 
     id: str
     client: int
@@ -33,6 +34,7 @@ class Made(msgspec.Struct):
     sinks: list[Sink] = []
     count: int = 0
     turning: bool = False
+    stuck: bool = False
     ended: str | None = None
 
     @property
@@ -52,7 +54,7 @@ class Made(msgspec.Struct):
     def full(self, now_ms: int) -> bool:
         """Whether the ring's last file should be followed by another."""
         last = self.sinks[-1]
-        if not self.ring or self.turning or not last.written or not last.changes:
+        if self.ended is not None or not self.ring or self.turning or not last.written or not last.changes:
             return False
         return now_ms - last.from_ms >= self.keep_ms // _PARTS or last.bytes >= self.keep_bytes // _PARTS
 

@@ -247,5 +247,50 @@ async def test_a_recording_is_its_connections(house: House, tmp_path: Path) -> N
         await house.recorder.stop(made.id, 2)
 
 
+@pytest.mark.parametrize("path", ["a.rec", ""])
+@pytest.mark.parametrize("turns", [0, 1, 3, 30])
+async def test_who_leaves_while_it_begins_leaves_no_recording(
+    house: House, tmp_path: Path, path: str, turns: int
+) -> None:
+    recorder: Any = house.recorder
+    beginning = asyncio.ensure_future(recorder.start(RecordStart(path=path and str(tmp_path / path)), 1))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    if turns == 0:
+        await asyncio.sleep(0)
+    recorder.client_left(1)
+    with pytest.raises(AiwmError) as caught:
+        await beginning
+    assert caught.value.code == Code.connection_lost
+    await wait_until(lambda: not recorder._tasks, "it has ended")
+    assert not recorder._collecting
+    assert not recorder._made
+    assert not (house.store.journal)._on_written
+    assert not list((tmp_path / "recordings").iterdir())
+    # The next one hears what happens.
+    made = await recorder.start(RecordStart(path=str(tmp_path / "b.rec")), 2)
+    await house.write(insert(house.store.journal.next_seq()))
+    assert (await recorder.stop(made.id, 2)).changes == 2
+
+
+async def test_a_ring_that_cannot_turn_says_so_once(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(keep_ms=20_000), 1)
+    recorder: Any = house.recorder
+    (tmp_path / "recordings").rename(tmp_path / "elsewhere")
+    for _ in range(20):
+        await house.write(insert(house.store.journal.next_seq()))
+        made = await recorder.show(made.id, 1)
+        await wait_until(lambda: not recorder._tasks, "it was tried")
+    assert len(house.events.said) == 1
+    assert "cannot turn" in house.events.said[0]
+    assert made.state == "recording"
+    assert len(made.files) == 1
+    (tmp_path / "elsewhere").rename(tmp_path / "recordings")
+    await house.write(insert(house.store.journal.next_seq()))
+    await recorder.show(made.id, 1)
+    await wait_until(lambda: not recorder._tasks, "it turned")
+    assert len((await recorder.show(made.id, 1)).files) == 2
+
+
 def last_line(file: str) -> bytes:
     return Path(file).read_bytes().splitlines()[-1]
