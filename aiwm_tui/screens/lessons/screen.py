@@ -37,7 +37,9 @@ def _sure(row: LessonRow, _: int) -> Span:
 
 def _for(row: LessonRow, _: int) -> Span:
     said = " ".join(
-        f"{name}:{value}" for name in ("template", "queue", "definition", "error") if (value := getattr(row, name))
+        f"{name}:{value[:120]}"
+        for name in ("template", "queue", "definition", "error")
+        if (value := getattr(row, name))
     )
     return (clean(said, 120), "text") if said else ("every task", "dim")
 
