@@ -6,8 +6,10 @@ step back is far."""
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +74,7 @@ class Player:
         self._trouble = ""
         self._lock = asyncio.Lock()
         self._images: list[_Image] = []
+        self._moving: set[asyncio.Task[None]] = set()
         self._playing: asyncio.Task[None] | None = None
 
     # -- what was ----------------------------------------------------------------------------------------------------------
@@ -115,21 +118,22 @@ class Player:
     async def seek(self, at_ms: int) -> None:
         """Stand at a moment, or at the nearest one that there is."""
         at_ms = min(max(at_ms, self._tape.from_ms), self._tape.to_ms)
-        async with self._lock:
-            await self._go(self._tape.until(at_ms), at_ms)
+        await self._move(lambda: at_ms)
 
     async def step(self, count: int) -> None:
         """Stand `count` moments with a change later, below 0 earlier."""
-        async with self._lock:
-            at, steps = self.clock.at_ms, self._tape.steps
-            for _ in range(min(abs(count), len(steps))):
-                if count > 0:
-                    index = bisect_right(steps, at)
-                    at = steps[index] if index < len(steps) else self._tape.to_ms
-                else:
-                    index = bisect_left(steps, at)
-                    at = max(steps[index - 1] if index else 0, self._tape.from_ms)
-            await self._go(self._tape.until(at), at)
+        await self._move(lambda: self._stepped(count))
+
+    def _stepped(self, count: int) -> int:
+        at, steps = self.clock.at_ms, self._tape.steps
+        for _ in range(min(abs(count), len(steps))):
+            if count > 0:
+                index = bisect_right(steps, at)
+                at = steps[index] if index < len(steps) else self._tape.to_ms
+            else:
+                index = bisect_left(steps, at)
+                at = max(steps[index - 1] if index else 0, self._tape.from_ms)
+        return at
 
     def play(self, playing: bool, speed: float | None) -> None:
         """Go on by itself, or stand. Raises `bad_request` for a speed that is none."""
@@ -149,6 +153,8 @@ class Player:
         if self._playing is not None:
             self._playing.cancel()
             await asyncio.wait([self._playing])
+        if self._moving:
+            await asyncio.wait(self._moving)
         self._tape.close()
 
     async def _play(self) -> None:
@@ -163,13 +169,25 @@ class Player:
             exact = min(exact + (now - last) * 1000 * self._speed, float(self._tape.to_ms))
             last = now
             try:
-                async with self._lock:
-                    await self._go(self._tape.until(int(exact)), int(exact))
-            except AiwmError as error:
+                await self._move(partial(int, exact))
+            except (AiwmError, sqlite3.Error, OSError) as error:
                 self._trouble = str(error)
                 break
         self._playing = None
         self.told()
+
+    async def _move(self, to: Callable[[], int]) -> None:
+        """Stand at the moment that `to` says when its turn comes. Whoever asked may go: half a move would leave rows of two moments."""
+
+        async def go() -> None:
+            async with self._lock:
+                at_ms = to()
+                await self._go(self._tape.until(at_ms), at_ms)
+
+        move = asyncio.get_running_loop().create_task(go())
+        self._moving.add(move)
+        move.add_done_callback(self._moving.discard)
+        await asyncio.shield(move)
 
     async def _go(self, index: int, at_ms: int) -> None:
         if index != self._index:

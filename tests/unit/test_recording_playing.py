@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from engine.contract.errors import AiwmError, Code
+from engine.replaying.player import KEEP_EVERY
 from engine.store import image
 from tests.support.recordings import COMPARED, OS, House, played, recorded
 from tests.support.screens import wait_until
@@ -48,6 +51,49 @@ async def test_playing_goes_on_by_itself_and_stops_at_the_end(house: House, tmp_
         await asyncio.wait_for(ended.wait(), 10)
         await wait_until(lambda: not found.player.state.playing, "it stands")
         assert len(found.rows()["tasks"]) == 3
+    finally:
+        await found.close()
+
+
+async def test_who_goes_in_the_middle_of_a_move_leaves_a_whole_one(house: House, tmp_path: Path) -> None:
+    found = await played([await recorded(house, tmp_path)], tmp_path / "played")
+    await found.player.seek(2**53)
+    there, go_on = asyncio.Event(), asyncio.Event()
+    become = found.store.become
+
+    async def slow(path: Path) -> None:
+        await become(path)
+        there.set()
+        await go_on.wait()
+
+    found.store.become = slow  # type: ignore[method-assign]
+    try:
+        asked = asyncio.ensure_future(found.player.seek(0))
+        await asyncio.wait_for(there.wait(), 10)
+        asked.cancel()
+        go_on.set()
+        await found.player.seek(2**53)
+        assert len(found.rows()["tasks"]) == 5
+        assert found.player.state.skipped == 0
+    finally:
+        await found.close()
+
+
+async def test_playing_ends_where_the_disk_takes_no_more(house: House, tmp_path: Path) -> None:
+    found = await played([await recorded(house, tmp_path)], tmp_path / "played")
+
+    async def full(path: Path) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    await found.player.seek(2**53)
+    await found.player.seek(0)
+    found.store.keep = full  # type: ignore[method-assign]
+    found.player._images[0] = msgspec.structs.replace(found.player._images[0], ops=-KEEP_EVERY)
+    try:
+        found.player.play(True, 1000)
+        await wait_until(lambda: not found.player.state.playing, "it stands")
+        assert "full" in found.player.state.ends
+        assert found.player.state.cut
     finally:
         await found.close()
 
