@@ -6,7 +6,7 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,10 +98,14 @@ class Recorder:
     async def show(self, identifier: str, client: int) -> Recording:
         """How it is, with everything until now in its files."""
         made = self._find(identifier, client)
-        await self._look(set(self._dirty))
-        for sink in made.sinks:
-            await sink.flush()
+        # Whoever asks may go meanwhile: what is being written is written to its end, before anything that comes after it.
+        await asyncio.shield(self._spawn(self._catch_up(made)))
         return made.report()
+
+    async def _catch_up(self, made: Made) -> None:
+        await self._look(set(self._dirty))
+        for sink in list(made.sinks):
+            await sink.flush()
 
     def client_left(self, client: int) -> None:
         """A connection is gone, and its recordings end."""
@@ -280,10 +284,11 @@ class Recorder:
             raise AiwmError(Code.not_found, f'recording "{identifier[:40]}" is not made by this connection', field="id")
         return made
 
-    def _spawn(self, work: Any) -> None:
-        task: asyncio.Task[None] = asyncio.get_running_loop().create_task(work)
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 def _clear(folder: Path) -> None:

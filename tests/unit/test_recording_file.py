@@ -7,6 +7,7 @@ import errno
 import random
 import sqlite3
 import stat
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -292,5 +293,36 @@ async def test_a_ring_that_cannot_turn_says_so_once(house: House, tmp_path: Path
     assert len((await recorder.show(made.id, 1)).files) == 2
 
 
+async def test_who_asks_and_goes_leaves_the_lines_in_their_order(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(path=str(tmp_path / "a.rec")), 1)
+    recorder: Any = house.recorder
+    sink = recorder._made[made.id].sinks[0]
+    write, writing, go_on = sink._write_all, threading.Event(), threading.Event()
+
+    def slowly(waiting: Any) -> None:
+        if not writing.is_set():
+            writing.set()
+            go_on.wait(10)
+        write(waiting)
+
+    sink._write_all = slowly
+    await house.write(insert(house.store.journal.next_seq(), queue="first"))
+    asked = asyncio.ensure_future(recorder.show(made.id, 1))
+    await wait_until(writing.is_set, "it writes")
+    asked.cancel()
+    await house.write(insert(house.store.journal.next_seq(), queue="second"))
+    again = asyncio.ensure_future(recorder.show(made.id, 1))
+    await asyncio.wait({asked, again}, timeout=0.3)  # the second may not overtake the first
+    go_on.set()
+    await again
+    await recorder.stop(made.id, 1)
+    written = whole(made.files[0])
+    assert 0 < written.index(b'"first"') < written.index(b'"second"')
+
+
+def whole(file: str) -> bytes:
+    return Path(file).read_bytes()
+
+
 def last_line(file: str) -> bytes:
-    return Path(file).read_bytes().splitlines()[-1]
+    return whole(file).splitlines()[-1]

@@ -55,7 +55,9 @@ async def test_playing_goes_on_by_itself_and_stops_at_the_end(house: House, tmp_
         await found.close()
 
 
-async def test_who_goes_in_the_middle_of_a_move_leaves_a_whole_one(house: House, tmp_path: Path) -> None:
+async def test_who_goes_in_the_middle_of_a_move_leaves_a_whole_one(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = await played([await recorded(house, tmp_path)], tmp_path / "played")
     await found.player.seek(2**53)
     there, go_on = asyncio.Event(), asyncio.Event()
@@ -66,7 +68,7 @@ async def test_who_goes_in_the_middle_of_a_move_leaves_a_whole_one(house: House,
         there.set()
         await go_on.wait()
 
-    found.store.become = slow  # type: ignore[method-assign]
+    monkeypatch.setattr(found.store, "become", slow)
     try:
         asked = asyncio.ensure_future(found.player.seek(0))
         await asyncio.wait_for(there.wait(), 10)
@@ -79,7 +81,9 @@ async def test_who_goes_in_the_middle_of_a_move_leaves_a_whole_one(house: House,
         await found.close()
 
 
-async def test_playing_ends_where_the_disk_takes_no_more(house: House, tmp_path: Path) -> None:
+async def test_playing_ends_where_the_disk_takes_no_more(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     found = await played([await recorded(house, tmp_path)], tmp_path / "played")
 
     async def full(path: Path) -> None:
@@ -87,7 +91,7 @@ async def test_playing_ends_where_the_disk_takes_no_more(house: House, tmp_path:
 
     await found.player.seek(2**53)
     await found.player.seek(0)
-    found.store.keep = full  # type: ignore[method-assign]
+    monkeypatch.setattr(found.store, "keep", full)
     found.player._images[0] = msgspec.structs.replace(found.player._images[0], ops=-KEEP_EVERY)
     try:
         found.player.play(True, 1000)
