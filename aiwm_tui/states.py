@@ -97,6 +97,7 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "absent": "rests",
         "refused": "broken",
         "failed": "broken",
+        "unreachable": "broken",
     },
     "adapters": {
         "pinned": "works",

@@ -71,6 +71,8 @@ _HELP = {
     "keep": "until it is evicted by hand",
     "keep-others": "keep what a complete bundle does not have",
     "key": "a second submit with the same key adds nothing; with --file the field that has it",
+    "definition.key": "the name of the API key that is sent (aiwm key list)",
+    "changes.key": "the name of the API key that is sent (aiwm key list)",
     "limit": "rows at most",
     "max-attempts": "attempts at most",
     "max-delay": "the longest wait before a retry",
@@ -117,6 +119,7 @@ _HELP = {
     "sources": "a data source by name; may be given several times",
     "slots": "requests at once in one process",
     "state": "idle or broken",
+    "definition.status": "whether it gets new instances and tasks: only an active one does",
     "status": "how it ended: completed, exhausted, failed, full or spent",
     "stop": "text that ends an answer; may be given several times",
     "steps": "what to do, a step each; may be given several times",
@@ -207,7 +210,7 @@ def signature_of(params: list[Param], extra: list[inspect.Parameter]) -> inspect
 
 
 def _parameter(param: Param) -> inspect.Parameter:
-    help_text = _HELP.get(param.name) or _HELP.get(param.name.removeprefix("retry-"))
+    help_text = _HELP.get(".".join(param.path)) or _HELP.get(param.name) or _HELP.get(param.name.removeprefix("retry-"))
     if param.required:
         metavar = param.metavar or param.name.upper().replace("-", "_")
         about: Any = typer.Argument(metavar=metavar, help=help_text, show_default=False)

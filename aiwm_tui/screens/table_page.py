@@ -92,6 +92,8 @@ class TablePage(Page):
             return
         state = self._frozen or self.view.state
         self.live_table.show(state, self.console.now(), stale=self.view.stale, note=self._notes())
+        if state is not None and not state.matched:
+            self.explainer.poke()
         self._show_detail()
         self._share_height()
         self.console.status_changed()

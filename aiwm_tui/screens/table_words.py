@@ -6,6 +6,7 @@ from aiwm_tui.live import format as form
 from aiwm_tui.live.marks import Marks
 from aiwm_tui.live.table import TableState
 from aiwm_tui.live.text import Line, Span, clean
+from aiwm_tui.states import known_states
 from engine.contract.query import Location
 
 
@@ -30,8 +31,15 @@ def status_line(location: Location, state: TableState | None, index: int, marks:
 
 
 def none_match(location: Location, total: int) -> tuple[Line, ...]:
-    """There are rows, but the filter passes none of them."""
+    """There are rows, but the filter passes none of them; a state that no row ever has is named, with those that there are."""
+    asked = [value for term in location.terms if term.field == "state" for value in term.values]
+    known = known_states(location.table)
+    odd = next((value for value in asked if known and "*" not in value and value not in known), None)
+    states: tuple[Line, ...] = ()
+    if odd is not None:
+        states = (((f"there is no state {clean(odd, 40)} here: ", "alert"), (" ".join(known), "text")),)
     return (
         ((f"none of {form.plural(total, 'row')} matches ", "dim"), (clean(location.filter_text(), 400), "text")),
+        *states,
         (("esc", "key"), (" back   ", "dim"), ("/", "key"), (" another filter", "dim")),
     )

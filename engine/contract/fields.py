@@ -42,7 +42,7 @@ FAULT_STATES: dict[str, frozenset[str]] = {
     "tasks": frozenset({"failed"}),
     "queues": frozenset({"stuck"}),
     "pools": frozenset({"broken", "at max"}),
-    "models": frozenset({"backoff", "failed", "refused"}),
+    "models": frozenset({"backoff", "failed", "refused", "unreachable"}),
     "adapters": frozenset({"refused"}),
     "instances": frozenset({"broken"}),
     "retired": frozenset({"failed"}),

@@ -108,6 +108,15 @@ async def test_a_held_view_counts_what_it_does_not_show(engine: ConsoleEngine, c
         await shows(app, "hidden gate", "live")
 
 
+async def test_a_state_that_there_is_not_is_named_and_the_strip_explains_no_row_that_is_gone(console: Any) -> None:
+    app = console(location=":tasks")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "── t-1000d")
+        await press(app, "slash", *"state:faild", "enter")
+        await shows(app, "none of 13 rows", "there is no state faild here: pending", "failed cancelled")
+        await hides(app, "── t-1000d")
+
+
 async def test_the_strip_closes_grows_and_comes_back(console: Any) -> None:
     app = console(location=":queues")
     async with app.run_test(size=(120, 36)):

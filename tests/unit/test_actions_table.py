@@ -26,6 +26,7 @@ from engine.contract.fields import fields_of
 from engine.contract.query import matches, parse
 from engine.contract.requests.tasks import Cancelled, TaskCancel
 from engine.contract.states import Effect
+from engine.inference.remote.health import RemoteState
 from tests.support.console_engine import NOW
 from tests.support.console_machine import task
 
@@ -96,6 +97,7 @@ def test_every_state_has_a_look_and_every_glyph_a_twin() -> None:
         ("tasks", contract_states.TaskState),
         ("instances", contract_states.InstanceState),
         ("models", contract_states.ModelState),
+        ("models", RemoteState),
         ("events", contract_states.Level),
     ):
         for state in kind:

@@ -177,6 +177,16 @@ def test_the_command_tree_is_the_one_of_the_design() -> None:
     assert {name.strip() for name in wanted.split(",")} <= set(_all_commands())
 
 
+def test_an_option_says_what_it_is_of_its_own_noun(aiwm: Run) -> None:
+    worker = " ".join(aiwm("worker", "create", "--help").out.split())
+    assert "API key" in worker
+    assert "second submit" not in worker
+    assert "only an active one does" in worker
+    assert "how it ended" not in worker
+    assert "how it ended" in " ".join(aiwm("instance", "retire", "--help").out.split())
+    assert "second submit" in " ".join(aiwm("task", "submit", "--help").out.split())
+
+
 def test_options_become_the_request(aiwm: Run, engine: FakeEngine) -> None:
     engine.answers["task.submit"] = TaskAck(id="t-10001", state="scheduled")
     engine.answers["engine.status"] = STATUS

@@ -15,7 +15,9 @@ from engine.contract.requests.failures import FailureShow
 
 async def explain(link: Link, row: FailureRow, now: int) -> Explained:
     detail = await link.call(FailureShow(id=row.id))
-    alike = f"{form.count(row.count)} times since {form.moment(row.first_ms, now)}; {form.count(detail.failed_now)} are failed with it now."
+    often = "once, at" if row.count == 1 else f"{form.count(row.count)} times since"
+    still = f"{form.plural(detail.failed_now, 'task')} {'is' if detail.failed_now == 1 else 'are'} failed with it now."
+    alike = f"{often} {form.moment(row.first_ms, now)}; {still}"
     lines: list[Line] = [
         ((" ✗ ", "broken"), (clean(row.code, 40), "broken"), ("  " + clean(row.message, 1000), "text")),
         para(alike),

@@ -56,7 +56,7 @@ SCREEN = TableScreen(
     table="operations",
     columns=COLUMNS,
     empty=(
-        (("nothing was changed in this home yet", "dim"),),
+        (("no set was changed in this home yet; every other change is in :audit", "dim"),),
         (("cancelling, retrying and moving tasks make operations: ", "dim"), ("Z", "key"), (" takes them back", "dim")),
     ),
     opens=lambda row: f":operations/{row.id}",
