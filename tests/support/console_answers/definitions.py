@@ -85,6 +85,10 @@ def definition_of(engine: ConsoleEngine, table: str, name: str) -> Any:
         return known
     if table == "queues":
         return QueueDefinition(name=name, pools=row.pools)
+    if table == "templates":
+        return TaskTemplate(name=name, queue=row.queue, description=row.description)
+    if table == "sources":
+        return DataSource(name=name, path=row.path, description=row.description)
     return PoolDefinition(name=name, definition=row.definition, min_idle=row.min_idle, max_total=row.max_total)
 
 

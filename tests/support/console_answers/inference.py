@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from engine.contract.definitions import AdapterUse
+from engine.contract.definitions import AdapterUse, ModelDefinition
 from engine.contract.requests import adapters, comparisons, memory, models
 from tests.support.console_engine import ConsoleEngine, answers
 from tests.support.console_inference import caches, plan, versions
@@ -127,3 +127,8 @@ def _compare(_: ConsoleEngine, request: Any) -> comparisons.Comparison:
         seed=7 if request.seed is None else request.seed,
         answers=[_answer(name) for name in (request.adapters if task else request.names)],
     )
+
+
+@answers(models.ModelShow, models.ModelSet)
+def _show(_: ConsoleEngine, request: models.ModelShow) -> models.ModelDetail:
+    return models.ModelDetail(definition=ModelDefinition(name=request.name, kv_bytes=6 * 2**30), origin="added")
