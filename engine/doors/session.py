@@ -81,9 +81,13 @@ class Doorman:
                 withdrawn = msgspec.json.decode(message.params, type=CallWithdrawn)
             except msgspec.DecodeError:
                 return  # a notification has no answer
-            task = self._looking.get(peer, {}).get(withdrawn.id)
-            if task is not None:
-                task.cancel()
+            # After the requests that were read with it have begun: the one that is meant may be among them.
+            asyncio.get_running_loop().call_soon(self._withdraw, peer, withdrawn.id)
+
+    def _withdraw(self, peer: Peer, identifier: int | str) -> None:
+        task = self._looking.get(peer, {}).get(identifier)
+        if task is not None:
+            task.cancel()
 
     async def _look(self, peer: Peer, identifier: int | str | None, answer: Coroutine[Any, Any, bytes]) -> bytes:
         """A request that changes nothing that lasts ends when it is withdrawn, and with its connection: it may wait for hours, and nobody

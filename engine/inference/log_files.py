@@ -57,7 +57,9 @@ class LogFiles:
         if not folder.is_dir():
             return []
         return sorted(
-            it.stem for it in folder.iterdir() if it.suffix == ".log" and _NAME.fullmatch(it.stem) and it.is_file()
+            it.stem
+            for it in folder.iterdir()
+            if it.suffix == ".log" and _NAME.fullmatch(it.stem) and it.is_file() and not it.is_symlink()
         )
 
     def path(self, name: str, previous: int = 0) -> Path:

@@ -67,6 +67,10 @@ class LogOperations:
         if request.after is not None:
             return read_on(request.name, path, request.after, request.life)
         if request.before is not None:
+            if request.before < 0:
+                raise AiwmError(
+                    Code.bad_request, f"before is {request.before}: a place in a log is 0 or more", field="before"
+                )
             return lines_before(request.name, path, request.before)
         return last_lines(request.name, path, request.lines)
 

@@ -122,6 +122,11 @@ async def test_a_call_that_is_cancelled_ends_in_the_engine_unless_its_effect_las
         assert late.value.code == "timeout"
         await until(lambda: len(ended) == 2)
         assert ended == ["compare", "late"]
+        # Its request and its withdrawal come in one piece: both are read before either is looked at.
+        hasty = asyncio.ensure_future(client.call(TaskWait(ids=("hasty",))))
+        await asyncio.sleep(0)
+        hasty.cancel()
+        await until(lambda: ended[2:] == ["hasty"])
         go_on.set()
         assert await kept == []
     server.close()

@@ -10,10 +10,12 @@ import pytest
 
 from engine.contract.errors import AiwmError
 from engine.contract.notifications import LogMore
+from engine.contract.requests.logs import LogRead
 from engine.inference.log_files import PIECE_BYTES, LogFiles, last_lines, lines_before, read_on
 from engine.inference.log_following import MOST_FOLLOWED, LogFollowers
 from engine.inference.log_operations import LogOperations
 from engine.inference.process_log import open_log
+from tests.support.manager_room import CALLER
 from tests.support.screens import wait_until
 
 
@@ -66,6 +68,20 @@ def test_rows_say_what_wrote_them_and_what_it_said_last(tmp_path: Path, log: Pat
         "supervisor-care": "supervisor",
     }
     assert (rows["nano.0"].last, rows["nano.0"].lives, rows["engine"].last) == ("b [31m", 1, "")
+
+
+def test_a_link_is_no_log(tmp_path: Path, log: Path) -> None:
+    (tmp_path / "secret").write_text("of somebody else\n")
+    log.symlink_to(tmp_path / "secret")
+    assert LogFiles(tmp_path).rows() == []
+
+
+async def test_a_place_before_a_log_is_refused(tmp_path: Path, log: Path) -> None:
+    _append(log, "x\n" * PIECE_BYTES)
+    logs = LogOperations(tmp_path, lambda: False, lambda: None)
+    for before in (-1, -5):
+        with pytest.raises(AiwmError, match="before is -"):
+            await logs.read(LogRead(name="nano.0", before=before), CALLER)
 
 
 class _Client:
