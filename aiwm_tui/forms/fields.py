@@ -11,8 +11,8 @@ import msgspec
 
 
 class Kind(StrEnum):
-    """How a field is typed. `words` are separated by commas, `duration` is `30s` or `1h30m`, `size` is `4G` of bytes, `moment` a time to come; `json` has several
-    lines, and `payload` is JSON or a prompt."""
+    """How a field is typed. `words` are separated by commas, `duration` is `30s` or `1h30m`, `size` is `4G` of bytes, `moment` a time to
+    come; `json` has several lines, and `payload` is JSON or a prompt."""
 
     text = "text"
     whole = "whole"
