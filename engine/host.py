@@ -189,7 +189,7 @@ class Host:
         )
         rows = self._rows()
         self._views = ViewService(store, rows, clock, self._reasons)
-        self._needs = NeedsWatch(lambda: self._manager.tables.needs(), self._events, clock)
+        self._needs = NeedsWatch(lambda: self._manager.tables.queue_needs(), self._events, clock)
         self._logs = LogOperations(options.home, lambda: self._views.watched("logs"), lambda: self._touch("logs"))
         self._retention = Retention(
             store.journal,

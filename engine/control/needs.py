@@ -51,6 +51,11 @@ def need_rows(now: Standing) -> list[NeedRow]:
     return sorted(found, key=lambda need: (need.rank, need.since_ms))
 
 
+def of_queues(now: Standing) -> list[NeedRow]:
+    """The lines of queues alone, for which `models`, `failed` and `held` need not be known."""
+    return list(_queues(now))
+
+
 def _engine(now: Standing) -> Iterator[NeedRow]:
     if now.storage_failed_ms is not None:
         yield NeedRow(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -34,7 +34,7 @@ from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
 from engine.control.failures import kept as failure_kept
 from engine.control.instances import Instances
-from engine.control.needs import Failed, Standing, need_rows
+from engine.control.needs import Failed, Standing, need_rows, of_queues
 from engine.control.numbering import RETIRED
 from engine.control.scaling import Scaling
 from engine.control.sessions.store import Retired
@@ -156,19 +156,25 @@ class Tables:
         ]
 
     def needs(self) -> list[NeedRow]:
-        return need_rows(
-            Standing(
-                queues=self.queues(),
-                pools=self.pools,
-                models=self._model_rows(),
-                failed=self._failed(),
-                held=self.held(),
-                why=self._dispatcher.why_queue,
-                maintenance=self.maintenance(),
-                storage_failed_ms=self.storage_failed_ms,
-                home=self._home,
-                now_ms=self._clock.wall_ms(),
-            )
+        return need_rows(self._standing(self._model_rows(), self._failed(), self.held()))
+
+    def queue_needs(self) -> list[NeedRow]:
+        """Those of queues: they are looked at while nobody looks, and cost what is in memory; thousands of failures are only counted
+        for somebody."""
+        return of_queues(self._standing((), (), ()))
+
+    def _standing(self, models: Sequence[ModelRow], failed: Sequence[Failed], held: Sequence[OperationRow]) -> Standing:
+        return Standing(
+            queues=self.queues(),
+            pools=self.pools,
+            models=models,
+            failed=failed,
+            held=held,
+            why=self._dispatcher.why_queue,
+            maintenance=self.maintenance(),
+            storage_failed_ms=self.storage_failed_ms,
+            home=self._home,
+            now_ms=self._clock.wall_ms(),
         )
 
     def _failed(self) -> list[Failed]:

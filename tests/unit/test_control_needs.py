@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import msgspec
 import pytest
@@ -138,6 +138,19 @@ async def test_the_lines_open_what_they_are_about(room: ManagerRoom) -> None:
     assert [row.id for row in await room.call(fleet.QueueList()) if matches(location, row, 0)] == ["alone"]
     await room.call(EngineDrain(reason="driver"))
     assert [need.id for need in room.manager.tables.needs()] == ["maintenance"]
+
+
+async def test_what_nobody_looks_at_counts_no_failures(room: ManagerRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    await room.call(fleet.QueueCreate(definition=QueueDefinition(name="alone")))
+    await room.call(TaskSubmit(queue="alone", payload={}))
+    tables = room.manager.tables
+    found = [need.id for need in tables.needs()]
+
+    def counted(since_ms: int) -> NoReturn:
+        raise AssertionError("thousands of rows are read, every other second")
+
+    monkeypatch.setattr(room.store.readers, "failures_since", counted)
+    assert [need.id for need in tables.queue_needs()] == found == ["queue alone"]
 
 
 async def test_a_worker_definition_is_added_alone_and_refused_whole(room: ManagerRoom) -> None:
