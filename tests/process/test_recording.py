@@ -18,7 +18,7 @@ from engine.contract.records import TABLES
 from engine.contract.requests import catalogue
 from engine.contract.requests.context import TaskContextShow
 from engine.contract.requests.fleet import ModelExplain, PoolExplain, QueueExplain, QueuePause, QueueShow
-from engine.contract.requests.recordings import RecordStart, ReplayPlay, ReplaySeek, ReplayShow
+from engine.contract.requests.recordings import RecordShow, RecordStart, RecordStop, ReplayPlay, ReplaySeek, ReplayShow
 from engine.contract.requests.session import EngineWhy, ViewRead
 from engine.contract.requests.tasks import TaskExplain, TaskList, TaskShow, TaskSubmit, TaskWait
 from engine.contract.states import Effect
@@ -123,6 +123,33 @@ def test_what_was_is_seen_at_its_time(made: tuple[Path, list[str]], home: Path) 
         assert not client.call(QueueShow(name="echo")).definition.paused
         machine = client.call(ViewRead(location=":machine")).rows[0]
         assert machine["mode"].startswith("replay ")
+
+
+def test_it_plays_to_its_end_by_itself(made: tuple[Path, list[str]], home: Path) -> None:
+    with played(made[0], home) as client:
+        assert client.call(ReplayPlay(speed=1000.0)).playing
+        wait_until(lambda: not client.call(ReplayShow()).playing, "its end")
+        state = client.call(ReplayShow())
+        assert (state.at_ms, state.change) == (state.to_ms, state.changes)
+        assert len(client.call(TaskList()).rows) == len(made[1])
+        with pytest.raises(AiwmError) as caught:
+            client.call(ReplayPlay(speed=0.0))
+        assert caught.value.info.field == "speed"
+
+
+def test_how_a_recording_is_is_known_to_who_makes_it_alone(home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.rec"
+    with engine(home), connect_blocking(home, spawn=False) as client:
+        begun = client.call(RecordStart(path=str(file)))
+        task = submit(client, "echo", "x")
+        client.call(TaskWait(ids=(task,)))
+        now = client.call(RecordShow(id=begun.id))
+        assert (now.state, now.files, now.changes > begun.changes) == ("recording", (str(file),), True)
+        assert task.encode() in file.read_bytes()
+        with connect_blocking(home, spawn=False) as other, pytest.raises(AiwmError) as caught:
+            other.call(RecordShow(id=begun.id))
+        assert caught.value.code == Code.not_found
+        assert client.call(RecordStop(id=begun.id)).state == "ended"
 
 
 def test_every_table_is_there_and_nothing_can_be_changed(made: tuple[Path, list[str]], home: Path) -> None:

@@ -9,8 +9,9 @@ import pytest
 
 from engine.client import connect
 from engine.contract.errors import AiwmError
-from engine.contract.notifications import StreamChunk, ViewChanged
+from engine.contract.notifications import LogMore, StreamChunk, ViewChanged
 from engine.contract.requests.fleet import QueuePause, QueueResume
+from engine.contract.requests.logs import LogFollow, LogUnfollow
 from engine.contract.requests.session import ViewClose, ViewMove, ViewOpen
 from engine.contract.requests.tasks import TaskFollow, TaskRun, TaskSubmit, TaskUnfollow, TaskWait
 from tests.support.engines import engine
@@ -51,3 +52,22 @@ async def test_an_unfollowed_task_is_silent(home: Path) -> None:
             await until(lambda: any(chunk.ended for chunk in heard))
             await asyncio.sleep(0)
             assert {chunk.task for chunk in heard} == {kept}
+
+
+async def test_a_log_that_is_not_followed_any_more_is_silent(home: Path) -> None:
+    log = home / "logs" / "aiwm-nano.0.log"
+    with engine(home):
+        async with await connect(home, spawn=False) as client:
+            heard: list[str] = []
+            client.on(LogMore, lambda note: heard.append(note.stream))
+            await until(log.exists)
+            dropped, kept = [(await client.call(LogFollow(name="aiwm-nano.0"))).stream for _ in range(2)]
+            with log.open("a") as file:
+                file.write("one\n")
+            await until(lambda: {dropped, kept} <= set(heard))
+            await client.call(LogUnfollow(stream=dropped))
+            heard.clear()
+            with log.open("a") as file:
+                file.write("two\n")
+            await until(lambda: kept in heard)
+            assert dropped not in heard

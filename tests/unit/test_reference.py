@@ -16,6 +16,8 @@ from engine.contract.requests import catalogue
 ROOT = Path(__file__).parents[2]
 OF_A_CONNECTION = {
     "engine.hello": "every connection begins with it",
+    "logs.unfollow": "ends what logs.follow began on the same connection",
+    "replay.play": "the recording goes on while its connection looks",
     "task.unfollow": "ends what task.follow began on the same connection",
     "view.close": "closes a window of the same connection",
     "view.move": "moves a window of the same connection",
