@@ -147,6 +147,7 @@ async def enter(app: ConsoleApp, page: Page, action: Action) -> None:
             )
         )
         return
+    app.say((("opening the last minutes …", "dim"),))
     files, play = (await app.link.call(RecordShow(id=replaying.ring))).files, replaying.play
     await app.hub.leave()
     try:
@@ -156,6 +157,7 @@ async def enter(app: ConsoleApp, page: Page, action: Action) -> None:
         app.hub.reopen()
         raise
     replaying.at = "end"
+    app.say((("ctrl+r", "key"), (" leads back to now", "dim")))
     await ask_moment(app, page, action)
 
 

@@ -8,8 +8,22 @@ INDENT = 3
 """Cells by which the continued lines of a wrapped one are indented."""
 
 
+class TableLine(tuple[Span, ...]):
+    """A line of a small table: where the table's `cells` do not fit, `narrow` stands in its place, for all its lines alike."""
+
+    cells: int
+    narrow: tuple[Line, ...]
+
+    def __new__(cls, line: Line, cells: int, narrow: tuple[Line, ...]) -> TableLine:
+        made = super().__new__(cls, line)
+        made.cells, made.narrow = cells, narrow
+        return made
+
+
 def wrapped(line: Line, cells: int, indent: int = INDENT) -> list[Line]:
     """A styled line as lines of at most `cells`; the continued ones begin with a small indent."""
+    if isinstance(line, TableLine) and line.cells > cells:
+        return [part for other in line.narrow for part in wrapped(other, cells, indent)]
     if line_width(line) <= cells:
         return [line]
     indent = min(indent, cells // 4)

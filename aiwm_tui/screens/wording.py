@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from aiwm_tui.live import format as form
-from aiwm_tui.live.text import Line, Span, clean, clean_lines, fit, width
-from aiwm_tui.live.wrapping import wrapped
+from aiwm_tui.live.text import Line, Span, clean, clean_lines, fit, line_width, width
+from aiwm_tui.live.wrapping import TableLine, wrapped
 from engine.contract.errors import AiwmError, ErrorInfo
 from engine.contract.why import Gate, Why
 
@@ -80,8 +80,11 @@ def counts_down(why: Why) -> bool:
     return any(gate.closed and gate.opens_ms is not None for gate in why.gates)
 
 
-def _closed_line(gate: Gate, now_ms: int) -> Line:
-    line: list[Span] = [(" ✗ ", "broken"), (clean(gate.name, 40), "strong"), (f": {clean(gate.why, 300)}", "text")]
+def _closed_line(gate: Gate, now_ms: int, count: str = "", since: str = "") -> Line:
+    line: list[Span] = [(" ✗ ", "broken"), (clean(gate.name, 40), "strong")]
+    if count:
+        line.append((f" · {count}" + ("" if since == form.NONE else f" since {since}"), "dim"))
+    line.append((f": {clean(gate.why, 300)}", "text"))
     opens = _opens(gate, now_ms)
     if opens:
         line.append((f" · opens {opens}", "dim"))
@@ -126,11 +129,14 @@ def _gate_table(closed: Sequence[Gate], now_ms: int) -> list[Line]:
         )
 
     lines = [line(heads, True)]
-    for row in rows:
+    narrow: list[tuple[Line, ...]] = [()]
+    for gate, row in zip(closed, rows, strict=True):
         # A long reason goes on below itself, so that the other columns stay where they are.
         first, *more = ("".join(text for text, _ in part) for part in wrapped(((row[_WHY], ""),), _WHY_CELLS, 0))
         lines.append(line((*row[:_WHY], first, *row[_WHY + 1 :]), False))
         lines += [line((*[""] * _WHY, part, ""), False) for part in more]
         if below and row[_WHY + 1] != form.NONE:
             lines.append(((" " * (wide[0] + 3) + "→ ", "faint"), (row[_WHY + 1], "key")))
-    return lines
+        narrow += [(_closed_line(gate, now_ms, row[0], row[2]),), *[()] * (len(lines) - len(narrow) - 1)]
+    cells = max(line_width(each) for each in lines)
+    return [TableLine(each, cells, other) for each, other in zip(lines, narrow, strict=True)]

@@ -9,6 +9,7 @@ import pytest
 from rich.cells import cell_len
 
 from aiwm_tui.live.text import Wrapped, clean, clean_lines, cut, cut_line, fit, width, wrap
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.screens.wording import gates
 from engine.contract.why import Gate, Why
 
@@ -114,3 +115,22 @@ def test_a_gates_long_reason_goes_on_below_itself() -> None:
     assert lines[2].index("aiwm queue resume etl") == lines[1].index("what opens it")
     assert " ".join(line[at : at + 44].strip() for line in lines[2:]) == reason.strip()
     assert all(len(line) < 130 for line in lines)
+
+
+def test_a_table_of_gates_that_does_not_fit_is_said_in_sentences() -> None:
+    closed = [
+        Gate(name="model", closed=True, count=2, since_ms=1_000, why="model a is not ready", opens="in a while"),
+        Gate(name="paused", closed=True, count=12, why="paused by ana", fix="aiwm queue resume etl"),
+    ]
+    why = Why(scope="queue", about="etl", moving=False, summary="nothing moves", gates=tuple(closed))
+
+    def told(cells: int) -> list[str]:
+        return ["".join(text for text, _ in part) for line in gates(why, 0) for part in wrapped(line, cells)]
+
+    assert "what opens it" in told(120)[1]
+    assert len(told(120)) == 4
+    narrow = told(50)
+    assert all(width(line) <= 50 for line in narrow)
+    assert not any("what opens it" in line for line in narrow)
+    assert narrow[1].startswith(" ✗ model · 2 since ")
+    assert " ".join(line.strip() for line in narrow).endswith("✗ paused · 12: paused by ana → aiwm queue resume etl")
