@@ -54,6 +54,8 @@ class LogFollowing:
         try:
             if self._life is None:
                 await self._first_look()
+            if self._closed:
+                return
             followed = await self._link.call(
                 LogFollow(name=self._name, after=self._next, life=self._life, every_ms=self._link.every_ms)
             )
@@ -61,6 +63,9 @@ class LogFollowing:
         except AiwmError as error:
             self.error = error
         self._work = None
+        if self._closed:
+            await self._unfollow()
+            return
         early, self._early = self._early, []
         for note in early:
             self._hear(note)
@@ -161,17 +166,19 @@ class LogFollowing:
         return _rule((how, ""), ("last written", form.moment(ended, self._now())))
 
     def close(self) -> None:
-        """The page goes: stop following."""
+        """The page goes: stop following. What the engine is being asked just now is answered first: it may follow already by then."""
         self._closed = True
         self._stop_hearing()
         self._link.listeners.remove(self._phase)
-        for task in (self._work, self._loading, self._telling):
+        for task in (self._loading, self._telling):
             if task is not None:
                 task.cancel()
-        if self._stream and self._link.phase is Phase.live:
+        if self._work is None:
             self._work = asyncio.create_task(self._unfollow())
 
     async def _unfollow(self) -> None:
+        if not self._stream or self._link.phase is not Phase.live:
+            return
         try:
             await self._link.call(LogUnfollow(stream=self._stream))
         except AiwmError:

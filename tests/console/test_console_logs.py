@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,12 @@ import pytest
 from rich.cells import cell_len
 
 from aiwm_tui.app import ConsoleApp
+from aiwm_tui.live.link import Phase
+from aiwm_tui.live.log_following import LogFollowing
 from aiwm_tui.live.log_lines import LIMIT, LogLines
 from engine.client import connect
+from engine.contract.requests.base import Request
+from engine.contract.requests.logs import LogFollow, LogFollowed, LogRead, LogText
 from engine.contract.requests.tasks import TaskSubmit, TaskWait
 from tests.support import engines
 from tests.support.screens import hides, line_of, press, shows, text_of, wait_until
@@ -76,6 +81,36 @@ async def test_a_log_is_followed_held_and_read_back_to_its_first_life(served: en
         await press(app, "g")
         await wait_until(lambda: "first life" in line_of(app, 2))
         await shows(app, "239 lines ·", "this life ended · last written")
+
+
+class _SlowLink:
+    """Answers when `go_on` is set, as an engine far away does."""
+
+    phase, every_ms = Phase.live, 0
+
+    def __init__(self) -> None:
+        self.listeners: list[object] = []
+        self.asked: list[str] = []
+        self.go_on = asyncio.Event()
+
+    def on(self, *_: object) -> Callable[[], None]:
+        return lambda: None
+
+    async def call(self, request: Request[Any]) -> Any:
+        self.asked.append(request.method)
+        if isinstance(request, LogFollow):
+            await self.go_on.wait()
+            return LogFollowed(stream="l1")
+        return LogText(name="nano.0", life=1, text="a\n", next=2) if isinstance(request, LogRead) else []
+
+
+async def test_a_page_that_goes_before_the_engine_answers_leaves_nothing_followed() -> None:
+    link: Any = _SlowLink()
+    following = LogFollowing(link, "nano.0", lambda: None, lambda: 0)
+    await wait_until(lambda: "logs.follow" in link.asked)
+    following.close()
+    link.go_on.set()
+    await wait_until(lambda: link.asked[-1] == "logs.unfollow")
 
 
 async def test_a_new_life_is_followed_without_a_key(served: engines.Engine) -> None:
