@@ -120,6 +120,9 @@ class Sink:
                 await asyncio.to_thread(self._write_all, waiting)
             except OSError as error:
                 self._fail(error.strerror or str(error))
+            except (ValueError, TypeError) as error:
+                # A recording with a hole would play what never was.
+                self._fail(f"something cannot be written as JSON: {error}")
 
     async def close(self, now_ms: int, why: str) -> None:
         """End the file: with `why` as its last line, or (empty) with none."""

@@ -223,6 +223,16 @@ async def test_a_full_disk_ends_the_recording_and_nothing_else(house: House, tmp
     await house.recorder.stop(made.id, 1)
 
 
+async def test_what_cannot_be_written_down_ends_the_recording(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(path=str(tmp_path / "a.rec")), 1)
+    recorder: Any = house.recorder
+    recorder._written([(insert(1, payload=b'"\xff"'),)])
+    shown = await recorder.show(made.id, 1)
+    assert shown.state == "ended"
+    assert "cannot be written as JSON" in shown.problem
+    assert (await recorder.stop(made.id, 1)).state == "ended"
+
+
 async def test_the_file_is_its_owners_and_replaces_nothing(house: House, tmp_path: Path) -> None:
     path = tmp_path / "a.rec"
     await house.recorder.start(RecordStart(path=str(path)), 1)
