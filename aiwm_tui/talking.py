@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 async def talk(app: ConsoleApp, page: Page, action: Action) -> None:
     """On a definition: spawn an instance and go to it. On an instance: say something to it."""
     row: Any = page.row
-    if row is None:
+    # The page of an instance knows whom it shows before the engine has said anything about it.
+    if row is None and (page.table == "workers" or page.location.item is None):
         return
     if page.table == "workers":
         in_background(app, _spawn(app, row.id, action))
         return
-    if row.pool:
+    if row is not None and row.pool:
         fix = "8 workers, T there spawns one to talk to"
         raise AiwmError(Code.bad_request, f"{row.id} works for pool {row.pool} and is not talked to", fix=fix)
     if page.location.item is None:

@@ -62,7 +62,10 @@ BARE = """
 import json, sys
 import aiwm_tui.app, aiwm_tui.cli.console, aiwm_tui.main
 aiwm_tui.cli.console.terminal_on_both_ends = lambda: True
-aiwm_tui.app.run_console = lambda home, **options: print(json.dumps([str(home), options, sorted(sys.modules)])) or 0
+def run(home, preferences, **options):
+    print(json.dumps([str(home), {**options, "theme": preferences.theme}, sorted(sys.modules)]))
+    return 0
+aiwm_tui.app.run_console = run
 sys.exit(aiwm_tui.main.main())
 """
 

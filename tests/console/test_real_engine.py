@@ -157,7 +157,7 @@ async def test_definitions_are_made_by_form_and_what_is_wrong_stands_at_its_fiel
             await press(app, *":operations", "enter")
             await shows(app, "⊘ undone", "task.cancel")
             await press(app, *":queues id:etl", "enter")
-            await shows(app, "‖ paused  etl")
+            await shows(app, "‖ paused etl")
             await press(app, "P")
             await shows(app, "etl goes on")
             await press(app, *":tasks/t-10001", "enter")
