@@ -15,6 +15,7 @@ from aiwm_tui.cli.demo_result import DemoResult, Message, is_right, judge, read_
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.session import EngineStop
 from engine.contract.requests.tasks import TaskOutcome, TaskSubmit, TaskWait
+from engine.contract.states import ENDED_STATES
 from engine.resources import inbox
 
 if TYPE_CHECKING:
@@ -46,9 +47,7 @@ class Trial:
     def ended(self) -> list[tuple[Message, TaskOutcome, bool]]:
         """What has ended, each with whether it is right."""
         pairs = zip(self.messages, self.outcomes, strict=False)
-        return [
-            (each, it, is_right(each, it)) for each, it in pairs if it.state in ("completed", "failed", "cancelled")
-        ]
+        return [(each, it, is_right(each, it)) for each, it in pairs if it.state in ENDED_STATES]
 
     async def run(self) -> None:
         """Run it to the end, or until cancelled: the home is gone afterwards either way."""

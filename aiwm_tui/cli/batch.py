@@ -26,6 +26,7 @@ from engine.contract.records import BatchRow
 from engine.contract.requests import batches
 from engine.contract.requests.session import EngineStatus
 from engine.contract.requests.tasks import TaskSubmit
+from engine.contract.states import ENDED_STATES, TaskState
 
 _PAGE = 500
 _LOOK_MS = 2_000
@@ -281,7 +282,7 @@ def _export(
 
 
 def _wanted(result: batches.BatchResult, failed: bool) -> bool:
-    return result.state in (("failed", "cancelled") if failed else ("completed", "failed", "cancelled"))
+    return result.state in (ENDED_STATES - {TaskState.completed} if failed else ENDED_STATES)
 
 
 def _cancel(cli: Cli, request: batches.BatchCancel, *, dry_run: DryRun = False, yes: Yes = False) -> int:

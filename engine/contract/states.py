@@ -16,10 +16,11 @@ class TaskState(StrEnum):
 
     @property
     def ended(self) -> bool:
-        return self in _ENDED
+        return self in ENDED_STATES
 
 
-_ENDED = frozenset({TaskState.completed, TaskState.failed, TaskState.cancelled})
+ENDED_STATES = frozenset({TaskState.completed, TaskState.failed, TaskState.cancelled})
+"""Of tasks; their words are in it, too."""
 
 
 class InstanceState(StrEnum):

@@ -41,6 +41,15 @@ async def test_a_pool_is_made(engine: ConsoleEngine, console: Any, size: tuple[i
     assert fleet.PoolCreate(definition=made) in engine.requests
 
 
+async def test_a_label_that_is_too_long_leaves_out_its_group(console: Any) -> None:
+    app = console(location=":workers")
+    async with app.run_test(size=(120, 50)):
+        await shows(app, "workers")
+        await press(app, "N")
+        await shows(app, "NEW WORKER", "limits tokens per day", "  requests per minute")
+        assert "per mi " not in text_of(app)
+
+
 async def test_what_the_engine_refuses_stands_at_its_field(engine: ConsoleEngine, console: Any) -> None:
     app = console(location=":pools")
     async with app.run_test(size=(120, 40)):

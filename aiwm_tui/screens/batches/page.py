@@ -20,6 +20,7 @@ from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.records import BatchRow
 from engine.contract.requests.batches import BatchResult, BatchResults
+from engine.contract.states import ENDED_STATES
 
 BAR = 40
 LATEST = 12
@@ -150,7 +151,7 @@ class BatchPage(Page):
         try:
             after = max(-1, self._ended(row) - 2 * LATEST)
             page = await self.console.link.call(BatchResults(name=row.id, after=after, limit=2 * LATEST))
-            self._latest = [it for it in page.results if it.state in ("completed", "failed", "cancelled")][-LATEST:]
+            self._latest = [it for it in page.results if it.state in ENDED_STATES][-LATEST:]
             self._seen = self._ended(row)
         except AiwmError:
             # The row says what there is to say; the next change asks again.

@@ -73,7 +73,11 @@ class FormRow(Vertical):
     def _mark_label(self, *, here: bool) -> None:
         """The label, with a sign where one types: the cursor alone is easily missed, and a terminal may draw it as it likes."""
         style = "strong" if here else "text" if self.field.required else "dim"
-        self._label.show(((clean(self.field.label, LABEL_CELLS - 2), style),), (("› ", "mark"),) if here else ())
+        label = self.field.label
+        while len(label) > LABEL_CELLS - 2 and " " in label:
+            # The group that the field is of says least: `requests per minute`, not `limits requests per mi`.
+            label = label.partition(" ")[2]
+        self._label.show(((clean(label, LABEL_CELLS - 2), style),), (("› ", "mark"),) if here else ())
 
     def on_descendant_focus(self) -> None:
         self._mark_label(here=True)

@@ -9,9 +9,9 @@ import msgspec
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean
 from engine.contract.records import TaskDetail, TaskRow, TimelineStep
+from engine.contract.states import ENDED_STATES
 
 _STYLES = {"retry": "wrong", "requeued": "wrong", "released": "wrong", "failed": "broken", "completed": "done"}
-_ENDS = frozenset({"completed", "failed", "cancelled"})
 
 
 class Usual(msgspec.Struct, frozen=True):
@@ -39,7 +39,7 @@ def timeline(detail: TaskDetail, row: TaskRow, known: Usual | None, now_ms: int)
     for place, step in enumerate(steps):
         until = steps[place + 1].at_ms if place + 1 < len(steps) else (row.ended_ms or now_ms)
         what = step.type.rpartition(".")[2]
-        took = form.span(until - step.at_ms) if until - step.at_ms >= 1000 and what not in _ENDS else ""
+        took = form.span(until - step.at_ms) if until - step.at_ms >= 1000 and what not in ENDED_STATES else ""
         lines.append(_line(form.clock_ms(step.at_ms)[:-2], *_said(step), took, _STYLES.get(what, "text")))
     return [*lines, *_to_come(detail, row, known, now_ms)]
 
