@@ -179,6 +179,8 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
     parser.add_argument("--stdio", action="store_true", help="serve the client at stdin and stdout, and leave with it")
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
+    # Until the loop hears it: opening a large recording takes a while, and its folder is not to be left behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     folder = Path(tempfile.mkdtemp(prefix="aiwm-replay-"))
     try:
         home = (parsed.home or folder / "home").expanduser().absolute()

@@ -319,6 +319,22 @@ async def test_a_token_records_nothing(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.rec").exists()
 
 
+def test_who_ends_it_while_it_opens_leaves_no_folder(home: Path, tmp_path: Path) -> None:
+    file, kept = tmp_path / "slow.rec", tmp_path / "tmp"
+    os.mkfifo(file)  # nobody writes to it: it is opened for as long as we like
+    kept.mkdir()
+    command = [*replay_command([str(file)])[:-1], "--home", str(home)]
+    process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(kept)}, stderr=subprocess.DEVNULL)
+    try:
+        wait_until(lambda: bool(list(kept.iterdir())), "its folder")
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    finally:
+        process.kill()
+        process.wait(timeout=30)
+    assert not list(kept.iterdir())
+
+
 async def test_the_engine_of_a_recording_leaves_with_its_client(made: tuple[Path, list[str]]) -> None:
     client = await connect_through([*AIWM, "replay", str(made[0]), "--stdio"], name="console")
     assert client.process is not None
