@@ -14,7 +14,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.widgets import Input
 
-from aiwm_tui.live.text import Line, clean, width
+from aiwm_tui.live.text import clean, width
 from aiwm_tui.widgets.entry import Entry
 from aiwm_tui.widgets.lines import TextLine
 from engine.contract.errors import AiwmError
@@ -219,7 +219,3 @@ def _place(error: AiwmError) -> int:
     """The column that an error names, from 0; that of what is typed last where it names none."""
     found = _COLUMN.search(error.info.message)
     return int(found.group(2)) - 1 if found is not None else sys.maxsize
-
-
-def as_line(text: str, style: str = "text") -> Line:
-    return ((" " + clean(text, 1000), style),)

@@ -2,72 +2,32 @@
 
 from __future__ import annotations
 
-import asyncio
-
-from textual.app import ComposeResult
-
 from aiwm_tui.live import charts
 from aiwm_tui.live import format as form
 from aiwm_tui.live.history import Place
-from aiwm_tui.live.link import Phase
 from aiwm_tui.live.text import Line, clean
+from aiwm_tui.screens.again import AskedAgainPage
 from aiwm_tui.screens.charts.screen import SINCE, drawn, read, writer
-from aiwm_tui.screens.item.screen import Facts
-from aiwm_tui.screens.page import NOT_ON_ITEMS, Page
+from aiwm_tui.screens.page import NOT_ON_ITEMS
 from aiwm_tui.screens.plots import heading
 from aiwm_tui.screens.wording import para, refused
-from engine.contract.errors import AiwmError
 from engine.contract.query import Location
 from engine.contract.requests.usage import Series
 
-_AGAIN_S = 2.0
 _MOST = 40
 _LEAST_ROWS = 3
 
 
-class SeriesPage(Page):
-    DEFAULT_CSS = "SeriesPage { layout: vertical; }"
-
+class SeriesPage(AskedAgainPage):
     def __init__(self, place: Place, location: Location) -> None:
         super().__init__(place, location)
         self.name_of_series = str(location.item)
-        self.facts = Facts()
         self.series: list[Series] | None = None
-        self.error: AiwmError | None = None
         self.zoom_in_use = SINCE.of(location)
-        self._asking: asyncio.Task[None] | None = None
 
-    def compose(self) -> ComposeResult:
-        yield self.facts
-
-    def on_mount(self) -> None:
-        self.console.link.listeners.append(self._phase)
-        self._ask()
-
-    def begin(self) -> None:
-        self.screen.set_focus(self.facts)
-
-    def on_resize(self) -> None:
-        self.tick()
-
-    def _phase(self, phase: Phase) -> None:
-        if phase is Phase.live:
-            self._ask()
-
-    def _ask(self) -> None:
-        if self._asking is None and self.console.link.phase is Phase.live:
-            self._asking = asyncio.create_task(self._load())
-
-    async def _load(self) -> None:
-        try:
-            found = await read(self.console.link, (self.name_of_series,), self.console.now(), self.zoom_in_use)
-            self.series, self.error = found[:_MOST], None
-        except AiwmError as error:
-            self.error = error
-        self._asking = None
-        if self.is_mounted:
-            self.tick()
-            self.set_timer(_AGAIN_S, self._ask)
+    async def fetch(self) -> None:
+        found = await read(self.console.link, (self.name_of_series,), self.console.now(), self.zoom_in_use)
+        self.series = found[:_MOST]
 
     # What the app asks
 
@@ -107,18 +67,9 @@ class SeriesPage(Page):
     def revisit(self, place: Place, location: Location) -> bool:  # noqa: ARG002 (a chart has no cursor)
         if location.table != "charts" or location.item != self.location.item:
             return False
-        if self._asking is not None:
-            self._asking.cancel()
-            self._asking = None
         self.location, self.zoom_in_use = location, SINCE.of(location)
-        self._ask()
+        self.ask_anew()
         return True
-
-    def leave(self) -> None:
-        if self._phase in self.console.link.listeners:
-            self.console.link.listeners.remove(self._phase)
-        if self._asking is not None:
-            self._asking.cancel()
 
 
 def series_lines(series: Series, since: int, now: int, wide: int, rows: int, *, titled: bool) -> list[Line]:
