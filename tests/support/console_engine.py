@@ -125,7 +125,13 @@ class ConsoleEngine:
     # Views
 
     def rows_of(self, location: query.Location) -> list[Any]:
-        records = self.tables[location.table].values()
+        records = list(self.tables[location.table].values())
+        for term in location.terms:
+            if term.field == "chain":
+                of = {record.correlation for record in records if record.id in term.values}
+                records = [record for record in records if record.correlation in of]
+        rest = tuple(term for term in location.terms if term.field != "chain")
+        location = msgspec.structs.replace(location, terms=rest)
         return query.sort_records(
             location, [record for record in records if query.matches(location, record, self.now())]
         )

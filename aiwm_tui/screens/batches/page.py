@@ -157,8 +157,8 @@ class BatchPage(Page):
             # The row says what there is to say; the next change asks again.
             pass
         self._loading = None
-        if self.is_mounted:
-            self.tick()
+        # Not only when mounted: an answer may overtake the mounting, and who leaves cancels this.
+        self.tick()
 
     def tick(self) -> None:
         if self.view is None:

@@ -196,7 +196,7 @@ class InstancePage(Page):
         if self.error is not None:
             return refused(self.error)
         detail = self.detail
-        where = f"pool {row.pool}" if row.pool else f"spawned by {row.by or 'somebody'}"
+        where = ("of", f"pool {row.pool}") if row.pool else ("spawned", f"by {row.by or 'somebody'}")
         tokens = (
             f"{form.count(detail.tokens_in)} in  {form.count(detail.tokens_out)} out"
             if detail
@@ -207,7 +207,7 @@ class InstancePage(Page):
             facts(
                 [
                     ("definition", row.definition),
-                    ("of", where),
+                    where,
                     ("age", form.since(row.spawned_ms, now)),
                     ("task", row.task or form.NONE),
                 ]

@@ -104,7 +104,11 @@ def _context(row: InstanceRow, _: int) -> Span:
     if not row.context_max:
         return form.NONE, "faint"
     nearly = row.context * 10 >= row.context_max * 9
-    return f"{form.short(row.context)}/{form.short(row.context_max)}", "wrong" if nearly else "text"
+    most = row.context_max
+    return (
+        f"{form.short(row.context)}/{form.short(most) if most < 1000 else f'{most // 1000}k'}",
+        "wrong" if nearly else "text",
+    )
 
 
 def _note(row: InstanceRow, now: int) -> Span:
@@ -124,8 +128,8 @@ COLUMNS: tuple[Column, ...] = (
     Column("age", "for", since("since_ms", "text"), right=True, least=5),
     Column("done", "done", _done, right=True, most=9, priority=4),
     Column("failed", "failed", alarming("failed"), right=True, most=8, priority=1),
-    Column("context", "context", _context, right=True, most=11, priority=6),
-    Column("tokens", "tokens", number("tokens", form.short), right=True, most=7, priority=5),
+    Column("context", "context", _context, right=True, most=11, priority=4),
+    Column("tokens", "tokens", number("tokens", form.short), right=True, most=7, priority=6),
     Column("spawned", "age", since("spawned_ms"), right=True, most=6, priority=7),
     Column("note", "next or last error", _note, flex=True),
 )

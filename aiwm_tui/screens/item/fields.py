@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
+
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, Span, clean
 from aiwm_tui.live.wrapping import wrapped
@@ -50,9 +52,13 @@ def _value(table: str, name: str, value: Any, now: int) -> tuple[Span, ...]:
         return ((form.moment(value, now), "text"), (f"  {form.since(value, now)} ago" if value <= now else "", "dim"))
     if name.endswith("_bytes"):
         return ((form.size(value), "text"),)
+    if isinstance(value, dict):
+        return ((clean(msgspec.json.encode(value).decode(), 4000), "text"),)
+    if isinstance(value, bool):
+        return (("yes" if value else "no", "text"),)
     if isinstance(value, tuple):
         return ((clean(" ".join(str(part) for part in value), 2000), "text"),)
     if isinstance(value, float):
         return ((form.rate(value), "text"),)
-    amount = isinstance(value, int) and not isinstance(value, bool) and name not in ("pid", "epoch", "seq")
+    amount = isinstance(value, int) and name not in ("pid", "epoch", "seq")
     return ((form.count(value) if amount else clean(str(value), 4000), "text"),)

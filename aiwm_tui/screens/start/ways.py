@@ -122,7 +122,7 @@ def _worker() -> WayRow:
     return WayRow(
         id="5",
         what="make your first worker, step by step",
-        note="definition, pool, queue, first task; nothing is made before the last step",
+        note="definition, pool, queue, first task; made only at the last step",
         strip="Four short forms, each checked by the engine. esc goes a step back. At the end it shows the commands that do the same, makes"
         " all of it, and runs a first task whose answer you see being written.",
         shell="aiwm worker create …; aiwm pool create …; aiwm queue create …; aiwm task submit …",
