@@ -72,6 +72,10 @@ def _retry(op: ops.RetryTask) -> Op:
     return msgspec.structs.replace(op, error=_error(op.error), reason=GONE if op.reason else "", prompt=None)
 
 
+def _release(op: ops.ReleaseTask) -> Op:
+    return msgspec.structs.replace(op, reason=GONE if op.reason else "")
+
+
 def _expire(op: ops.ExpireTask) -> Op:
     return msgspec.structs.replace(op, error=_error(op.error) or _BODY, reason=GONE if op.reason else "")
 
@@ -103,6 +107,7 @@ _OPS: dict[type[Op], Callable[[Any], Op | None]] = {
     ops.InsertTask: _insert,
     ops.EndTask: _end,
     ops.RetryTask: _retry,
+    ops.ReleaseTask: _release,
     ops.ExpireTask: _expire,
     ops.ReviveTask: _revive,
     ops.RateRecord: _rate,

@@ -35,7 +35,7 @@ def _examples() -> list[ops.Op]:
         end(7, result=b'{"text":"SECRET"}', prompt="SECRET", reason="SECRET", summary="SECRET", reflection="SECRET"),
         end(7, state=TaskState.failed, error=b'{"code":"task_failed","message":"SECRET","stderr":["SECRET"]}'),
         ops.RetryTask(seq=7, attempt=1, due_ms=1, at_ms=1, error=b'{"code":"x","message":"SECRET"}', reason="SECRET"),
-        ops.ReleaseTask(seq=7, attempt=1, at_ms=1),
+        ops.ReleaseTask(seq=7, attempt=1, at_ms=1, reason="it died of SECRET", crashed=True),
         ops.DueTask(7, 1),
         ops.CancelTask(7, 1, "by ana"),
         ops.ExpireTask(7, 1, b'{"code":"deadline_passed","message":"SECRET"}', "SECRET"),
