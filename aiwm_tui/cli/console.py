@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 
 def terminal_on_both_ends() -> bool:
-    return sys.stdin.isatty() and sys.stdout.isatty()
+    """Whether keys come from one and frames go to one: frames are written to stderr, data to stdout."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def on_terminal(cli: Cli) -> bool:

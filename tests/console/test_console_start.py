@@ -124,6 +124,17 @@ def test_what_is_more_than_bare_is_left_to_the_command_line(
     assert cli_console.bare(arguments) is None
 
 
+@pytest.mark.parametrize("elsewhere", ["stdin", "stdout", "stderr"])
+def test_no_console_is_opened_where_its_frames_or_keys_go_elsewhere(
+    monkeypatch: pytest.MonkeyPatch, elsewhere: str
+) -> None:
+    for name in ("stdin", "stdout", "stderr"):
+        monkeypatch.setattr(getattr(sys, name), "isatty", lambda name=name: name != elsewhere, raising=False)
+    assert not cli_console.terminal_on_both_ends()
+    monkeypatch.setattr(getattr(sys, elsewhere), "isatty", lambda: True)
+    assert cli_console.terminal_on_both_ends()
+
+
 async def _turns(number: int) -> None:
     """Let everything else that runs on this loop go on, without a clock."""
     for _ in range(number):
