@@ -57,6 +57,9 @@ def _series(engine: ConsoleEngine) -> None:
             "queue.etl.waiting": behind, "queue.etl.head": behind * 2.2, "queue.etl.in": come, "queue.etl.out": go,
             "queue.etl.p50": 4_000 + 60 * wave, "queue.etl.p95": 11_000 + 300 * wave,
             "pool.extract.instances": up, "pool.extract.busy": up, "pool.extract.waiting": behind, "pool.extract.out": go,
+            "model.qwen14.0.hits": 900.0 + 7 * minute, "model.qwen14.0.misses": 5.0 + 4 * (minute > 36), "model.qwen14.0.evictions": 0.0,
+            "model.llama8.0.hits": 300.0 + 60 * minute, "model.llama8.0.misses": 20.0 + minute // 12,
+            "model.llama8.0.evictions": float(minute // 6),
             "queue.inbox.waiting": 10 + wave, "queue.inbox.in": 61 + wave, "queue.inbox.out": 60 + wave,
             "model.qwen14.0.tokens_per_s": 350 + 6 * wave, "model.qwen14.0.running": 7.0 + (minute > 30), "model.qwen14.0.rss_bytes": 3.2e9,
         }.items():  # fmt: skip

@@ -10,6 +10,7 @@ from textual.screen import ModalScreen
 
 from aiwm_tui.actions import Action, Group, available
 from aiwm_tui.live.text import Line, cut_line, fit, line_width
+from aiwm_tui.live.wrapping import wrapped
 from aiwm_tui.states import GLYPHS
 from aiwm_tui.widgets.lines import TextBlock
 
@@ -77,19 +78,16 @@ def help_lines(
     lines: list[Line] = [((" All keys ", "title"), (where, "dim"), ("   esc closes", "faint"))]
     if read_only:
         lines.append(((" This console is read-only: keys that change something are dimmed and refused.", "held_mode"),))
-    left = [*_group(Group.look, actions, read_only), (), *_group(Group.change, actions, read_only), (), *_language()]
-    right = [
-        *_group(Group.move, actions, read_only),
-        (),
-        *_group(Group.general, actions, read_only),
-        (),
-        *_group(Group.replay, actions, read_only),
-        (),
-        *_looks(),
-    ]
-    if cells < 110:
+    half = cells // 2 if cells >= 110 else 0
+    wide = half - 1 if half else cells
+
+    def group(name: Group) -> list[Line]:
+        return [*_group(name, actions, read_only, wide), ()]
+
+    left = [*group(Group.look), *group(Group.change), *_language()]
+    right = [*group(Group.move), *group(Group.general), *group(Group.replay), *_looks()]
+    if not half:
         return [*lines, (), *left, (), *right]
-    half = cells // 2
     for place in range(max(len(left), len(right))):
         a = left[place] if place < len(left) else ()
         b = right[place] if place < len(right) else ()
@@ -98,7 +96,8 @@ def help_lines(
     return lines
 
 
-def _group(group: Group, actions: list[Action], read_only: bool) -> list[Line]:
+def _group(group: Group, actions: list[Action], read_only: bool, wide: int) -> list[Line]:
+    """A group as lines of at most `wide` cells; what does not fit goes on below its beginning."""
     lines: list[Line] = [((f" {group.value.upper()}", "title"),)]
     members = [action for action in actions if action.group is group and action.help]
     cells = max([len(action.shown) for action in members], default=6) + 2
@@ -110,7 +109,8 @@ def _group(group: Group, actions: list[Action], read_only: bool) -> list[Line]:
                 if action.label in action.help or len(action.help) > 24
                 else f"{action.label}: {action.help}"
             )
-        lines.append((("  " + fit(action.shown, cells), "off" if off else "key"), (text, "off" if off else "text")))
+        line: Line = (("  " + fit(action.shown, cells), "off" if off else "key"), (text, "off" if off else "text"))
+        lines += wrapped(line, wide, cells + 2)
     return lines if len(lines) > 1 else [*lines, (("  nothing here", "faint"),)]
 
 
