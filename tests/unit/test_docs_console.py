@@ -30,8 +30,8 @@ def _tests() -> set[str]:
 
 
 def _commands() -> set[str]:
-    """Every `aiwm …` of the page, without its options and values."""
-    return {" ".join(words.split()) for words in re.findall(r"`aiwm((?: [a-z]+)+)", PAGE)}
+    """Every `aiwm …` of the page."""
+    return set(re.findall(r"`aiwm ([^`]+)`", PAGE))
 
 
 def test_every_feature_has_a_proof() -> None:
@@ -50,10 +50,13 @@ def test_every_test_that_is_named_exists() -> None:
 
 
 @pytest.mark.parametrize("command", sorted(_commands()))
-def test_every_command_that_is_named_exists(command: str) -> None:
-    known = set(json.loads((ROOT / "aiwm_tui/cli/words.json").read_text(encoding="utf-8"))["commands"])
+def test_every_command_and_option_that_is_named_exists(command: str) -> None:
+    known = json.loads((ROOT / "aiwm_tui/cli/words.json").read_text(encoding="utf-8"))["commands"]
     words = command.split()
-    assert any(" ".join(words[:length]) in known for length in range(min(2, len(words)), 0, -1))
+    named = next(name for length in (2, 1, 0) if (name := " ".join(words[:length])) in known and len(words) >= length)
+    options = {word for word in words if re.fullmatch("--?[A-Za-z-]+", word)}
+    assert named or words[0] in options
+    assert options <= set(known[named]["options"])
 
 
 def test_every_link_leads_somewhere() -> None:
