@@ -121,7 +121,8 @@ def _places(engine: ConsoleEngine) -> None:
     )  # fmt: skip
     for model in ("Qwen2.5-14B-exl2-5.0bpw", "Llama-3.1-8B"):
         engine.whys[model] = Why(scope="model", about=model, moving=True, summary="it works; nothing waits for memory")
-    engine.whys["t-4hk13"] = Why(scope="task", about="t-4hk13", moving=True, summary="it has ended")
+    for task, at in {"t-4hq7x": "i-01", "t-4hn02": "i-04", "t-4hq90": "i-11"}.items():
+        engine.whys[task] = Why(scope="task", about=task, moving=True, summary=f"it runs on {at}")
     engine.whys["etl"] = Why(
         scope="queue", about="etl", moving=True, summary="1,102 tasks wait; extract works at its limit",
         gates=(

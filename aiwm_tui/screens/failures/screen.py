@@ -36,7 +36,7 @@ COLUMNS: tuple[Column, ...] = (
     Column("count", "×", number("count"), right=True, most=8),
     Column("code", "code", text("code", "broken"), most=22),
     Column("queue", "queue", text("queue"), most=16, priority=2),
-    Column("definition", "worker", text("definition"), most=16, priority=3),
+    Column("definition", "worker", text("definition"), most=18, priority=3),
     Column("first", "since", since("first_ms"), right=True, least=5, priority=4),
     Column("last", "last", since("last_ms", "text"), right=True, least=5, priority=1),
     Column("message", "what", text("message", "text", 400), flex=True),

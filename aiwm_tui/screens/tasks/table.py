@@ -38,7 +38,7 @@ COLUMNS: tuple[Column, ...] = (
     state_column("tasks"),
     Column("id", "id", text("id", "strong"), most=12),
     Column("queue", "queue", text("queue"), most=16, priority=1),
-    Column("definition", "worker", text("definition", "dim"), most=16, priority=6),
+    Column("definition", "worker", text("definition", "dim"), most=18, priority=6),
     Column("priority", "prio", number("priority", str), right=True, most=6, priority=8),
     Column(
         "attempt", "try", lambda row, _: (f"{row.attempt}/{row.max_attempts}", "dim"), right=True, most=7, priority=5
