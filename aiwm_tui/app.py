@@ -9,6 +9,7 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -22,6 +23,7 @@ from textual.timer import Timer
 from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, Action, footer, meant
 from aiwm_tui.comfort import LEAN_MS
+from aiwm_tui.dialling import Dialling
 from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
 from aiwm_tui.live.history import History, Place
 from aiwm_tui.live.link import Connection, Link, Phase
@@ -307,7 +309,7 @@ class ConsoleApp(App[None]):
             return
         if phase is Phase.lost:
             self._lost_ms = self._lost_ms or self.as_of
-        elif phase is Phase.failed and self.link.error is not None:
+        if phase in (Phase.lost, Phase.failed) and self.link.error is not None:
             self.fail(self.link.error)
         elif phase is Phase.live and self._undecided:
             from aiwm_tui.beginning import decide
@@ -433,21 +435,18 @@ def run_console(
     play: Play | None = None,
 ) -> int:
     """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
-    runs, and again when it is gone; without, the console waits for one. `through` is a command that carries the protocol
-    instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where it begins."""
+    runs, and again when it is gone (not when it was stopped); without, the console waits for one. `through` is a command that carries
+    the protocol instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where it begins."""
 
     wants = preferences or Preferences()
     read_only = read_only or wants.read_only
 
-    async def connect() -> Any:
-        if through is not None:
-            from engine.client import connect_through
+    async def reach(command: Sequence[str]) -> Any:
+        from engine.client import connect_through
 
-            return await connect_through(through, work=True, read_only=read_only, name="console")
-        from engine.client import connect as dial
+        return await connect_through(command, work=True, read_only=read_only, name="console")
 
-        return await dial(home, spawn=spawn, work=True, read_only=read_only, name="console")
-
+    connect = Dialling(home, spawn=spawn, read_only=read_only) if through is None else partial(reach, through)
     first = location or HOME
     if location is None and through is None:
         from aiwm_tui.beginning import first_location

@@ -18,7 +18,9 @@ import psutil
 import pytest
 
 from aiwm_tui.app import ConsoleApp
+from aiwm_tui.dialling import Dialling
 from engine.client import connect, connect_blocking
+from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.fleet import QueuePause, QueueResume
 from engine.contract.requests.session import EngineStatus, EngineStop
 from engine.contract.requests.tasks import TaskRun, TaskSubmit
@@ -32,6 +34,22 @@ def _app(home: Path, location: str) -> ConsoleApp:
         return await connect(home, spawn=False, name="console")
 
     return ConsoleApp(dial, location=location)
+
+
+async def test_an_engine_that_somebody_stopped_stays_so_until_one_is_started(home: Path) -> None:
+    dial = Dialling(home, spawn=True, read_only=False)
+    app = ConsoleApp(dial, location=":queues")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "live", "demo")
+        async with await connect(home, spawn=False) as client:
+            await client.call(EngineStop(mode="now"))
+        await shows(app, "no engine serves", "aiwm engine run")
+        with pytest.raises(AiwmError) as caught:
+            await dial()
+        assert caught.value.code == Code.engine_unreachable
+        with engines.engine(home):
+            await shows(app, "live", "demo")
+            assert not dial.stopped
 
 
 async def test_adapters_are_compared_set_current_and_taken_back(home: Path) -> None:
