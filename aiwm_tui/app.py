@@ -436,7 +436,8 @@ def run_console(
 ) -> int:
     """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
     runs, and again when it is gone (not when it was stopped); without, the console waits for one. `through` is a command that carries
-    the protocol instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where it begins."""
+    the protocol instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where
+    it begins."""
 
     wants = preferences or Preferences()
     read_only = read_only or wants.read_only

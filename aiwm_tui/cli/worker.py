@@ -49,7 +49,8 @@ def _list(
 def _create(cli: Cli, request: definitions.WorkerCreate) -> None:
     """Add one worker definition to those in force; there is no other way to change one than to replace the whole set.
 
-    The file of worker definitions does not get it: a changed file that lacks it is refused as long as a pool names it. JSON: kind worker."""
+    The file of worker definitions does not get it: a changed file that lacks it is refused as long as a pool names it.
+    JSON: kind worker."""
     made = cli.call(request)
     if cli.output.for_people:
         cli.output.table("workers", [msgspec.structs.asdict(made.row)])

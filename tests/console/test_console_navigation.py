@@ -182,7 +182,7 @@ async def test_events_details_filter_by_cell_and_faults(console: Any) -> None:
         await press(app, "d")
         await shows(app, ":queues/demo", "waiting, and how fast", "acknowledged when on disk")
         await press(app, "G")
-        await shows(app, ":queues/demo", "\"durability\": \"disk\"")
+        await shows(app, ":queues/demo", '"durability": "disk"')
 
 
 async def test_sorting_stacks_and_shows_its_marks(console: Any) -> None:

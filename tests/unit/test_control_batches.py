@@ -220,7 +220,9 @@ async def test_samples_are_taken_while_something_moves_and_then_no_more(
     async with asyncio.timeout(5):
         while not (found := await room.call(SamplesRead(names=("queue.q.*",), step_ms=1_000))):  # noqa: ASYNC110
             await asyncio.sleep(0.005)
-    assert {one.name for one in found} == {f"queue.q.{name}" for name in ("waiting", "running", "in", "out", "p50", "p95")}
+    assert {one.name for one in found} == {
+        f"queue.q.{name}" for name in ("waiting", "running", "in", "out", "p50", "p95")
+    }
     assert {"pool.p.busy", "running"} <= set(room.store.readers.series())
     with pytest.raises(AiwmError):
         await room.call(SamplesRead(step_ms=7))
