@@ -244,6 +244,8 @@ class Host:
             self._events,
             {"host": socket.gethostname(), "home": options.home.name},
         )
+        self._manager.tables.asks = lambda: self._approvals.waiting
+        self._manager.tables.gpus = lambda: self._models.ledger.gpu_words()
         self._manager.tables.key_status = lambda name: self._keys.status(name)[0].value
         self._doorman = Doorman(self._table, self._welcome, self._arrived, self._left)
         self._presence = Presence(
@@ -439,7 +441,7 @@ class Host:
         return self._manager.dispatching.mode() or usual
 
     def _approvals_changed(self) -> None:
-        for table in ("approvals", "needs"):
+        for table in ("approvals", "needs", "machine"):
             self._touch(table)
 
     def _access(self) -> tuple[list[tuple[str, str, str]], list[tuple[str, str]]]:

@@ -39,10 +39,13 @@ def _parts(row: MachineRow | None, phase: Phase, now: int) -> list[tuple[int, Li
         return [(0, (("aiwm ", "strong"), (f"{glyph(word[0])} {word[1]}", word[0])))]
     style = {"storage-failed": "broken", "stopping": "coming"}.get(row.mode, "works")
     style = style if phase is Phase.live else "broken"
+    numbers = [("run", row.running, ""), ("wait", row.waiting, ""), ("fail", row.fail_today, "alert")]
+    if row.asks:
+        numbers.append(("ask", row.asks, "alert"))
     up = f" up {form.since(row.started_ms, now)}"
     parts: list[tuple[int, Line]] = [
         (3, ((clean(row.host, 24) + " ", "strong"), (glyph(style), style), (up, "dim"))),
-        (0, _numbers([("run", row.running, ""), ("wait", row.waiting, ""), ("fail", row.fail_today, "alert")])),
+        (0, _numbers(numbers)),
         (1, ((f"{form.speed(row.tokens_per_s)} tok/s", "text" if row.tokens_per_s else "dim"),)),
     ]
     if row.cpu_percent is not None:

@@ -215,7 +215,9 @@ def machine_row(
     failed_today: int,
     models: Iterable[ModelRow],
     mode: str,
+    asks: int,
     read_cpu: Callable[[], float | None],
+    gpus: tuple[str, ...],
 ) -> MachineRow:
     return MachineRow(
         id=host,
@@ -226,5 +228,7 @@ def machine_row(
         fail_today=failed_today,
         tokens_per_s=sum(model.tokens_per_s for model in models),
         mode=mode,
+        asks=asks,
         cpu_percent=read_cpu(),
+        gpus=gpus,
     )

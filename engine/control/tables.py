@@ -49,8 +49,8 @@ _WAITING = frozenset(state.value for state in WAITING)
 
 class Tables:
     """All tables but tasks and events, which the store serves. `mode` is the machine line's word for how the engine is.
-    `key_status` says of an API key by its name whether it is found; whoever has the keys sets it. So do those who know of `maintenance`
-    and of operations that are `held`."""
+    `key_status` says of an API key by its name whether it is found; whoever has the keys sets it. So do those who know of `maintenance`,
+    of operations that are `held`, of how much `asks` for a decision, and of the `gpus`."""
 
     def __init__(
         self,
@@ -88,6 +88,8 @@ class Tables:
         self.storage_failed_ms: int | None = None
         self.maintenance: Callable[[], Maintenance | None] = lambda: None
         self.held: Callable[[], list[OperationRow]] = list
+        self.asks: Callable[[], int] = lambda: 0
+        self.gpus: Callable[[], tuple[str, ...]] = tuple
 
     def queue(self, queue: QueueDefinition) -> QueueRow:
         waiting = self._tally.waiting(queue.name)
@@ -151,7 +153,9 @@ class Tables:
                 self._readers.failed_since(self._midnight_ms()),
                 self._model_rows(),
                 self._mode(),
+                self.asks(),
                 self._cpu.percent,
+                self.gpus(),
             )
         ]
 

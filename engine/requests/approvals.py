@@ -112,6 +112,11 @@ class Approvals:
             raise
         return row
 
+    @property
+    def waiting(self) -> int:
+        """How many wait for a decision."""
+        return len(self._pending)
+
     def needs(self) -> list[NeedRow]:
         """What waits, for the overview."""
         return [

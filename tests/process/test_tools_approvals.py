@@ -50,6 +50,7 @@ def test_a_parked_request_survives_a_kill_and_is_made_once_when_approved(
         assert _state(client, victim) == "pending"
         needs = client.call(ViewRead(location=":needs", size=50)).rows
         assert [need["id"] for need in needs if need["state"] == "asks"] == [row.id]
+        assert client.call(ViewRead(location=":machine")).rows[0]["asks"] == 1
         running.kill()
     with engine(home, environment=caller_kind) as running, running.client() as client:
         assert [it.id for it in client.call(ApprovalList())] == [row.id]
@@ -58,6 +59,7 @@ def test_a_parked_request_survives_a_kill_and_is_made_once_when_approved(
         assert done.result["cancelled"] == [victim]
         assert _state(client, victim) == "cancelled"
         assert client.call(ApprovalList()) == []
+        assert client.call(ViewRead(location=":machine")).rows[0].get("asks", 0) == 0
         for again in (ApprovalApprove(id=row.id), ApprovalReject(id=row.id)):
             with pytest.raises(AiwmError, match="decided once") as refused:
                 client.call(again)

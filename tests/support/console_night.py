@@ -64,7 +64,7 @@ def night(engine: ConsoleEngine) -> ConsoleEngine:
 def _machine() -> MachineRow:
     return MachineRow(
         id="anvil", host="anvil", gpus=("GPU0 21.1/24.0G", "GPU1 20.3/24.0G"),
-        started_ms=NOW - 3 * DAY - 4 * HOUR, running=14, waiting=1_284, fail_today=37,
+        started_ms=NOW - 3 * DAY - 4 * HOUR, running=14, waiting=1_284, fail_today=37, asks=2,
         tokens_per_s=560.0, mode="live", cpu_percent=41.0,
     )  # fmt: skip
 

@@ -30,6 +30,12 @@ def test_without_a_gpu_it_says_so_and_why() -> None:
     assert (row.id, row.total_bytes) == ("CPU", 64 * G)
     assert "no GPU: driver not loaded" in row.note
     assert [space.id for space in book.spaces([])] == ["CPU"]
+    assert book.gpu_words() == ()
+
+
+def test_the_machine_line_says_how_full_each_gpu_is() -> None:
+    words = ledger(FakeGpu(total=24 * G, used=21 * G), FakeGpu(total=80 * G)).gpu_words()
+    assert words == (f"GPU0 {21 * G / 2**30:.1f}/{24 * G / 2**30:.1f}G", f"GPU1 0.0/{80 * G / 2**30:.1f}G")
 
 
 def test_without_the_library_it_says_so() -> None:

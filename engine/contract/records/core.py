@@ -198,7 +198,8 @@ class NeedRow(Record, frozen=True, kw_only=True):
 
 
 class MachineRow(Record, frozen=True, kw_only=True):
-    """The machine line. `fail_today` counts failures since midnight; `mode` is live, read-only, storage-failed or stopping."""
+    """The machine line. `fail_today` counts failures since midnight, `asks` what waits for somebody's decision; `mode` is live, read-only,
+    storage-failed or stopping. `gpus` says of each GPU how much of its memory is taken: `GPU0 21.1/24.0G`."""
 
     host: str
     started_ms: int
@@ -207,6 +208,7 @@ class MachineRow(Record, frozen=True, kw_only=True):
     fail_today: int
     tokens_per_s: float
     mode: str
+    asks: int = 0
     cpu_percent: float | None = None
     gpus: tuple[str, ...] = ()
 

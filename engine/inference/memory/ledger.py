@@ -76,6 +76,10 @@ class Ledger:
             self._seen, self._seen_at = self._gpus.look(), now
         return self._seen
 
+    def gpu_words(self) -> tuple[str, ...]:
+        """How much of each GPU's memory is taken, by whomever: `GPU0 21.1/24.0G`."""
+        return tuple(f"{gpu.id} {(gpu.total - gpu.free) / 2**30:.1f}/{gpu.total / 2**30:.1f}G" for gpu in self.gpus())
+
     def spaces(self, uses: Sequence[Use]) -> list[Space]:
         """What one more process may take of each device, what those that still load will take set aside."""
         total, available = self._host()
