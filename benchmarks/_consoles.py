@@ -21,15 +21,15 @@ class Peer(msgspec.Struct, frozen=True):
     name: str
     requirements: tuple[str, ...]
     arguments: tuple[str, ...]
-    word: bytes
+    word: str
     keys: tuple[bytes, bytes] = (b"a", b"b")
 
 
 PEERS = (
     # posting 2.11 dies in tree-sitter 0.26 on its first frame.
-    Peer("posting", ("posting", "tree-sitter<0.26"), ("default",), b"Enter a URL"),
-    Peer("harlequin", ("harlequin",), (), b"Query Editor"),
-    Peer("dolphie", ("dolphie",), ("--tab-setup",), b"Connect to a Host"),
+    Peer("posting", ("posting", "tree-sitter<0.26"), ("default",), "Enter a URL"),
+    Peer("harlequin", ("harlequin",), (), "Query Editor"),
+    Peer("dolphie", ("dolphie",), ("--tab-setup",), "Connect to a Host"),
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
-import re
 import select
 import struct
 import subprocess
@@ -15,13 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import psutil
-
-_ESCAPES = re.compile(rb"\x1b\[[0-9;?<>=$]*[ -/]*[@-~]|\x1b[\]P_][^\x07\x1b]*(?:\x07|\x1b\\)|\x1b[()][A-B0]|\x1b[=>78]")
-
-
-def plain(output: bytes) -> bytes:
-    """What was written without the escape sequences."""
-    return _ESCAPES.sub(b"", output)
+import pyte
 
 
 class Terminal:
@@ -47,25 +40,39 @@ class Terminal:
         os.close(slave)
         self.process = psutil.Process(self._program.pid)
         self.written = 0
-        self._tail = b""
+        self._screen = pyte.Screen(columns, lines)
+        self._stream = pyte.ByteStream(self._screen)
+        self._read_at = self._started
 
     def _read(self, timeout_s: float) -> bytes:
         if not select.select([self._master], [], [], timeout_s)[0]:
             return b""
         chunk = os.read(self._master, 1 << 16)
+        self._read_at = time.monotonic()
         self.written += len(chunk)
+        self._stream.feed(chunk)
         return chunk
 
-    def until(self, word: bytes, timeout_s: float = 60.0) -> float:
+    def shows(self, word: str) -> bool:
+        """Whether a word is on the screen: a program may have painted parts of it long ago."""
+        return any(word in line for line in self._screen.display)
+
+    def until(self, word: str, timeout_s: float = 60.0) -> float:
         """Read until a word is on the screen; when it was."""
         deadline = time.monotonic() + timeout_s
-        output = self._tail
-        while word not in plain(output):
+        while not self.shows(word):
             if time.monotonic() > deadline:
-                raise TimeoutError(f"{word!r} never came: {plain(output)[-500:]!r}")
-            output += self._read(0.2)
-        self._tail = b""
-        return time.monotonic() - self._started
+                raise TimeoutError(f"{word!r} never came: {self._screen.display}")
+            self._read(0.2)
+        return self._read_at - self._started
+
+    def until_gone(self, word: str, timeout_s: float = 5.0) -> None:
+        """Read until a word is on the screen no more."""
+        deadline = time.monotonic() + timeout_s
+        while self.shows(word):
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{word!r} stays: {self._screen.display}")
+            self._read(0.2)
 
     def settle(self, seconds: float) -> int:
         """Read for that long; how many bytes came."""
@@ -87,15 +94,15 @@ class Terminal:
             raise TimeoutError(f"nothing was painted after {key!r}")
         return time.perf_counter() - started
 
-    def paint_of(self, key: bytes, word: bytes, timeout_s: float = 5.0) -> float:
-        """Type a key; seconds until a word that it brings is painted, whatever else is painted meanwhile."""
-        started, output = time.perf_counter(), b""
+    def paint_of(self, key: bytes, word: str, timeout_s: float = 5.0) -> float:
+        """Type a key; seconds until a word that it brings has come, whatever else is painted meanwhile."""
+        started = time.monotonic()
         os.write(self._master, key)
-        while word not in plain(output):
-            if time.perf_counter() - started > timeout_s:
+        while not self.shows(word):
+            if time.monotonic() - started > timeout_s:
                 raise TimeoutError(f"{word!r} was not painted after {key!r}")
-            output += self._read(0.5)
-        return time.perf_counter() - started
+            self._read(0.5)
+        return self._read_at - started
 
     def cpu_s(self) -> float:
         """CPU seconds of the program alone, user and system."""

@@ -53,7 +53,7 @@ def bytes_a_second(home: Path, mode: str, key: str, seconds: float) -> float:
     environment = {**os.environ, "AIWM_CONSOLE__BANDWIDTH": mode}
     command = [sys.executable, "-P", "-m", "aiwm_tui.main", "--home", str(home)]
     with Terminal(command, environment=environment) as terminal:
-        terminal.until(b"live")
+        terminal.until("live")
         terminal.type(key.encode())
         terminal.settle(3)
         return terminal.settle(seconds) / seconds
