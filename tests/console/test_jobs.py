@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from aiwm_tui.app import ConsoleApp
@@ -20,6 +21,7 @@ from engine.contract.requests.tasks import TaskShow, TaskSubmit, TaskWait
 from tests.support.cli import in_process
 from tests.support.console_engine import ConsoleEngine
 from tests.support.console_inference import models as model_rows
+from tests.support.console_night import night
 from tests.support.engines import engine as running_engine
 from tests.support.engines import make_queue
 from tests.support.house import caller_environment
@@ -280,6 +282,25 @@ async def test_8_a_model_process_keeps_crashing(engine: ConsoleEngine, console: 
         assert request.changes.kv_bytes == 4 * 2**30
         await shows(app, "R starts it again")
         await keys("R")
+        keys.done()
+
+
+async def test_8_what_a_crashed_process_said_and_what_happened(engine: ConsoleEngine, console: Any) -> None:
+    night(engine)
+    engine.put("models", msgspec.structs.replace(engine.row("models", "llama8.0"), state="backoff", note="SIGSEGV"))
+    app = console(location=":overview")
+    async with app.run_test(size=SIZE):
+        await shows(app, "NEEDS YOU")
+        keys = Keys(app, "6", "!", "↵", "l", "e")
+        await keys("6", "!")
+        await shows(app, ":models is:fault", "2 match of 5", "llama8.0")
+        await wait_until(lambda: cursor(app) is not None and cursor(app).id == "llama8.0", "the process")
+        await keys("enter")
+        await shows(app, ":models/llama8.0", "SIGSEGV")
+        await keys("l")
+        await shows(app, ":logs/llama8.0", "pages free")
+        await keys("e")
+        await shows(app, ":events about:llama8.0")
         keys.done()
 
 
