@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,7 @@ UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
 _HASHED = 1 << 20  # bytes at a time
-_WINDOW = 1 << 20
-_MOST_WINDOW = 1 << 24
+_LENGTH = 8  # bytes that say how long a safetensors header is
 
 
 def adapter_digest(directory: Path) -> str:
@@ -46,7 +45,6 @@ class AdapterFiles:
         self.size = os.fstat(weights).st_size
         self._weights = weights
         self._window = memoryview(b"")
-        self._window_begin = 0
         if hasattr(os, "posix_fadvise"):  # the disk reads on while what has come is checked and laid out
             os.posix_fadvise(weights, 0, 0, os.POSIX_FADV_SEQUENTIAL)
 
@@ -61,25 +59,26 @@ class AdapterFiles:
             begin += len(piece)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def views(self, stretches: Sequence[tuple[int, int]]) -> list[memoryview]:
-        """These stretches (begin, end) of the weights, which may be read until the next call: the memory is used again. A file that is read
-        from its beginning to its end is read in large pieces, each of which is still in the processor's cache when it is looked at."""
-        first, last = min(begin for begin, _ in stretches), max(end for _, end in stretches)
-        if last - first > _MOST_WINDOW:
-            return [memoryview(self.read(begin, end)) for begin, end in stretches]
-        if not self._window_begin <= first <= last <= self._window_begin + len(self._window):
-            self._fill(first, min(max(last - first, _WINDOW), self.size - first))
-        return [self._window[begin - self._window_begin : end - self._window_begin] for begin, end in stretches]
+    def header(self, most: int) -> bytes | None:
+        """The safetensors header with the eight bytes of its length, unchecked; None if that says more than `most`, or than there is."""
+        if self.size < _LENGTH:
+            return None
+        end = _LENGTH + int.from_bytes(self.read(0, _LENGTH), "little")
+        return self.read(0, end) if end <= min(self.size, most) else None
 
-    def _fill(self, begin: int, size: int) -> None:
-        window = self._window[:size] if len(self._window) >= size else memoryview(bytearray(size))
-        done = 0
+    def passing(self, begin: int, end: int) -> memoryview:
+        """These bytes of the weights, which may be read until the next call: the memory is used again, so what is read piece by piece is
+        still in the processor's cache when it is looked at. Raises adapter_invalid."""
+        size, done = end - begin, 0
+        if len(self._window) < size:
+            self._window = memoryview(bytearray(size))
+        window = self._window[:size]
         while done < size:
             count = os.preadv(self._weights, [window[done:]], begin + done)
             if not count:
                 raise self._cut()
             done += count
-        self._window, self._window_begin = window, begin
+        return window
 
     def _cut(self) -> AiwmError:
         return AiwmError(Code.adapter_invalid, f"{self.directory / WEIGHTS_FILE} was cut short", field="adapters")

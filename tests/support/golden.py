@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from engine.inference.adapter_files import adapter_digest, verified_files
-from engine.inference.backends.reference.adapters import FusedLayers, load_adapter
+from engine.inference.backends.reference.adapters import Adapters, FusedLayers
 from engine.inference.backends.reference.blend import AdapterWeights, Blender
 from engine.inference.backends.reference.cache import KVCache
 from engine.inference.backends.reference.config import read_config
@@ -93,9 +93,10 @@ def numpy_logits(model_path: Path, asked: list[Text], adapters: dict[str, Path],
     cache = KVCache(config, len(asked), config.context)
     digests = {name: adapter_digest(path) for name, path in adapters.items()}
     fused: dict[str, FusedLayers] = {}
+    reader = Adapters(config, model.weights.layers)
     for name, path in adapters.items():
         with verified_files(name, path, digests[name]) as files:
-            fused[digests[name]] = load_adapter(files, config, model.weights.layers)
+            fused[digests[name]] = reader.load(files)
     blender = Blender(fused)
     used: list[AdapterWeights] = [tuple((digests[name], weight) for name, weight in text.adapters) for text in asked]
     result: list[list[FloatArray]] = [[] for _ in asked]

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 
 from engine.contract.errors import AiwmError
-from engine.inference.adapter_files import adapter_digest
+from engine.inference.adapter_files import WEIGHTS_FILE, adapter_digest, verified_files
 from engine.inference.backends.base import AdapterRef, LoadSpec
-from engine.inference.backends.reference import memory
+from engine.inference.backends.reference import adapters, memory
+from engine.inference.backends.reference.adapters import Adapters, FusedLayers
 from engine.inference.backends.reference.backend import ReferenceBackend
 from engine.inference.backends.reference.config import read_config
 from engine.inference.backends.reference.safetensors import TensorDirectory, TensorFile
+from engine.inference.backends.reference.weights import read_weights
 from tests.support.tiny_model import tiny_config, write_adapter, write_model, write_safetensors
 
 
@@ -281,3 +283,133 @@ def test_an_adapter_that_changed_since_it_was_named(loaded: ReferenceBackend, tm
     before = adapter_digest(path)
     write_adapter(path, seed=9)
     assert adapter_digest(path) != before
+
+
+# -- what is kept of one adapter's header for the next ------------------------------------------------------------------
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Adapters:
+    model = write_model(tmp_path / "model")
+    config = read_config(model)
+    return Adapters(config, read_weights(TensorDirectory(model), config).layers)
+
+
+def read(reader: Adapters, path: Path) -> FusedLayers:
+    with verified_files("a", path, adapter_digest(path)) as files:
+        return reader.load(files)
+
+
+def numbers_of(layers: FusedLayers) -> list[Any]:
+    return [half for layer in layers for pairs in layer.values() for pair in pairs for half in (pair.a, pair.b)]
+
+
+@pytest.fixture
+def plans_made(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    made: list[int] = []
+    new_plan = Adapters._new_plan
+
+    def counted(self: Adapters, adapter: Any) -> Any:
+        plan = new_plan(self, adapter)
+        made.append(plan.elements)
+        return plan
+
+    monkeypatch.setattr(Adapters, "_new_plan", counted)
+    return made
+
+
+def test_adapters_of_one_header_are_planned_once_and_stay_different(
+    reader: Adapters, plans_made: list[int], tmp_path: Path
+) -> None:
+    paths = [write_adapter(tmp_path / f"a{seed}", seed=seed) for seed in range(3)]
+    kept = [read(reader, path) for path in paths]
+    assert len(plans_made) == 1
+    for path, layers in zip(paths, kept, strict=True):
+        alone = Adapters(reader._config, reader._base)
+        for mine, anew in zip(numbers_of(layers), numbers_of(read(alone, path)), strict=True):
+            np.testing.assert_array_equal(mine, anew)
+    for one, other in ((0, 1), (1, 2), (0, 2)):
+        for mine, others in zip(numbers_of(kept[one]), numbers_of(kept[other]), strict=True):
+            assert not np.array_equal(mine, others)
+            assert not np.shares_memory(mine, others)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lora_alpha": 3}, {"use_rslora": True}, {"alpha_pattern": {"layers.1.mlp.up_proj": 7}}]
+)
+def test_settings_that_scale_make_another_plan(
+    changes: dict[str, Any], reader: Adapters, plans_made: list[int], tmp_path: Path
+) -> None:
+    plain = numbers_of(read(reader, write_adapter(tmp_path / "plain")))
+    other = write_adapter(tmp_path / "other", **changes)
+    scaled = numbers_of(read(reader, other))
+    assert len(plans_made) == 2
+    assert not all(np.array_equal(mine, others) for mine, others in zip(plain, scaled, strict=True))
+    anew = numbers_of(read(Adapters(reader._config, reader._base), other))
+    assert all(np.array_equal(mine, others) for mine, others in zip(scaled, anew, strict=True))
+    read(reader, write_adapter(tmp_path / "named", target_modules=["up_proj"], lora_dropout=0.1))
+    assert len(plans_made) == 3  # the one of `anew`; what changes nothing needs none
+
+
+def test_a_kept_plan_takes_no_file_that_is_cut_damaged_or_lies(reader: Adapters, tmp_path: Path) -> None:
+    read(reader, write_adapter(tmp_path / "whole"))
+
+    def written(name: str, change: Any) -> Path:
+        path = write_adapter(tmp_path / name)
+        (path / WEIGHTS_FILE).write_bytes(change((path / WEIGHTS_FILE).read_bytes()))
+        return path
+
+    def with_last(value: float) -> Any:
+        return lambda data: data[:-4] + np.float32(value).tobytes()
+
+    with refused("adapter_invalid", "cut short", "cut"):
+        read(reader, written("cut", lambda data: data[:-4]))
+    with refused("adapter_invalid", "header is longer"):
+        read(reader, written("stub", lambda data: data[:40]))
+    with refused("adapter_invalid", "header is not JSON"):
+        read(reader, written("shifted", lambda data: (9).to_bytes(8, "little") + data[8:]))
+    for value in (np.nan, np.inf, -1e30):
+        with refused("adapter_invalid", "layers.1.mlp.down_proj", "not finite"):
+            read(reader, written(f"with {value}", with_last(value)))
+    with refused("adapter_unsupported", "DoRA"):
+        read(reader, write_adapter(tmp_path / "dora", use_dora=True))
+    with refused("adapter_invalid", "lora_A", "(8, 32)"):
+        read(reader, write_adapter(tmp_path / "rank", r=8))
+    path = write_adapter(tmp_path / "shrinking")
+    with (
+        refused("adapter_invalid", WEIGHTS_FILE, "was cut short"),
+        verified_files("a", path, adapter_digest(path)) as files,
+    ):
+        data = (path / WEIGHTS_FILE).read_bytes()
+        (path / WEIGHTS_FILE).write_bytes(data[:-100])
+        reader.load(files)
+
+
+def test_a_bounded_number_of_plans_is_kept_and_none_of_a_long_header(
+    reader: Adapters, plans_made: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [write_adapter(tmp_path / f"r{rank}", rank=rank) for rank in range(1, adapters.MOST_PLANS + 3)]
+    for path in paths:
+        read(reader, path)
+    assert len(reader._plans) == adapters.MOST_PLANS
+    assert len(plans_made) == len(paths)
+    read(reader, paths[-1])
+    assert len(plans_made) == len(paths)
+    read(reader, paths[0])  # the one unused for longest has gone
+    assert len(plans_made) == len(paths) + 1
+    monkeypatch.setattr(adapters, "MOST_HEADER", 100)
+    before = list(reader._plans)
+    read(reader, paths[-1])
+    assert len(plans_made) == len(paths) + 2
+    assert list(reader._plans) == before
+
+
+@pytest.mark.parametrize("dtype", ["F16", "BF16"])
+def test_adapters_in_half_precision_are_their_numbers_in_whole(dtype: str, reader: Adapters, tmp_path: Path) -> None:
+    half, whole = write_adapter(tmp_path / "half"), write_adapter(tmp_path / "whole")
+    file = TensorFile(half / WEIGHTS_FILE)
+    write_safetensors(half / WEIGHTS_FILE, {name: file.read(name).copy() for name in file.tensors}, dtype)
+    rounded = TensorFile(half / WEIGHTS_FILE)
+    write_safetensors(whole / WEIGHTS_FILE, {name: rounded.read(name) for name in rounded.tensors})
+    for mine, other in zip(numbers_of(read(reader, half)), numbers_of(read(reader, whole)), strict=True):
+        np.testing.assert_array_equal(mine, other)

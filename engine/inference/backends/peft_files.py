@@ -6,6 +6,7 @@ scale = alpha / rank (or alpha / √rank, "rsLoRA"). Both may differ from projec
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,12 +19,27 @@ from engine.inference.backends.reference.config import parse_json
 from engine.inference.backends.reference.safetensors import TensorFile
 
 if TYPE_CHECKING:
+    from engine.inference.backends.reference.safetensors import TensorInfo
     from engine.inference.backends.reference.weights import FloatArray
 
 # Beyond this a product could overflow, and infinity times a gate of zero would reach the other requests of a batch.
 LARGEST_VALUE = 1e6
 _TENSOR = re.compile(r"base_model\.model\.([\w.]+)\.lora_([AB])(?:\.\w+)?\.weight")
 _PLAIN_PATTERN = re.compile(r"\^?[\w.\\]+")
+
+
+# What of the settings decides how factors are scaled and which ranks they must have; `unsupported` has looked at the rest.
+_DECISIVE = ("r", "lora_alpha", "use_rslora", "rank_pattern", "alpha_pattern")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A projection that an adapter changes, as the header and the settings have it: where a [rank, inputs] and b [outputs, rank] are."""
+
+    path: str
+    a: TensorInfo
+    b: TensorInfo
+    scale: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +64,8 @@ class PeftFiles:
         what = unsupported(self._settings)
         if what is not None:
             raise self.unsupported(what)
-        self._file = TensorFile(files.directory / WEIGHTS_FILE, Code.adapter_invalid, files)
+        self._files = files
         self._sizes = sizes
-        self._both = self._halves(sizes)
 
     def unsupported(self, what: str) -> AiwmError:
         return AiwmError(
@@ -65,22 +80,39 @@ class PeftFiles:
 
     def projections(self) -> Iterator[Projection]:
         """Every projection that it changes, read and checked, in the order of the file."""
-        for path, both in self._both.items():
-            yield self._projection(path, self._file.read(both["A"]), self._file.read(both["B"]), self._sizes[path])
+        file = self._open()
+        for part in self._parts(file):
+            a, b = file.read(part.a.name), file.read(part.b.name)
+            if not (bounded(a) and bounded(b)):
+                raise self.beyond(part.path)
+            yield Projection(part.path, a, b, part.scale)
 
-    def passing(self) -> Iterator[Projection]:
-        """As `projections`, quicker: each is there only until the next one is asked for."""
-        for path, both in self._both.items():
-            a, b = self._file.read_passing((both["A"], both["B"]))
-            yield self._projection(path, a, b, self._sizes[path])
+    def parts(self) -> list[Part]:
+        """Every projection that it changes, checked as far as settings and header tell, in the order of the file."""
+        return self._parts(self._open())
 
-    def ranks(self) -> dict[str, int]:
-        """The rank of every projection that it changes, from the header of the file: how much there will be to hold."""
-        return {path: self._file.tensors[both["A"]].shape[0] for path, both in self._both.items()}
+    def likeness(self, most: int) -> tuple[bytes, int, str] | None:
+        """Adapters that are equal in this have equal parts: the header, the size of the file, and the settings that decide. None if the
+        header has more than `most` bytes, or is none."""
+        header = self._files.header(most)
+        if header is None:
+            return None
+        return header, self._files.size, json.dumps([self._settings.get(name) for name in _DECISIVE])
 
-    def _halves(self, sizes: dict[str, tuple[int, int]]) -> dict[str, dict[str, str]]:
+    def beyond(self, path: str) -> AiwmError:
+        """The refusal of a projection that is not `bounded`."""
+        return self.invalid(f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})")
+
+    def _open(self) -> TensorFile:
+        return TensorFile(self._directory / WEIGHTS_FILE, Code.adapter_invalid, self._files)
+
+    def _parts(self, file: TensorFile) -> list[Part]:
+        halves = self._halves(file)
+        return [self._part(path, file.info(both["A"]), file.info(both["B"])) for path, both in halves.items()]
+
+    def _halves(self, file: TensorFile) -> dict[str, dict[str, str]]:
         """The names of the tensors A and B, by path, in the order of the file."""
-        tensors, halves = self._file.tensors, dict[str, dict[str, str]]()
+        sizes, tensors, halves = self._sizes, file.tensors, dict[str, dict[str, str]]()
         for name in sorted(tensors, key=lambda name: tensors[name].begin):
             match = _TENSOR.fullmatch(name)
             if match is None:
@@ -93,8 +125,6 @@ class PeftFiles:
         for path, both in halves.items():
             if len(both) < 2:
                 raise self.invalid(f"{path} has only lora_{next(iter(both))}")
-            if len(tensors[both["A"]].shape) != 2:
-                raise self.invalid(f"lora_A of {path} has shape {tensors[both['A']].shape}")
         return halves
 
     def _unknown(self, path: str, sizes: dict[str, tuple[int, int]]) -> AiwmError:
@@ -117,8 +147,8 @@ class PeftFiles:
                 return value
         return default
 
-    def _projection(self, path: str, a: FloatArray, b: FloatArray, size: tuple[int, int]) -> Projection:
-        inputs, outputs = size
+    def _part(self, path: str, a: TensorInfo, b: TensorInfo) -> Part:
+        inputs, outputs = self._sizes[path]
         rank = self._pattern("rank_pattern", path, self._settings.get("r"))
         alpha = self._pattern("alpha_pattern", path, self._settings.get("lora_alpha"))
         if not isinstance(rank, int) or rank <= 0 or not isinstance(alpha, int | float):
@@ -126,20 +156,16 @@ class PeftFiles:
         for half, shape, expected in (("A", a.shape, (rank, inputs)), ("B", b.shape, (outputs, rank))):
             if shape != expected:
                 raise self.invalid(f"lora_{half} of {path} has shape {shape}, for this model it must be {expected}")
-        if not _bounded(a, b):
-            raise self.invalid(
-                f"{path} has numbers that no trained adapter has (not finite, or above {LARGEST_VALUE:g})"
-            )
-        return Projection(path, a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))
+        return Part(path, a, b, float(alpha) / (rank**0.5 if self._settings.get("use_rslora") else rank))
 
 
-def _bounded(a: FloatArray, b: FloatArray) -> bool:
+def bounded(numbers: FloatArray) -> bool:
     """Whether no number is beyond LARGEST_VALUE. None is larger than the root of the sum of all squares, which is found in one quick pass;
     only when that is too large does each have to be looked at."""
     import numpy as np
 
-    first, second = a.reshape(-1), b.reshape(-1)
+    flat = numbers.reshape(-1)
     with np.errstate(over="ignore", invalid="ignore"):
-        if float(np.dot(first, first)) + float(np.dot(second, second)) <= LARGEST_VALUE**2:
+        if float(np.dot(flat, flat)) <= LARGEST_VALUE**2:
             return True
-    return all(-LARGEST_VALUE <= flat.min() <= flat.max() <= LARGEST_VALUE for flat in (first, second))
+    return bool(-LARGEST_VALUE <= flat.min() <= flat.max() <= LARGEST_VALUE)

@@ -31,11 +31,7 @@ from engine.inference.backends.base import (
     StagedAdapter,
     quietly,
 )
-from engine.inference.backends.reference.adapters import (
-    FusedLayers,
-    fused_bytes,
-    load_adapter,
-)
+from engine.inference.backends.reference.adapters import Adapters, FusedLayers, fused_bytes
 from engine.inference.backends.reference.blend import Blender
 from engine.inference.backends.reference.cache import KVCache
 from engine.inference.backends.reference.config import ModelConfig, read_config
@@ -58,6 +54,7 @@ class _Loaded:
     tokenizer: Tokenizer
     roster: Roster
     constrainer: Constrainer
+    adapters: Adapters
 
 
 @dataclass(slots=True)
@@ -102,7 +99,8 @@ class ReferenceBackend:
         cache = KVCache(config, spec.slots, context)
         constrainer = Constrainer(spec.model / "tokenizer.json", config.vocabulary, config.end_tokens)
         roster = Roster(cache, plan.parameters)
-        self._current = _Loaded(Model(config, weights, context), tokenizer, roster, constrainer)
+        model, adapters = Model(config, weights, context), Adapters(config, weights.layers)
+        self._current = _Loaded(model, tokenizer, roster, constrainer, adapters)
         return Loaded(
             backend=self.name,
             context=context,
@@ -156,9 +154,9 @@ class ReferenceBackend:
         return Prepared(request, prompt, tokens, constraint)
 
     def stage(self, ref: AdapterRef) -> StagedAdapter:
-        model = self._loaded().model
+        adapters = self._loaded().adapters
         with verified_files(ref.name, ref.path, ref.digest, ref.marks) as files:
-            layers = load_adapter(files, model.config, model.weights.layers)
+            layers = adapters.load(files)
         size = fused_bytes(layers)
         return StagedAdapter(ref, size, size, layers)
 

@@ -6,7 +6,7 @@ There is nothing to execute, which is the point: pickle files (.bin, .pt) run co
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -103,22 +103,15 @@ class TensorFile:
         """A tensor as float32. The array of a float32 tensor is a view of the file and must not be written to."""
         import numpy as np
 
-        info = self._info(name)
+        info = self.info(name)
         if self._source is not None:
-            return self._array(info, self._source.read(info.begin, info.end))
+            return numbers(info.dtype, self._source.read(info.begin, info.end)).reshape(info.shape)
         if self._data is None:
             self._data = np.memmap(self.path, np.uint8, mode="r")
-        return self._array(info, self._data[info.begin : info.end])
+        return numbers(info.dtype, self._data[info.begin : info.end]).reshape(info.shape)
 
-    def read_passing(self, names: Sequence[str]) -> list[FloatArray]:
-        """Tensors as float32, to be looked at before the next call: their memory is used again. Of a file that a `source` reads."""
-        assert self._source is not None
-        infos = [self._info(name) for name in names]
-        raws = self._source.views([(info.begin, info.end) for info in infos])
-        return [self._array(info, raw) for info, raw in zip(infos, raws, strict=True)]
-
-    def _info(self, name: str) -> TensorInfo:
-        """Raises for one that is not there or of another type."""
+    def info(self, name: str) -> TensorInfo:
+        """What the header says of a tensor. Raises for one that is not there or of another type."""
         info = self.tensors.get(name)
         if info is None:
             raise AiwmError(self._code, f"{self.path} has no tensor {name}", field="path")
@@ -131,17 +124,16 @@ class TensorFile:
             )
         return info
 
-    def _array(self, info: TensorInfo, raw: Any) -> FloatArray:
-        """Numbers from anything that holds their bytes."""
-        import numpy as np
 
-        if info.dtype == "BF16":  # bfloat16 is the upper half of a float32
-            wide = np.zeros(info.elements, np.uint32)
-            wide |= np.frombuffer(raw, np.uint16)
-            wide <<= np.uint32(16)
-            return wide.view(np.float32).reshape(info.shape)
-        dtype = np.float32 if info.dtype == "F32" else np.float16
-        return np.frombuffer(raw, dtype).reshape(info.shape).astype(np.float32, copy=False)
+def numbers(dtype: str, raw: Any) -> FloatArray:
+    """The numbers, in one row, from anything that holds their bytes. Those of F32 are a view of it."""
+    import numpy as np
+
+    if dtype == "BF16":  # bfloat16 is the upper half of a float32
+        wide = np.frombuffer(raw, np.uint16).astype(np.uint32)
+        wide <<= np.uint32(16)
+        return wide.view(np.float32)
+    return np.frombuffer(raw, np.float32 if dtype == "F32" else np.float16).astype(np.float32, copy=False)
 
 
 class TensorDirectory:
