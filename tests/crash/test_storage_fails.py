@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,14 +60,27 @@ def test_tasks_that_run_while_the_disk_fills_end_when_it_has_room(home: Path) ->
     with engine(home) as running, running.client() as client:
         payload = {"prompt": "Repeat 'ba de fi go hu'.", "temperature": 1.5, "max_tokens": 200}
         client.call(TaskRun(queue="demo", payload={"prompt": "What is 1+1?"}, timeout_ms=30_000))
-        ids = tuple(client.call(TaskSubmit(queue="demo", payload=payload)).id for _ in range(12))
-        wait_until(lambda: client.call(EngineStatus()).running > 0, "a task to run")
+        ids = tuple(_busy(client, payload, 12))
         _limit_file_size(running.process.pid, 4096)
         wait_until(lambda: client.call(EngineStatus()).storage == "failed", "an end that cannot be written")
         _limit_file_size(running.process.pid, resource.RLIM_INFINITY)
         outcomes = client.call(TaskWait(ids=ids, timeout_ms=60_000))
         assert {outcome.state for outcome in outcomes} == {"completed"}
         assert {outcome.attempt for outcome in outcomes} == {1}, "nothing was run again: its end was kept and written"
+
+
+def _busy(client: BlockingClient, payload: dict[str, Any], count: int) -> list[str]:
+    """Submit that many tasks, and more as long as none is seen running: they may be short. Their ids."""
+    ids = [client.call(TaskSubmit(queue="demo", payload=payload)).id for _ in range(count)]
+
+    def runs() -> bool:
+        if client.call(EngineStatus()).running:
+            return True
+        ids.append(client.call(TaskSubmit(queue="demo", payload=payload)).id)
+        return False
+
+    wait_until(runs, "a task to run")
+    return ids
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the EIO comes from /proc/self/mem")
@@ -77,8 +91,7 @@ def test_a_disk_that_gives_io_errors_is_said_and_survived(home: Path) -> None:
         client.call(TaskRun(queue="demo", payload={"prompt": "What is 1+1?"}, timeout_ms=30_000))
         long = {"prompt": "Repeat 'ba de fi go hu'.", "temperature": 1.5, "max_tokens": 200}
         for _ in range(3):
-            acknowledged += [client.call(TaskSubmit(queue="demo", payload=long)).id for _ in range(6)]
-            wait_until(lambda: client.call(EngineStatus()).running > 0, "a task to run")
+            acknowledged += _busy(client, long, 6)
             running.process.send_signal(signal.SIGUSR1)
             refused = _submit_until_refused(client, acknowledged)
             assert refused.code == "storage_failed"
