@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
+from aiwm_tui.forms.fields import FormField, Kind
+from aiwm_tui.live.text import Line
+from aiwm_tui.screens.dialogs.form import FormDialog
 from engine.contract.definitions import DataSource, PoolDefinition, QueueDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import definitions as crud
@@ -188,3 +192,24 @@ async def test_hostile_definitions_are_text_in_a_form(engine: ConsoleEngine, con
         await press(app, "E")
         await shows(app, "EDIT QUEUE demo", "[bold]x[/")
         assert "\x1b" not in text_of(app)
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 4))
+async def test_a_form_may_be_left_before_it_stands(console: Any, turns: int) -> None:
+    app = console(location=":queues")
+
+    async def send(_: dict[str, Any]) -> Line:
+        raise AssertionError("nothing was sent")
+
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "demo")
+        left: list[Any] = []
+        form = FormDialog("NEW", [FormField("name", Kind.text)], {}, send)
+        app.push_screen(form, left.append)
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        form.dismiss(None)
+        await wait_until(lambda: left == [None] and app.screen is not form, "the page")
+        await wait_until(lambda: not form.is_running, "its end")
+        await press(app, "?")
+        await shows(app, "all keys")

@@ -31,7 +31,15 @@ class DecidesOnce(Screen[Answer]):
         if self._decided:
             return AwaitComplete()
         self._decided = True
-        return super().dismiss(result)
+        if self.is_mounted:
+            return super().dismiss(result)
+
+        def leave() -> None:
+            super(DecidesOnce, self).dismiss(result)
+
+        # It is left before it stands: what it does when it is mounted finds its parts first.
+        self.call_later(leave)
+        return AwaitComplete()
 
 
 class Dialog(ModalScreen[Answer | None], DecidesOnce[Answer | None], FocusKeeper[Answer | None], Generic[Answer]):
