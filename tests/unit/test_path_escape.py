@@ -245,7 +245,7 @@ def _race(world: Path, attack: Callable[[str], bytes], tries: int) -> list[bytes
     finally:
         stop.set()
         thread.join()
-    assert swaps > 10
+    assert swaps > 10 or SECRET in found
     return found
 
 
