@@ -7,7 +7,7 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiwm_tui.cli.results import ResultsFile
+from aiwm_tui.batchfiles.results import ResultsFile
 from aiwm_tui.live.text import clean
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import BatchRow

@@ -6,15 +6,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from array import array
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
+from aiwm_tui.batchfiles import lines
 from aiwm_tui.changing import ask_in_dialog, in_background, say_result
-from aiwm_tui.cli import lines
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.live.text import Line, clean
 from engine.contract.errors import AiwmError, Code
@@ -54,39 +53,19 @@ async def feed(link: Link, path: Path, form: BatchAdd, key: str, say: Say) -> Fe
 
 
 async def _checked(link: Link, path: Path, form: BatchAdd, file: IO[bytes], key: str | None, say: Say) -> int:
-    bad: list[lines.Bad] = []
-    hashes: array[int] = array("Q")
-    total = 0
-
-    def good() -> Iterator[lines.Line]:
-        nonlocal total
-        for it in lines.read(file, key):
-            total += 1
-            if isinstance(it, lines.Bad):
-                bad.append(it)
-                continue
-            if key is not None:
-                hashes.append(lines.key_hash(it.item.key))
-            yield it
-
-    async for piece in _in_thread(lines.chunks(good())):
-        numbers = {it.item.index: it.number for it in piece}
+    check = lines.Checking(file, key)
+    async for piece in _in_thread(lines.chunks(check.good())):
         answer = await link.call(msgspec.structs.replace(form, items=[it.item for it in piece], dry_run=True))
-        bad += [lines.Bad(numbers[it.index], it.error.message) for it in answer.refused]
-        say(f"{total:,} lines checked …")
-    if not total:
-        raise AiwmError(Code.payload_invalid, f"{path} has no lines", field="file", fix='{"prompt": "…"} on each line')
-    twice: set[int] = await asyncio.to_thread(lines.repeats, hashes) if key is not None else set()
-    if twice:
-        raise AiwmError(
-            Code.payload_invalid, f'two lines have the same "{key}"', field="key", fix="another field, or none"
-        )
+        check.judged(piece, answer.refused)
+        say(f"{check.total:,} lines checked …")
+    bad = await asyncio.to_thread(check.finish)
     if bad:
-        first = min(bad)
-        error = lines.bad_file(str(path), sorted(bad), total)
-        message = f"{len(bad):,} of {total:,} lines are bad; line {first.line} {first.why}; nothing was submitted"
+        error = lines.bad_file(str(path), bad, check.total)
+        message = (
+            f"{len(bad):,} of {check.total:,} lines are bad; line {bad[0].line} {bad[0].why}; nothing was submitted"
+        )
         raise AiwmError.of(msgspec.structs.replace(error.info, message=message, fix="correct them"))
-    return total
+    return check.total
 
 
 async def _submitted(link: Link, form: BatchAdd, file: IO[bytes], key: str | None, total: int, say: Say) -> Fed:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiwm_tui.cli.demo_result import DemoResult, Message, is_right, judge, read_inbox, sample
+from aiwm_tui.demo_result import DemoResult, Message, is_right, judge, read_inbox, sample
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.session import EngineStop
 from engine.contract.requests.tasks import TaskOutcome, TaskSubmit, TaskWait

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import sys
 import time
-from array import array
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Annotated, Any
 
 import msgspec
 import typer
 
-from aiwm_tui.cli import lines
+from aiwm_tui.batchfiles import lines
+from aiwm_tui.batchfiles.results import ResultsFile
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.bulk import ASK_FROM, DryRun, Yes, show_plan
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import confirm, fields_text
-from aiwm_tui.cli.results import ResultsFile
-from aiwm_tui.cli.values import duration_ms
+from aiwm_tui.typed import duration_ms
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import BatchRow
@@ -93,46 +91,11 @@ def _checked(
     client: BlockingClient, form: batches.BatchAdd, file: IO[bytes], key: str | None
 ) -> tuple[list[lines.Bad], int]:
     """Everything that is wrong with the file, and how many lines it has."""
-    bad: list[lines.Bad] = []
-    hashes: array[int] = array("Q")
-    total = 0
-
-    def good() -> Iterator[lines.Line]:
-        nonlocal total
-        for it in lines.read(file, key):
-            total += 1
-            if isinstance(it, lines.Bad):
-                bad.append(it)
-            else:
-                if key is not None:
-                    hashes.append(lines.key_hash(it.item.key))
-                yield it
-
-    for piece in lines.chunks(good()):
-        numbers = {it.item.index: it.number for it in piece}
+    check = lines.Checking(file, key)
+    for piece in lines.chunks(check.good()):
         asked = msgspec.structs.replace(form, items=[it.item for it in piece], dry_run=True)
-        bad += [lines.Bad(numbers[it.index], _why(it.error.message, it.error.fix)) for it in client.call(asked).refused]
-    if key is not None:
-        bad += _repeated(file, key, lines.repeats(hashes))
-    if not total:
-        raise AiwmError(Code.payload_invalid, "the file has no lines", field="file")
-    return sorted(bad), total
-
-
-def _why(message: str, fix: str | None) -> str:
-    return f"{message} ({fix})" if fix else message
-
-
-def _repeated(file: IO[bytes], key: str, twice: set[int]) -> list[lines.Bad]:
-    """Lines whose key another line had before."""
-    seen: dict[str, int] = {}
-    found = []
-    for it in lines.read(file, key) if twice else ():
-        if isinstance(it, lines.Line) and lines.key_hash(it.item.key) in twice:
-            first = seen.setdefault(it.item.key, it.number)
-            if first != it.number:
-                found.append(lines.Bad(it.number, f'has the key "{it.item.key[:60]}" of line {first}'))
-    return found
+        check.judged(piece, client.call(asked).refused)
+    return check.finish(), check.total
 
 
 def _submitted(client: BlockingClient, form: batches.BatchAdd, piece: list[lines.Line]) -> batches.BatchAdded:

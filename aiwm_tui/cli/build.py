@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Optional, TypeVar, Union
 import msgspec
 import typer
 
-from aiwm_tui.cli import values
+from aiwm_tui import typed
 from engine.contract.errors import AiwmError
 from engine.contract.invalid import invalid
 from engine.contract.requests.base import Request
@@ -186,22 +186,22 @@ def _without_none(hint: Any) -> Any:
 
 def _kind(field: str, hint: Any, option: str) -> tuple[Any, Callable[[Any], Any] | None, str | None]:
     if field in _POINTS_IN_TIME:
-        return str, lambda text: values.future_ms(text, option, time.time_ns() // 1_000_000), "WHEN"
+        return str, lambda text: typed.future_ms(text, option, time.time_ns() // 1_000_000), "WHEN"
     if field.endswith("_ms"):
-        return str, lambda text: values.duration_ms(text, option), "TIME"
+        return str, lambda text: typed.duration_ms(text, option), "TIME"
     if hint == tuple[str, ...]:
         return list[str], tuple, None
     if hint == tuple[int, ...]:
         return list[int], tuple, None
     if hint is float:
-        return hint, lambda value: values.finite(value, option), None
+        return hint, lambda value: typed.finite(value, option), None
     if get_origin(hint) is Literal or hint in (str, int, bool):
         return hint, None, None
     if isinstance(hint, type) and issubclass(hint, Enum):
         return hint, None, None
     if get_origin(hint) is dict:
-        return str, lambda text: values.json_object(text, option), "JSON"
-    return str, lambda text: values.json_value(text, option), "JSON"
+        return str, lambda text: typed.json_object(text, option), "JSON"
+    return str, lambda text: typed.json_value(text, option), "JSON"
 
 
 def signature_of(params: list[Param], extra: list[inspect.Parameter]) -> inspect.Signature:

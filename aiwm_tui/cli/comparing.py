@@ -12,9 +12,9 @@ import typer
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, styled, terminal_width
-from aiwm_tui.cli.values import finite
 from aiwm_tui.live.comparing import Line, difference, lines_of
 from aiwm_tui.live.text import clean, cut
+from aiwm_tui.typed import finite
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.comparisons import AdapterCompare, Answer, Comparison, PromptText, TaskCompare, TaskPrompt
 

@@ -16,10 +16,10 @@ import typer
 
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.console import console_on, on_terminal
-from aiwm_tui.cli.demo_result import Message, is_right, judge, read_inbox, result_text, sample
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.leaving import wait_until_gone
 from aiwm_tui.cli.waiting import ended
+from aiwm_tui.demo_result import Message, is_right, judge, read_inbox, result_text, sample
 from engine.client import BlockingClient, connect_blocking
 from engine.contract.errors import AiwmError
 from engine.contract.notifications import EngineNotice

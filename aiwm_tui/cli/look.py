@@ -10,7 +10,7 @@ from aiwm_tui.cli.answers import show, why_text
 from aiwm_tui.cli.build import converted
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.exit_codes import ExitCode
-from aiwm_tui.cli.values import json_object
+from aiwm_tui.typed import json_object
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import catalogue, fleet, session, tasks
 from engine.contract.requests.base import Request, result_type

@@ -14,7 +14,7 @@ from aiwm_tui.cli.defining import DryRun, text_of
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.model_changing import cache_field, numbers
 from aiwm_tui.cli.model_text import added_text, verdict_text
-from aiwm_tui.cli.values import size_bytes
+from aiwm_tui.typed import size_bytes
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import models

@@ -9,7 +9,7 @@ import typer
 from aiwm_tui.cli.build import converted
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.model_text import detail_text
-from aiwm_tui.cli.values import duration_ms, json_object, size_bytes
+from aiwm_tui.typed import duration_ms, json_object, size_bytes
 from engine.contract.definitions import KvPrecision, ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import ModelSet

@@ -13,7 +13,7 @@ from typing import Annotated
 import msgspec
 import typer
 
-from aiwm_tui.cli import values
+from aiwm_tui import typed
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.command import Cli, command
 from aiwm_tui.cli.output import confirm, hanging, terminal_width
@@ -142,7 +142,7 @@ def _keep(
 ) -> None:
     """Keep a model loaded: it does not go for being idle, nor to make room by itself. JSON: kind kept."""
     words = {"always": -1, "off": 0}
-    keep_ms = words[how_long] if how_long in words else values.duration_ms(how_long, "TIME")
+    keep_ms = words[how_long] if how_long in words else typed.duration_ms(how_long, "TIME")
     with cli.connected() as client:
         kept = client.call(msgspec.structs.replace(request, keep_ms=keep_ms))
         cli.output.one("kept", kept, lambda: _kept_text(kept))

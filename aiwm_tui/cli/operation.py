@@ -48,7 +48,7 @@ def _defer(
     import msgspec
 
     from aiwm_tui.cli.output import fields_text
-    from aiwm_tui.cli.values import json_object
+    from aiwm_tui.typed import json_object
 
     row = cli.call(msgspec.structs.replace(request, params=json_object(params, "JSON")))
     cli.output.one("operation", row, lambda: fields_text(row))

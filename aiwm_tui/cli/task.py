@@ -16,8 +16,8 @@ from aiwm_tui.cli.defining import text_of
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
 from aiwm_tui.cli.task_text import detail_text, result_text
-from aiwm_tui.cli.values import json_object
 from aiwm_tui.cli.waiting import Follower, deadline, outcome_code, wait
+from aiwm_tui.typed import json_object
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import tasks
 from engine.contract.requests.comparisons import TaskCompare

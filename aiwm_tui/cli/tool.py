@@ -9,7 +9,7 @@ import typer
 from aiwm_tui.cli.command import Cli, command, group
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
-from aiwm_tui.cli.values import json_object
+from aiwm_tui.typed import json_object
 from engine.contract.requests.tools import ToolCall, ToolList
 
 

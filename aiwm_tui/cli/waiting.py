@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from aiwm_tui.cli.command import Cli
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.output import shown, write
-from aiwm_tui.cli.values import duration_ms
+from aiwm_tui.typed import duration_ms
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code, ErrorInfo
 from engine.contract.notifications import StreamChunk

@@ -90,11 +90,11 @@ def read(field: FormField, text: str, now_ms: int = 0) -> Any:
         case Kind.duration:
             return _span(field, stripped)
         case Kind.size:
-            from aiwm_tui.cli.values import size_bytes
+            from aiwm_tui.typed import size_bytes
 
             return size_bytes(stripped, field.key)
         case Kind.moment:
-            from aiwm_tui.cli.values import future_ms
+            from aiwm_tui.typed import future_ms
 
             return future_ms(stripped, field.key, now_ms)
     return _json(field, text)

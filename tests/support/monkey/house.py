@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from aiwm_tui.cli.demo_result import read_inbox, sample
+from aiwm_tui.demo_result import read_inbox, sample
 from engine.client import BlockingClient
 from engine.contract.definitions import TaskTemplate
 from engine.contract.errors import AiwmError

@@ -7,13 +7,13 @@ import shutil
 import sys
 import tempfile
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 from engine.contract.errors import AiwmError, Code
-from engine.contract.requests.batches import BatchItem
+from engine.contract.requests.batches import BatchItem, BatchRefusal
 
 ITEMS = 500
 BYTES = 2 * 2**20
@@ -88,6 +88,51 @@ def _item(line: bytes, key: str | None, index: int) -> BatchItem | str:
 
 def _bad_key(key: str, value: Any) -> str:
     return f'has no usable key: "{key}" is {json.dumps(value)[:60]}'
+
+
+class Checking:
+    """The first reading of a file: `good` gives the lines that look like tasks, for the engine to judge; what is wrong gathers in `bad`.
+    `total` lines were read so far."""
+
+    def __init__(self, file: IO[bytes], key: str | None) -> None:
+        self._file = file
+        self._key = key
+        self._hashes: array[int] = array("Q")
+        self.bad: list[Bad] = []
+        self.total = 0
+
+    def good(self) -> Iterator[Line]:
+        for it in read(self._file, self._key):
+            self.total += 1
+            if isinstance(it, Bad):
+                self.bad.append(it)
+                continue
+            if self._key is not None:
+                self._hashes.append(key_hash(it.item.key))
+            yield it
+
+    def judged(self, piece: Sequence[Line], refused: Sequence[BatchRefusal]) -> None:
+        """What the engine said of some of them."""
+        numbers = {it.item.index: it.number for it in piece}
+        for it in refused:
+            fix = f" ({it.error.fix})" if it.error.fix else ""
+            self.bad.append(Bad(numbers[it.index], f"{it.error.message}{fix}"))
+
+    def finish(self) -> list[Bad]:
+        """Everything that is wrong, by line, keys that were there before among it. Raises `payload_invalid` for a file without lines."""
+        if not self.total:
+            raise AiwmError(
+                Code.payload_invalid, "the file has no lines", field="file", fix='{"prompt": "…"} on each line'
+            )
+        return sorted([*self.bad, *self._repeated(repeats(self._hashes))])
+
+    def _repeated(self, twice: set[int]) -> Iterator[Bad]:
+        seen: dict[str, int] = {}
+        for it in read(self._file, self._key) if twice else ():
+            if isinstance(it, Line) and key_hash(it.item.key) in twice:
+                first = seen.setdefault(it.item.key, it.number)
+                if first != it.number:
+                    yield Bad(it.number, f'has the key "{it.item.key[:60]}" of line {first}')
 
 
 def repeats(keys: array[int]) -> set[int]:

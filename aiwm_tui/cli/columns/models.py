@@ -1,0 +1,153 @@
+"""Columns of the tables about models, adapters and memory."""
+
+from __future__ import annotations
+
+import time
+
+from aiwm_tui.cli.columns.cells import Column, age, as_, hit_rate, ident, keep, milliseconds, number, share, state, text
+from aiwm_tui.live import format as written
+from aiwm_tui.live.text import clean
+
+MODELS: dict[str, tuple[Column, ...]] = {
+    "models": (
+        ident("ID", "id"),
+        state("models"),
+        text("BACKEND", "backend", priority=11),
+        text("WHERE", "where", priority=6),
+        number("RUN", "running", priority=3),
+        number("WAIT", "waiting", priority=4),
+        number("SLOTS", "slots", priority=5),
+        as_("TOK/s", "tokens_per_s", written.rate, priority=7),
+        as_("WEIGHTS", "weights_bytes", written.size, priority=8),
+        as_("KV", "kv_bytes", written.size, priority=12),
+        as_("RSS", "rss_bytes", written.size, priority=10),
+        as_("PLANNED", "estimate_bytes", lambda count: written.size(count) if count else written.NONE, priority=13),
+        Column("KEEP", keep, priority=9, whole=True),
+        number("RESTARTS", "restarts", priority=14),
+        as_("PID", "pid", lambda pid: written.NONE if pid is None else str(pid), priority=15),
+        text("NOTE", "note", priority=2),
+    ),
+    "adapters": (
+        ident("NAME", "id"),
+        state("adapters"),
+        Column("CUR", lambda row: "cur" if row.get("current") else "", priority=3, whole=True),
+        text("BASE", "base", priority=4),
+        number("RANK", "rank", priority=14),
+        as_("SIZE", "size_bytes", written.size, priority=10),
+        number("IN USE", "in_use", priority=5),
+        number("USED 1h", "uses", priority=6),
+        Column("HIT 1h", lambda row: hit_rate(row), True, priority=7),
+        number("EVICT", "evictions", priority=13),
+        as_("LOAD", "load_ms", milliseconds, priority=12),
+        number("TASKS 24h", "tasks", priority=9),
+        as_("OK 24h", "ok", share, priority=8),
+        text("DIGEST", "digest")._replace(
+            cell=lambda row: str(row.get("digest") or "")[:6] or written.NONE, priority=15, whole=True
+        ),
+        text("USED BY", "used_by", priority=11),
+        text("NOTE", "note", priority=2),
+    ),
+    "versions": (
+        Column("VER", lambda row: f"v{row.get('version')}", whole=True),
+        state("adapters"),
+        Column("CUR", lambda row: "cur" if row.get("current") else "", priority=3, whole=True),
+        as_("MADE", "made_ms", lambda ms: written.moment(ms, time.time_ns() // 1_000_000), priority=6),
+        text("BY", "by", priority=9),
+        text("PARENT", "parent", priority=11),
+        number("TASKS", "tasks", priority=4),
+        as_("OK", "ok", share, priority=5),
+        as_(
+            "TOK OUT p50",
+            "tokens_out_p50",
+            lambda value: written.count(None if value is None else int(value)),
+            priority=12,
+        ),
+        text("DIGEST", "digest")._replace(
+            cell=lambda row: str(row.get("digest") or "")[:6] or written.NONE, priority=10, whole=True
+        ),
+        text("RUNNING", "running", priority=7),
+        text("PINNED BY", "pinned", priority=8),
+        text("NOTE", "note", priority=2),
+    ),
+    "prefetched": (
+        ident("NAME", "name"),
+        text("MODEL", "model", priority=3),
+        Column("READY", lambda row: "yes" if row.get("ready") else "no room", priority=1, whole=True),
+    ),
+    "evicted": (
+        ident("NAME", "name"),
+        Column(
+            "EVICTED",
+            lambda row: "yes" if row.get("evicted") else "in use" if row.get("in_use") else "was not there",
+            priority=1,
+            whole=True,
+        ),
+    ),
+    "caches": (
+        ident("PROCESS", "id"),
+        Column("SLOTS", lambda row: f"{row.get('entries')}/{row.get('max_entries')}", True, priority=3),
+        Column(
+            "SIZE",
+            lambda row: f"{written.size(row.get('bytes'))}/{written.size(row.get('max_bytes'))}",
+            True,
+            priority=5,
+        ),
+        as_("STAGED", "staged_bytes", written.size, priority=14),
+        number("HITS", "hits", priority=6),
+        number("MISSES", "misses", priority=7),
+        as_("HIT", "hit_rate", share, priority=4),
+        as_("PREFETCH", "prefetch_rate", share, priority=9),
+        number("WASTED", "wasted", priority=15),
+        number("EVICTED", "evictions", priority=10),
+        number("1h", "evictions_1h", priority=13),
+        number("REFUSED", "refusals", priority=11),
+        as_("LOAD", "load_ms_mean", milliseconds, priority=8),
+        as_("p95", "load_ms_p95", milliseconds, priority=12),
+    ),
+    "devices": (
+        ident("ID", "id"),
+        text("NAME", "name", priority=5),
+        as_("TOTAL", "total_bytes", written.size, priority=4),
+        as_("FREE", "free_bytes", written.size, priority=3),
+        as_("WEIGHTS", "weights_bytes", written.size, priority=7),
+        as_("KV", "kv_bytes", written.size, priority=8),
+        as_("ADAPTERS", "adapters_bytes", written.size, priority=9),
+        as_("NOT OURS", "others_bytes", written.size, priority=6),
+        as_("UTIL", "utilisation", lambda share: written.NONE if share is None else f"{share:.0f}%", priority=10),
+        as_("TEMP", "temperature_c", lambda value: written.NONE if value is None else f"{value:.0f}°C", priority=12),
+        as_("POWER", "power_w", lambda value: written.NONE if value is None else f"{value:.0f}W", priority=13),
+        text("NOTE", "note", priority=2),
+        text("OTHERS", "others", priority=11),
+    ),
+    "metrics": (
+        ident("PROCESS", "process_id"),
+        state("models", "status", "STATUS"),
+        as_("LOAD", "current_load", lambda share: f"{share:.0f}%", priority=3),
+        number("QUEUE", "queue_depth", priority=4),
+        as_("LATENCY", "average_latency_ms", lambda value: f"{value:.0f}ms", priority=6),
+        as_("HITS", "layer_cache_hit_rate", share, priority=7),
+        number("SERVED", "total_requests", priority=9),
+        as_("TOK/s", "tokens_per_second", written.rate, priority=5),
+        as_("RSS", "memory_bytes", written.size, priority=8),
+        number("RESTARTS", "restarts", priority=10),
+    ),
+    "logs": (
+        ident("NAME", "id"),
+        as_("SIZE", "size_bytes", written.size, priority=3),
+        text("OF", "kind", priority=6),
+        age("CHANGED", "changed_ms", priority=4),
+        number("LIVES", "lives", priority=5),
+        text("LAST LINE", "last", priority=2),
+    ),
+    "verdicts": (
+        ident("NAME", "name"),
+        Column("KIND", lambda row: clean(f"{row.get('kind')} {row.get('quant')}").strip(), priority=3),
+        text("STATE", "state", priority=1),
+        as_("NEEDS", "needs_bytes", lambda count: written.size(count) if count else written.NONE, priority=4),
+        text("FITS", "fits", priority=6),
+        text("RUNS WITH", "runs_with", priority=5),
+        text("TEMPLATE", "template", priority=8),
+        text("KNOWN AS", "known_as", priority=7),
+        text("WHY", "why", priority=2, below=True),
+    ),
+}
