@@ -38,7 +38,7 @@ def _run(verb: str, rest: list[str]) -> int:
         from engine.replaying.host import run as replay
 
         return replay(rest, pipe)
-    from engine.host import run
+    from engine.running import run
 
     return run(rest, pipe)
 

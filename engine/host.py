@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import logging
@@ -10,7 +9,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import BinaryIO, ClassVar
 
@@ -18,9 +17,10 @@ import msgspec
 
 from engine import __version__
 from engine.clock import Clock, SystemClock
-from engine.config import KeyConfig, KeyMethod, LoadedConfig, ModelsConfig, NotifyConfig, load_config
+from engine.config import Config, LoadedConfig
+from engine.configured import notify_ways, process_settings, server_settings
 from engine.contract.definitions import ModelDefinition
-from engine.contract.errors import AiwmError, Code
+from engine.contract.errors import AiwmError
 from engine.contract.notifications import EngineNotice
 from engine.contract.records import Record, TaskRow
 from engine.contract.requests.session import PROTOCOL_VERSION, Welcome
@@ -35,9 +35,8 @@ from engine.doors.pipe import open_pipe
 from engine.doors.session import Doorman
 from engine.doors.socket import open_socket
 from engine.events import JournalEvents
-from engine.home import database_path, default_home, lock_path, make_home, socket_path
+from engine.home import database_path, socket_path
 from engine.inference.adapters.book import AdapterBook
-from engine.inference.commands.server import ServerSettings
 from engine.inference.log_operations import LogOperations
 from engine.inference.memory.gpus import Gpus
 from engine.inference.memory.ledger import Ledger
@@ -47,15 +46,12 @@ from engine.inference.operations import ModelOperations
 from engine.inference.remote.factory import elsewhere
 from engine.inference.remote.settings import RemoteSettings
 from engine.inference.service import InferenceService
-from engine.inference.settings import ProcessSettings
 from engine.inference.shelf import StoredShelf
 from engine.inference.streams import Streams
-from engine.inference.supervision import Policy
 from engine.keys.operations import KeyOperations
 from engine.keys.ring import KeyRing
-from engine.lock import HomeLock
 from engine.needs import NeedsWatch
-from engine.notify import Notify, Tell, by_command, by_webhook
+from engine.notify import Notify
 from engine.operations import EngineOperations
 from engine.presence import Presence, Stay
 from engine.recording.looking import Looking
@@ -77,7 +73,6 @@ from engine.views.service import ViewService
 _log = logging.getLogger(__name__)
 
 _CLOSE_S = 1.0
-_PATIENCE_S = 10.0  # for an engine that a command has started to go
 _SWITCH_S = 0.0002
 
 
@@ -88,43 +83,6 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     on_demand: bool = False
     read_only: bool = False
     attached: bool = False
-
-
-def _process_settings(models: ModelsConfig) -> ProcessSettings:
-    return ProcessSettings(
-        slots=models.slots,
-        context=models.context,
-        depth=models.depth,
-        replicas=min(models.replicas, max(2, os.cpu_count() or 2)),
-        idle=models.idle_ms / 1000,
-        start_timeout=models.start_timeout_ms / 1000,
-        hang_timeout=models.hang_timeout_ms / 1000,
-        policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
-    )
-
-
-def _server_settings(models: ModelsConfig, keys: Mapping[str, KeyConfig]) -> ServerSettings:
-    """Programs that are not ours get none of the API keys."""
-    return ServerSettings(
-        hidden=frozenset(key.value for key in keys.values() if key.method is KeyMethod.env),
-        slots=models.slots,
-        start_timeout=models.server_timeout_ms / 1000,
-        hang_timeout=models.hang_timeout_ms / 1000,
-        policy=Policy(models.backoff_ms / 1000, models.max_backoff_ms / 1000, models.max_restarts),
-    )
-
-
-def _ways(notify: NotifyConfig) -> list[Tell]:
-    """The ways to notify that are configured. Raises `config_invalid` for an address that is none."""
-    ways: list[Tell] = []
-    if notify.command:
-        ways.append(by_command(notify.command))
-    if notify.webhook:
-        if not notify.webhook.startswith(("http://", "https://")):
-            message = "notify.webhook must be an http or https address"
-            raise AiwmError(Code.config_invalid, message, field="notify.webhook", fix="https://…")
-        ways.append(by_webhook(notify.webhook))
-    return ways
 
 
 class Host:
@@ -144,28 +102,7 @@ class Host:
         self._book = ModelBook(options.home, store.journal, store.readers, clock, self._events)
         self._adapters = AdapterBook(options.home, store.journal, store.readers, clock, self._model_of)
         self._keys = KeyRing(config.keys, options.home, config.security.vault_passphrase_file)
-        self._models = InferenceService(
-            options.home,
-            _process_settings(config.models),
-            book=self._book,
-            adapters=self._adapters,
-            shelf=shelf,
-            clock=clock,
-            events=self._events,
-            on_replica=lambda state: self._manager.slots.changed(state),
-            on_change=self._models_changed,
-            ledger=Ledger(int(config.models.memory_gb * 2**30)),
-            elsewhere=elsewhere(
-                RemoteSettings.of(config.remote),
-                keys=self._keys,
-                clock=clock,
-                events=self._events,
-                member=lambda name: self._models.served(name),
-                held=lambda model, adapters: self._manager.slots.held(model, adapters),
-            ),
-            servers=_server_settings(config.models, config.keys),
-            hits=lambda model: waits_for(model, self._manager.catalogue, self._manager.tally),
-        )
+        self._models = self._inference(config, shelf, clock)
         self._book.on_change(self._models.definition_changed)
         self._book.on_change(lambda _: self._adapters.models_changed())
         self._manager = Manager(
@@ -204,7 +141,7 @@ class Host:
             store.journal,
             clock,
             self._events,
-            _ways(config.notify),
+            notify_ways(config.notify),
             host=socket.gethostname(),
             home=str(options.home),
             repeat_ms=config.notify.repeat_ms,
@@ -222,19 +159,7 @@ class Host:
             FileStore(options.home, config.files.store_quota_bytes),
             lambda: self._manager.catalogue.sources,
         )
-        self._tools = ToolService(
-            FileTools(
-                options.home,
-                self._sources,
-                max_file_bytes=config.files.max_file_bytes,
-                quota_bytes=config.files.area_quota_bytes,
-            ),
-            self._table,
-            self._approvals,
-            self._events,
-            max_chars=config.tools.max_result_chars,
-            timeout_ms=config.tools.timeout_ms,
-        )
+        self._tools = self._tool_service(config)
         self._recorder = Recorder(
             store.journal,
             database_path(options.home),
@@ -256,6 +181,51 @@ class Host:
             lambda: self.stop("now"),
         )
         self._following = StreamOperations(self._streams, store.readers)
+        self._register(loaded, clock)
+        self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def _inference(self, config: Config, shelf: StoredShelf, clock: Clock) -> InferenceService:
+        return InferenceService(
+            self._options.home,
+            process_settings(config.models),
+            book=self._book,
+            adapters=self._adapters,
+            shelf=shelf,
+            clock=clock,
+            events=self._events,
+            on_replica=lambda state: self._manager.slots.changed(state),
+            on_change=self._models_changed,
+            ledger=Ledger(int(config.models.memory_gb * 2**30)),
+            elsewhere=elsewhere(
+                RemoteSettings.of(config.remote),
+                keys=self._keys,
+                clock=clock,
+                events=self._events,
+                member=lambda name: self._models.served(name),
+                held=lambda model, adapters: self._manager.slots.held(model, adapters),
+            ),
+            servers=server_settings(config.models, config.keys),
+            hits=lambda model: waits_for(model, self._manager.catalogue, self._manager.tally),
+        )
+
+    def _tool_service(self, config: Config) -> ToolService:
+        return ToolService(
+            FileTools(
+                self._options.home,
+                self._sources,
+                max_file_bytes=config.files.max_file_bytes,
+                quota_bytes=config.files.area_quota_bytes,
+            ),
+            self._table,
+            self._approvals,
+            self._events,
+            max_chars=config.tools.max_result_chars,
+            timeout_ms=config.tools.timeout_ms,
+        )
+
+    def _register(self, loaded: LoadedConfig, clock: Clock) -> None:
+        """Every room says which requests it answers."""
+        options, config = self._options, loaded.config
         ViewOperations(self._views).register(self._table)
         self._following.register(self._table)
         self._manager.register(self._table)
@@ -277,7 +247,7 @@ class Host:
             self._manager.catalogue,
             self._manager.library.definer,
             Gpus(),
-            _process_settings(config.models),
+            process_settings(config.models),
             config.keys.keys,
             self._models.rows,
             self._models.all_rows,
@@ -288,7 +258,7 @@ class Host:
         EngineOperations(
             options.home,
             loaded,
-            store,
+            self._store,
             self._manager,
             self._models.rows,
             lambda: self._doorman.clients,
@@ -298,7 +268,6 @@ class Host:
             lambda: troubles(list(self._book.added.values()), self._book.folder),
         ).register(self._table)
         self._register_recordings()
-        self._stopping: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
     async def run(self, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
         """Serve until stopped."""
@@ -489,62 +458,3 @@ class Host:
         for table in ("machine", "models", "devices", "queues", "pools"):
             self._touch(table)
         self._presence.look()
-
-
-def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
-    """`engine run`: take the home's lock, open the store, serve. Exit codes: 0 stopped, 1 failed, 2 configuration, 75 home is taken."""
-    parser = argparse.ArgumentParser(prog="aiwm engine run", description="Serve a home until stopped.")
-    parser.add_argument("--home", type=Path, default=None, help="the home to serve")
-    parser.add_argument("--stdio", action="store_true", help="serve the client at stdin and stdout too")
-    parser.add_argument("--on-demand", action="store_true", help="leave 2 s after the last client")
-    parser.add_argument("--read-only", action="store_true", help="answer no request that changes anything")
-    parsed = parser.parse_args(arguments)
-    logging.basicConfig(
-        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s", force=True
-    )
-    home = (parsed.home or default_home()).expanduser().absolute()
-    try:
-        loaded = load_config()
-        make_home(home)
-        options = Options(home=home, on_demand=parsed.on_demand, read_only=parsed.read_only, attached=pipe is not None)
-        # One that a client started goes with its clients: who starts one to stay waits for that, right after a command.
-        brief = options.on_demand or options.attached
-        lock = HomeLock(lock_path(home), brief=brief, patience_s=0.0 if brief else _PATIENCE_S)
-        try:
-            return asyncio.run(_serve(options, loaded, pipe))
-        finally:
-            lock.release()
-    except AiwmError as error:
-        return say(error)
-    except OSError as error:
-        return say(
-            AiwmError(
-                Code.config_invalid,
-                f"{error.filename or home}: {error.strerror}",
-                field="home",
-                fix="choose another --home",
-            )
-        )
-
-
-async def _serve(options: Options, loaded: LoadedConfig, pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
-    crashes = loaded.config.scheduling.max_crashes
-    store = Store.open(database_path(options.home), clock=SystemClock(), max_crashes=crashes)
-    try:
-        return await Host(options, loaded, store).run(pipe)
-    except AiwmError:
-        await store.close()
-        raise
-
-
-def say(error: AiwmError) -> int:
-    """The last line on stderr says why the engine did not start; a client that started it reads it from the log."""
-    if sys.stderr.isatty():
-        print(f"aiwm: {error}", file=sys.stderr)
-    else:
-        line = {"v": 1, "kind": "error", **msgspec.to_builtins(error.info)}
-        sys.stderr.buffer.write(msgspec.json.encode(line) + b"\n")
-        sys.stderr.buffer.flush()
-    if error.code == Code.engine_running:
-        return os.EX_TEMPFAIL
-    return 2 if error.code in (Code.config_invalid, Code.definition_invalid) else 1

@@ -26,13 +26,14 @@ from engine.contract.states import TaskState
 from engine.doors.pipe import open_pipe
 from engine.doors.socket import open_socket
 from engine.home import lock_path, make_home, socket_path
-from engine.host import Host, Options, say
+from engine.host import Host, Options
 from engine.lock import HomeLock
 from engine.recording.looking import LIVE
 from engine.replaying.answers import Answers
 from engine.replaying.player import Player
 from engine.replaying.tape import Tape
 from engine.requests.caller import Caller
+from engine.running import say
 from engine.store.image import build
 from engine.store.rerun import RerunStore
 

@@ -32,7 +32,9 @@ def _calls(home: Path) -> int:
 def _most_at_once(home: Path) -> int:
     """The most calls of any span that is surely within a minute: a task starts a little before it calls."""
     with sqlite3.connect(database_path(home)) as database:
-        starts: list[int] = [at for (at,) in database.execute("SELECT started_ms FROM records WHERE definition = 'slow'")]
+        starts: list[int] = [
+            at for (at,) in database.execute("SELECT started_ms FROM records WHERE definition = 'slow'")
+        ]
     return max(sum(0 <= other - start < SPAN_MS for other in starts) for start in starts)
 
 

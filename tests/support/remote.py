@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from engine.clock import SystemClock
 from engine.contract.definitions import Backend, ModelDefinition, Sampling
 from engine.contract.errors import AiwmError, Code
@@ -16,6 +18,7 @@ from tests.support.loopback import Loopback
 from tests.support.models import Events
 
 KEY = "sk-loopback-0123456789abcdefghijklmnopqrstuvwxyz"
+BOTH_PROTOCOLS = pytest.mark.parametrize("backend", [Backend.openai, Backend.anthropic])
 
 
 class Ring:

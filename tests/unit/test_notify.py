@@ -196,9 +196,9 @@ async def test_without_a_way_it_does_not_look(store: Store) -> None:
 
 def test_an_address_that_is_none_is_refused() -> None:
     from engine.config import NotifyConfig
+    from engine.configured import notify_ways
     from engine.contract.errors import AiwmError
-    from engine.host import _ways
 
     with pytest.raises(AiwmError) as caught:
-        _ways(NotifyConfig(command=(), webhook="file:///etc/passwd", repeat_ms=1, per_minute=1))
+        notify_ways(NotifyConfig(command=(), webhook="file:///etc/passwd", repeat_ms=1, per_minute=1))
     assert caught.value.code == Code.config_invalid
