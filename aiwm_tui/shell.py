@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual._styles_cache import StylesCache
 from textual.app import ComposeResult
 from textual.containers import Container
 from textual.message import Message
@@ -26,6 +27,7 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
     DEFAULT_CSS = """
     Shell { layout: vertical; overflow: hidden; }
     Shell #body { height: 1fr; }
+    Shell #bottom { height: 2; }
     """
 
     class Ready(Message):
@@ -39,6 +41,8 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         self.last = TextLine(id="last")
         self.foot = TextLine(id="foot")
         self._body = Container(id="body")
+        # Of their own, so that nothing above them is laid out and painted again when the prompt takes their place.
+        self._bottom = Container(id="bottom")
         self._prompt: Prompt | None = None
         self.asked_on: Page | None = None
 
@@ -47,8 +51,9 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         yield self.location
         with self._body:
             yield self.page
-        yield self.last
-        yield self.foot
+        with self._bottom:
+            yield self.last
+            yield self.foot
 
     def on_mount(self) -> None:
         self.page.begin()
@@ -59,6 +64,8 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
         old, self.page = self.page, page
         old.leave()
         await old.remove()
+        # Textual's cache of background colours holds every widget that was ever drawn, with all its lines (Textual issue 6665).
+        StylesCache.get_inner_outer.cache_clear()
         await self._body.mount(page)
         # The console may have been left meanwhile: then there is nothing to give the focus to.
         if page.is_attached:
@@ -93,7 +100,7 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
 
         if self._prompt is None:
             self._prompt = prompt.Prompt()
-            await self.mount(self._prompt)
+            await self._bottom.mount(self._prompt)
         self.last.display = self.foot.display = False
         self.asked_on = self.page
         self._prompt.start(ask, text, check, complete)

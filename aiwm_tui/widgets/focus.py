@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+from textual.reactive import Reactive
 from textual.screen import Screen
 from textual.widget import Widget
 
@@ -12,6 +13,9 @@ Result = TypeVar("Result")
 
 class FocusKeeper(Screen[Result]):
     """What had the focus has it again, unless something else took it or it is gone."""
+
+    # Parts draw their own focus: the rest of the screen need not be painted again for it, as a screen does by itself.
+    focused: Reactive[Widget | None] = Reactive(None, repaint=False)
 
     def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
         before = self.focused

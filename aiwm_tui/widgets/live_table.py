@@ -281,13 +281,15 @@ class LiveTable(Widget, can_focus=True):
         self._ask_for_more()
 
     def _repaint(self, y: int, was: Drawn, now: Drawn) -> None:
-        """The whole line, or where only some cells say something else, those: the terminal may be far away."""
+        """The whole line, or where only some cells say something else, up to the last of those: the terminal may be far away. One region
+        a line: whatever lies left of a region in its line is written with it."""
         if len(was.cells) != len(now.cells) or was[1:] != now[1:] or not now.cells:
             self.refresh(Region(0, y, self.size.width, 1))
             return
-        for slot in self._slots:
-            if was.cells[slot.place] != now.cells[slot.place]:
-                self.refresh(Region(GUTTER + slot.start, y, slot.cells, 1))
+        changed = [slot for slot in self._slots if was.cells[slot.place] != now.cells[slot.place]]
+        if changed:
+            start, end = changed[0].start, changed[-1].start + changed[-1].cells
+            self.refresh(Region(GUTTER + start, y, end - start, 1))
 
     def _draw(self) -> list[Drawn]:
         rows = max(0, self.size.height - (0 if self._headless else 1))
@@ -351,9 +353,20 @@ class LiveTable(Widget, can_focus=True):
         self._redraw()
         self.refresh()
 
+    def on_focus(self, event: events.Focus) -> None:
+        self._focus(event, has_focus=True)
+
+    def on_blur(self, event: events.Blur) -> None:
+        self._focus(event, has_focus=False)
+
+    def _focus(self, event: events.Event, *, has_focus: bool) -> None:
+        """In place of what every widget does then, which is to paint all of itself."""
+        event.prevent_default()
+        self.has_focus = has_focus
+
     def watch_has_focus(self, has_focus: bool) -> None:
-        # Not on_focus: that is called before it is true.
         super().watch_has_focus(has_focus)
+        self.refresh(Region(0, 0, self.size.width, 1))
         self._redraw()
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:  # noqa: ARG002

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Protocol, cast
 
 from rich.segment import Segment
@@ -55,12 +56,28 @@ def strip_of(line: Line, palette: Palette, cells: int, *, over: str | None = Non
     for text, name in cut_line(_spelled(line) if palette.ascii else line, cells):
         if not text:
             continue
-        style = base + _only(palette, instead or name) if (instead or name) else base
-        segments.append(Segment(text, style))
+        _append(segments, text, base + _only(palette, instead or name) if (instead or name) else base)
         used += width(text)
     if used < cells:
-        segments.append(Segment(" " * (cells - used), base))
+        _append(segments, " " * (cells - used), base)
     return Strip(segments, cells)
+
+
+def _append(segments: list[Segment], text: str, style: Style) -> None:
+    """Spaces go on in the style before them where they look the same: each change of style is some thirty bytes for the terminal."""
+    if segments and text.isspace():
+        before, last, _ = segments[-1]
+        if last is not None and _same_ground(last, style):
+            segments[-1] = Segment(before + text, last)
+            return
+    segments.append(Segment(text, style))
+
+
+@lru_cache(maxsize=1024)
+def _same_ground(one: Style, other: Style) -> bool:
+    """Whether a space looks the same in both."""
+    drawn = any(style.reverse or style.underline or style.underline2 or style.strike for style in (one, other))
+    return one == other or (not drawn and one.bgcolor == other.bgcolor and one.link == other.link)
 
 
 def _spelled(line: Line) -> Line:
