@@ -108,6 +108,8 @@ TABLES = frozenset(
     }
 )
 _TASKS = frozenset({"tasks"})
+MARKED = _TASKS | {"instances", "approvals", "queues", "models", "adapters", "pools", "templates", "sources"}
+"""Tables of which several rows can be changed at once."""
 _QUEUES = frozenset({"queues"})
 _FOUND = frozenset({"disk"})
 _BEGIN = frozenset({"start"}) | _FOUND
@@ -239,12 +241,12 @@ ACTIONS: tuple[Action, ...] = (
     ),
     Action("export", "ctrl+s", "ctrl+s", "export", Group.look, "write this view to a file: csv, json, text, svg"),
     Action(
-        "mark", "space", "space", "mark", Group.look, "mark this row for a change of several", tables=_TASKS, foot=7
+        "mark", "space", "space", "mark", Group.look, "mark this row for a change of several", tables=MARKED, foot=7
     ),
     Action(
-        "mark_to_here", "m", "m", "mark to here", Group.look, "mark from the last marked row to here", tables=_TASKS
+        "mark_to_here", "m", "m", "mark to here", Group.look, "mark from the last marked row to here", tables=MARKED
     ),
-    Action("mark_all", "asterisk", "*", "mark all", Group.look, "mark all that match, and none again", tables=_TASKS),
+    Action("mark_all", "asterisk", "*", "mark all", Group.look, "mark all that match, and none again", tables=MARKED),
     _change("look_in", "N", "other directory", "judge the models of another directory", _BEGIN, 8),
     _change("use_found", "L", "use it", "add this model and load it", _FOUND, 7),
     _change("again", "R", "again", "run the messages again", {"demo"}, 7),

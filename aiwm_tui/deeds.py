@@ -54,9 +54,20 @@ async def perform(app: ConsoleApp, action: Action) -> None:
     if action.id != "copy":
         app.copied = -1
     try:
-        await _DEEDS[action.id](app, page, action)
+        await _deed(app, page, action)
     except AiwmError as error:
         app.fail(error)
+
+
+async def _deed(app: ConsoleApp, page: Page, action: Action) -> None:
+    if action.changes and page.marked():
+        from aiwm_tui import several
+
+        way = several.way_of(page, action)
+        if way is not None:
+            await several.change(app, page, action, way)
+            return
+    await _DEEDS[action.id](app, page, action)
 
 
 async def answered(app: ConsoleApp, ask: Ask, text: str) -> None:

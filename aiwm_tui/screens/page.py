@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.widget import Widget
@@ -101,6 +101,9 @@ class Page(Widget):
     def clear_marks(self) -> bool:
         """Unmark all; whether there was anything marked."""
         return False
+
+    def mark_only(self, identifiers: Iterable[str]) -> None:
+        """Mark these and no others."""
 
     def marked(self) -> dict[str, Any]:
         """What names the marked rows in a request: `ids`, or `where` for all that match; {} when nothing is marked."""

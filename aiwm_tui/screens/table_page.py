@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from textual.app import ComposeResult
@@ -226,6 +226,9 @@ class TablePage(Page):
     def set_marks(self, marks: Marks) -> None:
         self.live_table.set_marks(marks)
         self.console.status_changed()
+
+    def mark_only(self, identifiers: Iterable[str]) -> None:
+        self.set_marks(Marks(frozenset(identifiers)))
 
     def clear_marks(self) -> bool:
         had = bool(self.live_table.marks)

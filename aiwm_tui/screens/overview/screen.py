@@ -276,7 +276,7 @@ class OverviewPage(Page):
 
     # What the app asks
 
-    lacks = frozenset({"sort", "filter", "hold", "zoom"})
+    lacks = frozenset({"sort", "filter", "hold", "zoom", "mark", "mark_to_here", "mark_all"})
 
     @property
     def table(self) -> str:
