@@ -22,7 +22,7 @@ from engine.contract.requests import definitions as crud
 from engine.contract.requests.adapters import AdapterEvict, AdapterPrefetch
 from engine.contract.requests.approvals import ApprovalApprove, ApprovalReject
 from engine.contract.requests.base import Request
-from engine.contract.requests.fleet import QueuePause
+from engine.contract.requests.fleet import QueuePause, QueueResume
 from engine.contract.requests.instances import InstanceRetire
 from engine.contract.requests.memory import ModelRestart, ModelUnload
 from engine.contract.requests.session import ViewRead
@@ -131,6 +131,7 @@ WAYS: dict[tuple[str, str], Way] = {
     ("sources", "delete"): _deleted("source", crud.SourceDelete),
 }
 """By table and the action's id."""
+_GO_ON = Way("queue", lambda name, _: QueueResume(name=name), "queue resume", "they start tasks again")
 
 
 def way_of(page: Page, action: Action) -> Way | None:
@@ -153,6 +154,8 @@ async def _ask(app: ConsoleApp, page: Page, action: Action, way: Way) -> None:
     if not rows:
         why = next(iter(misfits.values()), "the marked rows are gone")
         raise AiwmError(Code.bad_request, f"{action.label}: {why}", fix="esc clears the marks")
+    if (page.table, action.id) == ("queues", "pause") and all(row.state in ("paused", "draining") for row in rows):
+        way = _GO_ON  # as the key does for one
     typed = way.final or not way.option or len(rows) >= TYPED_FROM
     fields = _fields(way, len(rows), typed=typed)
     source, fixed = str(page.location), app.now()
@@ -167,7 +170,7 @@ async def _ask(app: ConsoleApp, page: Page, action: Action, way: Way) -> None:
 
     most = max(2, min(SHOWN, app.size.height - 20))
     dialog = FormDialog(
-        f"{action.shown}  {action.label.upper()} {form.plural(len(rows), way.noun).upper()}",
+        f"{action.shown}  {_verb(action, way).upper()} {form.plural(len(rows), way.noun).upper()}",
         fields,
         {field.key: "" for field in fields},
         go_on,
@@ -178,6 +181,10 @@ async def _ask(app: ConsoleApp, page: Page, action: Action, way: Way) -> None:
         first="type" if typed else "",
     )
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))
+
+
+def _verb(action: Action, way: Way) -> str:
+    return "let go on" if way is _GO_ON else action.label
 
 
 def _fields(way: Way, count: int, *, typed: bool) -> tuple[FormField, ...]:

@@ -62,6 +62,20 @@ async def test_what_is_refused_stays_marked(engine: ConsoleEngine, console: Any)
         await shows(app, "1 refused and still marked: demo: demo may not stand still", "1 marked")
 
 
+async def test_queues_that_all_stand_still_go_on(engine: ConsoleEngine, console: Any) -> None:
+    for name in engine.tables["queues"]:
+        engine.change("queues", name, state="paused")
+    app = console(location=":queues sort:name")
+    async with app.run_test(size=(120, 40)):
+        await shows(app, "demo")
+        await press(app, "asterisk", "P")
+        await shows(app, "LET GO ON", "aiwm queue resume $each")
+        await press(app, *str(len(engine.tables["queues"])), "enter")
+        await shows(app, "done")
+        sent = {each.name for each in engine.requests if isinstance(each, fleet.QueueResume)}
+        assert sent == set(engine.tables["queues"])
+
+
 async def test_what_cannot_be_done_to_a_row_leaves_it_out(engine: ConsoleEngine, console: Any) -> None:
     up = sorted(engine.tables["models"])
     engine.put("models", model_row(id="far.0", state="absent", pid=None))
