@@ -71,7 +71,7 @@ async def test_queues_that_all_stand_still_go_on(engine: ConsoleEngine, console:
         await press(app, "asterisk", "P")
         await shows(app, "LET GO ON", "aiwm queue resume $each")
         await press(app, *str(len(engine.tables["queues"])), "enter")
-        await shows(app, "done")
+        await shows(app, "s: done")
         sent = {each.name for each in engine.requests if isinstance(each, fleet.QueueResume)}
         assert sent == set(engine.tables["queues"])
 
@@ -86,7 +86,7 @@ async def test_what_cannot_be_done_to_a_row_leaves_it_out(engine: ConsoleEngine,
         await press(app, "D")
         await shows(app, "1 left out: far.0 is absent: nothing of it is loaded", f"Type {len(up)} to go on")
         await press(app, str(len(up)), "enter")
-        await shows(app, "done")
+        await shows(app, "s: done")
         sent = [each.name for each in engine.requests if isinstance(each, memory.ModelUnload)]
         assert sorted(sent) == sorted(up)
 
