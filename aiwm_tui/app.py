@@ -9,8 +9,6 @@ import gc
 import os
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import constants, events
@@ -18,23 +16,22 @@ from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.screen import Screen
-from textual.timer import Timer
 
 from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, Action, footer, meant
 from aiwm_tui.comfort import LEAN_MS
-from aiwm_tui.dialling import Dialling
+from aiwm_tui.last_action import LastAction
 from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
-from aiwm_tui.live.history import History, Place
+from aiwm_tui.live.history import History
 from aiwm_tui.live.link import Connection, Link, Phase
 from aiwm_tui.live.text import Line, clean, line_width
 from aiwm_tui.live.views import LiveView, ViewHub
-from aiwm_tui.preferences import Preferences
+from aiwm_tui.navigation import Navigation
 from aiwm_tui.replaying import Play, Replaying
 from aiwm_tui.screens.page import Page
-from aiwm_tui.screens.registry import locate, page_for
 from aiwm_tui.shell import Shell
 from aiwm_tui.theme import Palette
+from aiwm_tui.ticking import Ticking
 from aiwm_tui.widgets.footer import footer_line
 from aiwm_tui.widgets.machine import location_line, machine_line, mode_line
 from aiwm_tui.widgets.paint import AsciiFilter
@@ -46,7 +43,6 @@ if TYPE_CHECKING:
     from aiwm_tui.widgets.prompt import Prompt
 
 HOME = ":overview"
-TICK_S = 1.0
 
 Connect = Callable[[], Awaitable[Connection]]
 
@@ -101,31 +97,24 @@ class ConsoleApp(App[None]):
         self.link = Link(connect)
         self.use_lean(lean)
         self.replaying = Replaying(self.link, self._moment_changed, record=record, at=replay_at, play=play)
-        self.as_of = clock()
+        self.ticking = Ticking(lambda: self.clock(), self.set_timer, self._tick)
         self.hub = ViewHub(self.link)
         self.link.listeners.append(self._phase_changed)
-        self.history = History().go(str(locate(location)))
+        self.navigation = Navigation(location, lambda: self.shell, self.status_changed)
+        self.last_action = LastAction(lambda line: self.shell.say(line))
         self._shell: Shell | None = None
         self._machine: LiveView | None = None
-        self._changed_ms = 0
-        self._lost_ms = 0
-        self._ticker: Timer | None = None
         self._linking: asyncio.Task[None] | None = None
         self._typed_ahead: list[events.InputEvent] | None = []
         self.leaving = False
-        self.operation = ""
         self.inspecting = False
-        # A page is up before the next one is looked for, whoever asks for it: a key, or an answer that came.
-        self._step = asyncio.Lock()
         self.copied = -1
-        self._undo: tuple[int | None, Line] | None = None
         self._undecided = undecided
         self.collections: dict[str, Collection] = {}
         self._errands: set[asyncio.Task[None]] = set()
 
     def get_default_screen(self) -> Screen[None]:
-        place = self.history.here or Place(HOME)
-        self._shell = Shell(page_for(place, locate(place.location)))
+        self._shell = Shell(self.navigation.page())
         return self._shell
 
     def on_mount(self) -> None:
@@ -214,30 +203,13 @@ class ConsoleApp(App[None]):
         return self._wall() if at_ms is None else at_ms
 
     def now(self) -> int:
-        return self.as_of
+        return self.ticking.as_of
 
     def say(self, line: Line) -> None:
         """Put something on the last-action line. What stood there, a countdown too, is over."""
-        if self._undo is not None and self._undo[1] == line:
-            self._say_undo(*self._undo)
-            return
-        self._undo = None
-        self.shell.say(line)
-
-    def remember_operation(self, operation: str, due_ms: int | None, line: Line) -> None:
-        """What is about to be said with `line` is an operation that `Z` takes back; until it is due the line counts down."""
-        self.operation = operation
-        self._undo = (due_ms, line)
-
-    def _say_undo(self, due_ms: int | None, line: Line) -> None:
-        left = None if due_ms is None else due_ms - self.as_of
-        if left is None:
-            self.shell.say((*line, ("   Z", "key"), (" takes it back", "dim")))
-        elif left > 0:
-            self.shell.say((*line, ("   Z", "key"), (f" takes it back, {(left + 999) // 1000} s", "dim")))
+        self.last_action.say(line, self.ticking.as_of)
+        if self.last_action.counts_down:
             self._keep_ticking()
-        else:
-            self.say((*line, ("   done", "dim")))
 
     def fail(self, error: AiwmError) -> None:
         fix = f"  {error.info.fix}" if error.info.fix else ""
@@ -248,46 +220,44 @@ class ConsoleApp(App[None]):
         if not self.is_running or not self.screen_stack:
             return
         cells = self.size.width
-        row, phase = self.machine, self.link.phase
+        row, phase, at = self.machine, self.link.phase, self.ticking
         held, words = self.page.held(), self.replaying.words
-        mode = mode_line(row, phase, held, self.as_of - self._lost_ms, self._changed_ms, self.read_only, words)
-        self.shell.machine.show(*machine_line(row, phase, self.as_of, cells, mode))
+        mode = mode_line(row, phase, held, at.stale_ms, at.changed_ms, self.read_only, words)
+        self.shell.machine.show(*machine_line(row, phase, at.as_of, cells, mode))
         status: Line = (*self.page.status(), (" ", ""))
-        here = location_line(str(self.page.location), self.history.trail(), cells - line_width(status) - 2)
+        here = location_line(str(self.page.location), self.navigation.history.trail(), cells - line_width(status) - 2)
         self.shell.location.show(here, status)
         keys = footer(self.page.table, self.page.lacks, self.actions, replaying=bool(words))
         self.shell.foot.show(footer_line(keys, self.read_only, cells))
         self._keep_ticking()
 
-    # Time: ages move while there is work, after each change, and when somebody looks. An idle console writes nothing.
+    # Time
 
     def note_change(self) -> None:
         """A view changed: the engine said something new, unless the connection is what changed."""
-        self.as_of = self.clock()
+        self.ticking.look()
         if self.link.phase is Phase.live:
-            self._changed_ms = self.as_of
+            self.ticking.changed_ms = self.ticking.as_of
         self.status_changed()
 
     def _busy(self) -> bool:
         row = self.machine
         working = bool(row and (row.running or row.waiting))
-        return self.link.phase is Phase.lost or working or bool(self._undo and self._undo[0])
+        return self.link.phase is Phase.lost or working or self.last_action.counts_down
 
     def _keep_ticking(self) -> None:
-        if self._ticker is None and self._busy():
-            self._ticker = self.set_timer(max(TICK_S, self.link.every_ms / 1000), self._tick)
+        if self._busy():
+            self.ticking.keep(self.link.every_ms)
 
     def _tick(self) -> None:
-        self._ticker = None
         self.refresh_time()
         self._keep_ticking()
 
     def refresh_time(self) -> None:
-        self.as_of = self.clock()
+        self.ticking.look()
         if self.page.is_mounted:
             self.page.tick()
-        if self._undo is not None and self._undo[0] is not None:
-            self._say_undo(*self._undo)
+        self.last_action.tick(self.ticking.as_of)
         self.status_changed()
 
     def on_app_focus(self) -> None:
@@ -303,12 +273,13 @@ class ConsoleApp(App[None]):
         self.refresh_time()
 
     def _phase_changed(self, phase: Phase) -> None:
-        self.as_of = self.clock()
+        at = self.ticking
+        at.look()
         if self.link.switching:
             self.refresh_time()
             return
         if phase is Phase.lost:
-            self._lost_ms = self._lost_ms or self.as_of
+            at.lost_ms = at.lost_ms or at.as_of
         if phase in (Phase.lost, Phase.failed) and self.link.error is not None:
             self.fail(self.link.error)
         elif phase is Phase.live and self._undecided:
@@ -316,8 +287,8 @@ class ConsoleApp(App[None]):
 
             self._undecided = False
             self.look_after(decide(self, HOME))
-        elif phase is Phase.live and self._lost_ms:
-            self._lost_ms = 0
+        elif phase is Phase.live and at.lost_ms:
+            at.lost_ms = 0
             self.say((("connected again", "dim"),))
         self.refresh_time()
 
@@ -330,42 +301,20 @@ class ConsoleApp(App[None]):
     async def go(self, location: str, *, instead: bool = False) -> None:
         """Go to a location; `instead` of this one when only its order changes."""
         try:
-            target = str(locate(location))
+            await self.navigation.go(location, instead=instead)
         except AiwmError as error:
             self.fail(error)
-            return
-        async with self._step:
-            self._remember()
-            self.history = self.history.instead(target) if instead else self.history.go(target)
-            await self._show_here()
 
     async def travel(self, step: Callable[[History], History]) -> bool:
         """Go to another place of the history; False when there is none."""
-        async with self._step:
-            self._remember()
-            history = step(self.history)
-            if history is self.history:
-                return False
-            self.history = history
-            await self._show_here()
-        return True
-
-    def _remember(self) -> None:
-        self.history = self.history.mark(self.page.place())
-
-    async def _show_here(self) -> None:
-        place = self.history.here or Place(HOME)
-        location = locate(place.location)
-        if not self.page.revisit(place, location):
-            await self.shell.show_page(page_for(place, location))
-        self.status_changed()
+        return await self.navigation.travel(step)
 
     # Keys
 
     async def action_do(self, action: str) -> None:
         from aiwm_tui.deeds import perform
 
-        self.as_of = self.clock()
+        self.ticking.look()
         await perform(self, self.by_id[action])
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -413,63 +362,3 @@ class ConsoleApp(App[None]):
         self.screen.refresh(layout=True)
         for widget in self.screen.walk_children():
             widget.refresh()
-
-
-async def play_here(files: Sequence[str]) -> Any:
-    """A connection to an engine on this machine that plays these files, and leaves with it."""
-    from engine.client import connect_through, replay_command
-
-    return await connect_through(replay_command(files), work=False, read_only=True, name="console")
-
-
-def run_console(
-    home: Path,
-    *,
-    location: str | None = None,
-    read_only: bool = False,
-    preferences: Preferences | None = None,
-    spawn: bool = True,
-    through: Sequence[str] | None = None,
-    record: bool = False,
-    replay_at: str = "",
-    play: Play | None = None,
-) -> int:
-    """Open the console on a home until it is left; the exit code. With `spawn` an engine is started behind the first frame if none
-    runs, and again when it is gone (not when it was stopped); without, the console waits for one. `through` is a command that carries
-    the protocol instead. `record` keeps the last minutes in a ring, `play` connects to an engine that plays files, `replay_at` is where
-    it begins."""
-
-    wants = preferences or Preferences()
-    read_only = read_only or wants.read_only
-
-    async def reach(command: Sequence[str]) -> Any:
-        from engine.client import connect_through
-
-        return await connect_through(command, work=True, read_only=read_only, name="console")
-
-    connect = Dialling(home, spawn=spawn, read_only=read_only) if through is None else partial(reach, through)
-    first = location or HOME
-    if location is None and through is None:
-        from aiwm_tui.beginning import first_location
-
-        first = first_location(home, HOME)
-    kind = ConsoleApp
-    if wants.actions is not ACTIONS:
-        from aiwm_tui.keymap import console_class
-
-        kind = console_class(ConsoleApp, wants.actions)
-    app = kind(
-        connect,
-        location=first,
-        theme=wants.theme,
-        mouse=wants.mouse,
-        lean=wants.lean,
-        read_only=read_only,
-        undecided=location is None,
-        record=record,
-        replay_at=replay_at,
-        play=play or play_here,
-        notices=wants.notices,
-    )
-    app.run(mouse=wants.mouse)
-    return app.return_code or 0

@@ -30,7 +30,7 @@ async def decide(app: ConsoleApp, usual: str) -> None:
     except AiwmError:
         # Where one begins is no reason to complain; what is wrong with the engine is said by what needs it.
         return
-    here = app.history.here
+    here = app.navigation.history.here
     untouched = here is not None and here.location == usual and len(app.screen_stack) == 1 and not app.shell.prompted
     if report.pristine and untouched:
         app.call_later(partial(app.go, START, instead=True))

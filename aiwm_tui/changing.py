@@ -51,7 +51,7 @@ def reported(app: ConsoleApp, action: Action, request: Request[Any], answer: Any
     line: Line = ((action.shown + " ", "key"), *report(request, answer))
     operation = str(getattr(answer, "operation", "") or "")
     if operation:
-        app.remember_operation(operation, getattr(answer, "due_ms", None), line)
+        app.last_action.remember(operation, getattr(answer, "due_ms", None), line)
     return line
 
 
@@ -79,7 +79,7 @@ async def request(app: ConsoleApp, page: Page, action: Action) -> None:
 async def undo(app: ConsoleApp, page: Page, action: Action) -> None:
     """Take back the operation under the cursor, or the last thing that was done here."""
     row = page.row
-    operation = row.id if page.table == "operations" and row is not None else app.operation
+    operation = row.id if page.table == "operations" and row is not None else app.last_action.operation
     if not operation:
         raise AiwmError(Code.not_found, "nothing was done here that can be taken back", fix=":operations")
     in_background(app, send(app, action, OperationUndo(id=operation)))

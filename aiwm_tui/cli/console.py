@@ -37,8 +37,8 @@ def console_on(
 ) -> int:
     """The console on a home until it is left, as it is configured; the exit code. Without a location it opens where a home begins.
     `config_invalid` before anything is drawn."""
-    from aiwm_tui.app import run_console
     from aiwm_tui.preferences import preferences
+    from aiwm_tui.running import run_console
 
     wants = preferences(mouse=mouse, bandwidth=bandwidth)
     return run_console(home, location=location, read_only=read_only, preferences=wants, spawn=spawn, record=record)
@@ -89,9 +89,9 @@ def open_console(cli: Cli) -> int:
 
 def console_on_host(cli: Cli, host: str, home: Path | None) -> int:
     """The console here on an engine of another machine, which is started there if none runs. `home` is a directory of that machine."""
-    from aiwm_tui.app import run_console
     from aiwm_tui.cli.remote import ssh_command
     from aiwm_tui.preferences import preferences
+    from aiwm_tui.running import run_console
 
     command = ssh_command(host, ["engine", "attach", "--stdio"], home)
     if not on_terminal(cli):

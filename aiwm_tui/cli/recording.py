@@ -147,8 +147,8 @@ def _replay(
 
 
 def _console(cli: Cli, files: list[str], at: str) -> int:
-    from aiwm_tui.app import run_console
     from aiwm_tui.preferences import preferences
+    from aiwm_tui.running import run_console
 
     asyncio.run(_try(files))
     wants = preferences(**cli.console)

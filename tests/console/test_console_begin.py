@@ -177,7 +177,7 @@ async def test_a_home_without_anything_of_its_own_begins_on_the_start_page(engin
     async with app.run_test(size=SIZE):
         await shows(app, "START HERE")
         assert line_of(app, 1).startswith(" :start")
-        assert app.history.here.location == ":start"
+        assert app.navigation.history.here.location == ":start"
 
 
 async def test_a_home_with_something_of_its_own_begins_on_the_overview(engine: ConsoleEngine, console: Any) -> None:

@@ -195,7 +195,7 @@ async def test_sorting_stacks_and_shows_its_marks(console: Any) -> None:
         await shows(app, "queue1▲", "prio2▲")
         await press(app, "s")
         await shows(app, "prio2▼", ":tasks sort:queue,-priority")
-        assert [place.location for place in app.history.places] == [":tasks sort:queue,-priority"], (
+        assert [place.location for place in app.navigation.history.places] == [":tasks sort:queue,-priority"], (
             "an order is no new place"
         )
 
@@ -262,7 +262,7 @@ async def test_the_clock_stands_still_while_nothing_happens(engine: ConsoleEngin
     app = console(location=":tasks")
     async with app.run_test(size=(120, 36)):
         await shows(app, "t-10001", "live  03:07:41")
-        assert app._ticker is None
+        assert not app.ticking.ticks
         engine.now = lambda: NOW + 65_000
         app.clock = engine.now
         engine.put("tasks", task(40, submitted_ms=NOW + 60_000))

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from aiwm_tui.actions import ACTIONS, Group, footer
-from aiwm_tui.app import ConsoleApp, play_here
+from aiwm_tui.app import ConsoleApp
 from aiwm_tui.live.moments import mode_words, moment_ms, next_speed, place_words, scrub_ms
+from aiwm_tui.running import play_here
 from engine.client import connect, connect_blocking, connect_through, replay_command
 from engine.contract.errors import AiwmError
 from engine.contract.requests.recordings import RecordStart, RecordStop, ReplayState

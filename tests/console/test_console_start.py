@@ -21,7 +21,7 @@ from tests.support.screens import press, shows, wait_until
 
 SCRIPT = """
 import json, sys
-import aiwm_tui.app, aiwm_tui.screens.overview.screen, aiwm_tui.deeds
+import aiwm_tui.running, aiwm_tui.screens.overview.screen, aiwm_tui.deeds
 print(json.dumps(sorted(sys.modules)))
 """
 LATER = (
@@ -60,12 +60,12 @@ def test_the_console_knows_the_contract_only(imported: list[str]) -> None:
 
 BARE = """
 import json, sys
-import aiwm_tui.app, aiwm_tui.cli.console, aiwm_tui.main
+import aiwm_tui.running, aiwm_tui.cli.console, aiwm_tui.main
 aiwm_tui.cli.console.terminal_on_both_ends = lambda: True
 def run(home, preferences, **options):
     print(json.dumps([str(home), {**options, "theme": preferences.theme}, sorted(sys.modules)]))
     return 0
-aiwm_tui.app.run_console = run
+aiwm_tui.running.run_console = run
 sys.exit(aiwm_tui.main.main())
 """
 
@@ -154,7 +154,7 @@ async def test_what_is_typed_before_the_first_screen_stands_waits_for_it(
         for key, character in (("3", "3"), ("colon", ":"), ("w", "w"), ("o", "o")):
             page.app.post_message(events.Key(key, character))
         await _turns(100)
-        before.append(str(app.history.here))
+        before.append(str(app.navigation.history.here))
         mounted(page)
 
     monkeypatch.setattr(OverviewPage, "on_mount", slowly)
