@@ -29,6 +29,7 @@ from engine.contract.records.operations import OperationRow
 from engine.contract.requests.maintenance import Maintenance
 from engine.contract.states import TaskState
 from engine.control import rows
+from engine.control.alike import FailedAlike
 from engine.control.catalogue import Catalogue
 from engine.control.checks import Surroundings
 from engine.control.dispatcher import Dispatcher
@@ -76,6 +77,7 @@ class Tables:
         self._scaling = scaling
         self._dispatcher = dispatcher
         self._readers = readers
+        self.failed_alike = FailedAlike(readers)
         self._model_rows = model_rows
         self._clock = clock
         self._home = home
@@ -184,7 +186,7 @@ class Tables:
     def _failed(self) -> list[Failed]:
         """What has failed since midnight and is failed still, in the words of its failure where these are kept."""
         found = []
-        for fail, error, count, since_ms in self._readers.failures_since(self._midnight_ms()):
+        for fail, error, count, since_ms in self.failed_alike.since(self._midnight_ms()):
             known = failure_kept(self._readers, fail) if fail else None
             text = known.message if known is not None else error
             worker = f"{known.definition}: " if known is not None and known.definition else ""

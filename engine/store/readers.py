@@ -15,6 +15,10 @@ from engine.store import rows, schema, words
 from engine.store.journal import Journal
 from engine.store.rows import Definition, Document, StoredTask, TaskClass, WaitingTask, waiting_insert
 
+FAILURES_LOOKED_AT = 10_000
+"""So many failed tasks are read at most where they are told apart by what they failed of."""
+_FAILURE = "seq, coalesce(fail, ''), coalesce(error, 'failed'), ended_ms"
+
 
 class Readers:
     """What other rooms may ask of the file. Sees committed rows only, except that payloads of `memory` tasks may be newer."""
@@ -236,17 +240,19 @@ class Readers:
         )
         return 0 if row is None else row[0]
 
-    def failures_since(self, ms: int, limit: int = 5) -> list[tuple[str, str, int, int]]:
-        """Failures at or after `ms` that are alike: (fingerprint or "", error, how many, when the first ended), most frequent first.
+    def failures_since(self, ms: int) -> list[tuple[int, str, str, int]]:
+        """Tasks that failed at or after `ms` and are failed still, the latest first: (number, fingerprint or "", error, when it ended).
 
-        Looks at the last 10,000 only: beyond that the numbers no longer matter, the cost does."""
-        found = self._connection.execute(
-            "SELECT coalesce(fail, ''), coalesce(error, 'failed'), count(*), min(ended_ms) FROM (SELECT fail, error, ended_ms"
-            " FROM tasks INDEXED BY tasks_failed WHERE state = 'failed' AND ended_ms >= ? ORDER BY ended_ms DESC LIMIT 10000)"
-            " GROUP BY coalesce(fail, error, 'failed') ORDER BY 3 DESC LIMIT ?",
-            (ms, limit),
-        )
-        return [(row[0], row[1], row[2], row[3]) for row in found]
+        The last `FAILURES_LOOKED_AT` only."""
+        return self._connection.execute(
+            f"SELECT {_FAILURE} FROM tasks INDEXED BY tasks_failed WHERE state = 'failed' AND ended_ms >= ?"
+            " ORDER BY ended_ms DESC LIMIT ?",
+            (ms, FAILURES_LOOKED_AT),
+        ).fetchall()
+
+    def failure_of(self, seq: int) -> tuple[int, str, str, int] | None:
+        """The same of one task; None when it is not there, or not failed."""
+        return self._row(f"SELECT {_FAILURE} FROM tasks WHERE seq = ? AND state = 'failed'", seq)
 
     def seqs(self, state: str, queue: str, limit: int) -> list[int]:
         """Numbers of tasks of a queue in a state, oldest first."""

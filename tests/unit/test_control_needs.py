@@ -149,7 +149,7 @@ async def test_what_nobody_looks_at_counts_no_failures(room: ManagerRoom, monkey
     def counted(since_ms: int) -> NoReturn:
         raise AssertionError("thousands of rows are read, every other second")
 
-    monkeypatch.setattr(room.store.readers, "failures_since", counted)
+    monkeypatch.setattr(tables.failed_alike, "since", counted)
     assert [need.id for need in tables.queue_needs()] == found == ["queue alone"]
 
 
