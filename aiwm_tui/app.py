@@ -19,6 +19,7 @@ from textual.screen import Screen
 
 from aiwm_tui import theme as themes
 from aiwm_tui.actions import ACTIONS, Action, footer, meant
+from aiwm_tui.ahead import Ahead
 from aiwm_tui.comfort import LEAN_MS
 from aiwm_tui.last_action import LastAction
 from aiwm_tui.live.attention import NOTHING_WANTED, Wanted
@@ -105,7 +106,7 @@ class ConsoleApp(App[None]):
         self._shell: Shell | None = None
         self._machine: LiveView | None = None
         self._linking: asyncio.Task[None] | None = None
-        self._typed_ahead: list[events.InputEvent] | None = []
+        self.ahead = Ahead(self)
         self.leaving = False
         self.inspecting = False
         self.copied = -1
@@ -137,23 +138,23 @@ class ConsoleApp(App[None]):
             self.say((("! ", "wrong"), (clean(trouble[0], 400), "text"), ("   :views", "key")))
 
     async def on_event(self, event: events.Event) -> None:
-        """What is typed before the first screen stands waits for it: there is nothing yet that it could work on."""
-        if self._typed_ahead is not None and isinstance(event, events.InputEvent):
-            self._typed_ahead.append(event)
+        """What is typed before that stands for which it is meant waits for it."""
+        if self.ahead.takes(event):
             return
         if isinstance(event, events.InputEvent) and not self.screen_stack:
             # Typed behind the key that left: there is nothing any more that it could mean.
             return
         if isinstance(event, events.Key) and len(self.screen_stack) == 1:
             self.shell.keep_focus()
+            if event.key in ("enter", "escape") and self.shell.prompted:
+                # What is typed behind it is meant for the place where it leads.
+                self.ahead.expect()
         if isinstance(event, events.MouseEvent) and not self.mouse:
             return
         await super().on_event(event)
 
-    async def on_shell_ready(self) -> None:
-        early, self._typed_ahead = self._typed_ahead or [], None
-        for event in early:
-            await self.on_event(event)
+    def on_shell_ready(self) -> None:
+        self.ahead.stands()
 
     def leave(self) -> None:
         """End the console after what is being handled now: parts that are being put up must not lose the app under them."""
@@ -333,9 +334,14 @@ class ConsoleApp(App[None]):
 
         self.shell.prompt_closed()
         await answered(self, message.ask, message.text)
+        self.ahead.stands()
+
+    def on_prompt_refused(self) -> None:
+        self.ahead.stands()
 
     def on_prompt_cancelled(self) -> None:
         self.shell.prompt_closed()
+        self.ahead.stands()
 
     def on_resize(self, _: events.Resize) -> None:
         # The size is known when all have heard of it.

@@ -6,17 +6,19 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 
 from aiwm_tui.batchfiles import lines
-from aiwm_tui.changing import ask_in_dialog, in_background, say_result
+from aiwm_tui.changing import ask_in_dialog, say_result
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.live.text import Line, clean
 from engine.contract.errors import AiwmError, Code
+from engine.contract.records import ModelRow
 from engine.contract.requests.batches import BatchAdd
 from engine.contract.requests.fleet import ModelList
 from engine.contract.requests.models import ModelOffer
@@ -128,13 +130,13 @@ async def put_through(app: ConsoleApp, action: Action, form: BatchAdd, file: str
 
 def ask_for_file(app: ConsoleApp, action: Action) -> None:
     """Ask for a file, a model, and where the answers go."""
-    in_background(app, _ask(app, action))
+    ask = partial(app.link.call, ModelList(known=True))
+    app.ahead.ask(action, ask, lambda rows: _ask(app, action, rows))
 
 
-async def _ask(app: ConsoleApp, action: Action) -> None:
+def _ask(app: ConsoleApp, action: Action, rows: Sequence[ModelRow]) -> None:
     from aiwm_tui.screens.dialogs.form import FormDialog
 
-    rows = await app.link.call(ModelList(known=True))
     models = list(dict.fromkeys(row.model for row in rows if row.state != "refused"))
     own = [name for name in models if name != "aiwm-nano"] or models
     fields = (

@@ -4,7 +4,8 @@ before the last one, and esc goes a step back. What is made are the requests tha
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -14,6 +15,7 @@ from aiwm_tui.forms.values import made, texts_of
 from aiwm_tui.live.text import Line, clean
 from engine.contract.definitions import PoolDefinition, QueueDefinition, WorkerDefinition
 from engine.contract.errors import AiwmError, Code
+from engine.contract.records import ModelRow
 from engine.contract.requests.base import Request
 from engine.contract.requests.bundles import BundleDiff, BundleExport
 from engine.contract.requests.definitions import WorkerCreate
@@ -21,6 +23,7 @@ from engine.contract.requests.fleet import ModelList, PoolCreate, QueueCreate
 from engine.contract.requests.tasks import TaskSubmit
 
 if TYPE_CHECKING:
+    from aiwm_tui.actions import Action
     from aiwm_tui.app import ConsoleApp
     from aiwm_tui.live.link import Link
 
@@ -154,28 +157,36 @@ def _line(words: str, arguments: list[str]) -> str:
     return f"aiwm {words} {' '.join(map(shlex.quote, arguments))}"
 
 
-async def guide(app: ConsoleApp) -> None:
+def guide(app: ConsoleApp, action: Action) -> None:
     """Go through the steps, back and forth, until the first task runs or the first step is left."""
+
+    def begin(rows: Sequence[ModelRow]) -> None:
+        models = list(dict.fromkeys(row.model for row in rows if row.state not in ("refused", "failed")))
+        if not models:
+            fix = "ways 2 and 3 of :start"
+            raise AiwmError(Code.model_not_found, "there is no model that a worker could use", fix=fix)
+        _step(app, Plan(models), 0)
+
+    app.ahead.ask(action, partial(app.link.call, ModelList(known=True)), begin)
+
+
+def _step(app: ConsoleApp, plan: Plan, at: int) -> None:
     from aiwm_tui.screens.dialogs.step import StepDialog
 
-    rows = await app.link.call(ModelList(known=True))
-    models = list(dict.fromkeys(row.model for row in rows if row.state not in ("refused", "failed")))
-    if not models:
-        raise AiwmError(Code.model_not_found, "there is no model that a worker could use", fix="ways 2 and 3 of :start")
-    plan = Plan(models)
-    at = 0
-    while at >= 0:
-        dialog = StepDialog(plan, at, _checked(app, plan, at), app.clock)
-        answer = await app.push_screen_wait(dialog)
+    dialog = StepDialog(plan, at, _checked(app, plan, at), app.clock)
+
+    def decided(answer: Line | None) -> None:
         plan.texts[at] = dialog.typed
-        if answer is None:
-            at -= 1
-            continue
-        if at == len(STEPS) - 1:
+        last = at == len(STEPS) - 1
+        if answer is None and at == 0:
+            app.say((("nothing was made", "dim"),))
+        elif answer is not None and last:
             app.say(answer)
-            return
-        at += 1
-    app.say((("nothing was made", "dim"),))
+        else:
+            _step(app, plan, at - 1 if answer is None else at + 1)
+        app.ahead.stands()
+
+    app.push_screen(dialog, decided)
 
 
 def _checked(app: ConsoleApp, plan: Plan, at: int) -> Callable[[Values], Any]:

@@ -34,10 +34,9 @@ async def not_this_value(app: ConsoleApp, page: Page, action: Action) -> None:  
         await app.go(str(filter_by_cell(table_location(page), column, row, app.now(), without=True)))
 
 
-async def mark_to_here(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
-    from aiwm_tui.changing import in_background
-
-    in_background(app, page.mark_to_here())
+async def mark_to_here(app: ConsoleApp, page: Page, action: Action) -> None:
+    # What is typed behind it is about the rows that are marked then.
+    app.ahead.ask(action, page.mark_to_here, lambda _: True)
 
 
 async def inspect(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -103,12 +104,12 @@ async def edit(app: ConsoleApp, page: Page, action: Action) -> None:
     """Change the definition under the cursor; only what differs is sent."""
     row = page.row
     if row is not None:
-        in_background(app, _edit(app, page.table, row.id, action))
+        noun, name = NOUNS[page.table], row.id
+        ask = partial(app.link.call, noun.show(name=name))
+        app.ahead.ask(action, ask, lambda answer: _edit(app, noun, name, action, answer.definition))
 
 
-async def _edit(app: ConsoleApp, table: str, name: str, action: Action) -> None:
-    noun = NOUNS[table]
-    before = (await app.link.call(noun.show(name=name))).definition
+def _edit(app: ConsoleApp, noun: Noun, name: str, action: Action, before: Any) -> None:
     fields = fields_of(noun.definition, without=("name", *noun.without))
 
     async def send(values: dict[str, Any]) -> Line:
@@ -130,11 +131,11 @@ async def scale(app: ConsoleApp, page: Page, action: Action) -> None:
     pools = (row.id,) if page.table == "pools" else row.pools
     if not pools:
         raise AiwmError(Code.not_found, f"no pool serves {row.id}", fix="N on :pools makes one, E here names it")
-    in_background(app, _scale(app, pools[0], action))
+    ask = partial(app.link.call, PoolShow(name=pools[0]))
+    app.ahead.ask(action, ask, lambda answer: _scale(app, pools[0], action, answer.definition))
 
 
-async def _scale(app: ConsoleApp, pool: str, action: Action) -> None:
-    before = (await app.link.call(PoolShow(name=pool))).definition
+def _scale(app: ConsoleApp, pool: str, action: Action, before: PoolDefinition) -> None:
     fields = fields_of(PoolDefinition, only=("max_total", "min_idle"))
 
     async def send(values: dict[str, Any]) -> Line:

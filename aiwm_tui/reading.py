@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui.actions import Action
-from aiwm_tui.changing import in_background
 from aiwm_tui.live.log_search import searched, turned, with_faults
 from aiwm_tui.live.text import clean
 from aiwm_tui.screens.logs.page import LogPage
@@ -94,14 +94,21 @@ async def log(app: ConsoleApp, page: Page, action: Action) -> None:
         await app.go(":logs/engine")
         return
     if row is not None:
-        in_background(app, _open_log(app, page, row, action))
+        ask = partial(_log_of, app, page.table, row)
+        app.ahead.ask(action, ask, lambda found: _open_log(app, page, row, action, found))
 
 
-async def _open_log(app: ConsoleApp, page: Page, row: Any, action: Action) -> None:
+async def _log_of(app: ConsoleApp, table: str, row: Any) -> str | None:
+    """The log of what a row is about, that of the engine where it is about nothing that could have one."""
     names = {log.id for log in await app.link.call(LogList())}
-    wanted = await _wanted(app, page.table, row)
-    found = next((name for name in wanted if name in names), None)
-    if found is None and (wanted or not names):
+    wanted = await _wanted(app, table, row)
+    own = next((name for name in wanted if name in names), None)
+    return own if own is not None or wanted or not names else "engine"
+
+
+def _open_log(app: ConsoleApp, page: Page, row: Any, action: Action, found: str | None) -> bool:
+    """Go to it; whether that is done."""
+    if found is None:
         which = f"no process of {clean(row.id, 60)} wrote anything"
         app.say(
             (
@@ -111,9 +118,12 @@ async def _open_log(app: ConsoleApp, page: Page, row: Any, action: Action) -> No
                 (" lists what there is", "dim"),
             )
         )
-    elif app.page is page:
+        return False
+    if app.page is not page:
         # Who went elsewhere while the engine was asked is not taken away from there.
-        app.open_location(f":logs/{found or 'engine'}")
+        return False
+    app.open_location(f":logs/{found}")
+    return True
 
 
 async def _wanted(app: ConsoleApp, table: str, row: Any) -> list[str]:

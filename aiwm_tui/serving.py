@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui.changing import ask_in_dialog, in_background, reported, say_result, send
@@ -69,18 +71,25 @@ async def load(app: ConsoleApp, page: Page, action: Action) -> None:
     """Load the model under the cursor: at once where there is room, else by a way of its plan."""
     row = _fitting(app, page, action)
     if row is not None:
-        in_background(app, load_model(app, row.model, action))
+        load_model(app, row.model, action)
 
 
-async def load_model(app: ConsoleApp, model: str, action: Action) -> None:
+def load_model(app: ConsoleApp, model: str, action: Action) -> None:
     """Load a model: at once where there is room, else by a way of its plan, which is asked for."""
-    plan = await app.link.call(ModelPlan(name=model))
-    if plan.fits:
-        app.say(((f"{action.shown} ", "key"), (f"loading {clean(model, 60)} …", "coming")))
-        request = ModelLoad(name=model)
-        app.say(reported(app, action, request, await app.link.call(request, timeout_s=None)))
-        return
-    _ask_way(app, action, plan)
+
+    def go_on(plan: MemoryPlan) -> None:
+        if plan.fits:
+            in_background(app, _load_now(app, model, action))
+        else:
+            _ask_way(app, action, plan)
+
+    app.ahead.ask(action, partial(app.link.call, ModelPlan(name=model)), go_on)
+
+
+async def _load_now(app: ConsoleApp, model: str, action: Action) -> None:
+    app.say(((f"{action.shown} ", "key"), (f"loading {clean(model, 60)} …", "coming")))
+    request = ModelLoad(name=model)
+    app.say(reported(app, action, request, await app.link.call(request, timeout_s=None)))
 
 
 def _ask_way(app: ConsoleApp, action: Action, plan: MemoryPlan) -> None:
@@ -167,11 +176,11 @@ async def edit_model(app: ConsoleApp, page: Page, action: Action) -> None:
     """Change how the model under the cursor is run. What holds it goes on as it is until it is started again."""
     row = _fitting(app, page, action)
     if row is not None:
-        in_background(app, _edit_model(app, row.model, action))
+        ask = partial(app.link.call, ModelShow(name=row.model))
+        app.ahead.ask(action, ask, lambda answer: _edit_model(app, row.model, action, answer.definition))
 
 
-async def _edit_model(app: ConsoleApp, model: str, action: Action) -> None:
-    before = (await app.link.call(ModelShow(name=model))).definition
+def _edit_model(app: ConsoleApp, model: str, action: Action, before: ModelDefinition) -> None:
     fields = fields_of(ModelDefinition, only=RUN_BY)
 
     async def go_on(values: dict[str, Any]) -> Line:
@@ -222,11 +231,11 @@ async def version(app: ConsoleApp, page: Page, action: Action) -> None:
     """Make the version under the cursor the current one, with a reason."""
     row = _fitting(app, page, action)
     if row is not None:
-        in_background(app, _version(app, row, action))
+        ask = partial(app.link.call, AdapterVersions(name=row.name))
+        app.ahead.ask(action, ask, lambda versions: _version(app, row, action, versions))
 
 
-async def _version(app: ConsoleApp, row: Any, action: Action) -> None:
-    versions = await app.link.call(AdapterVersions(name=row.name))
+def _version(app: ConsoleApp, row: Any, action: Action, versions: Sequence[Any]) -> None:
     running = [task for it in versions for task in it.running if it.version != row.version]
     pinned = sorted({name for it in versions for name in it.pinned})
     head: list[Line] = []

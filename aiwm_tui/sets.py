@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -74,7 +75,9 @@ async def change_tasks(app: ConsoleApp, page: Page, action: Action) -> None:
     """Cancel, retry or move the marked tasks, else the one under the cursor."""
     marked = page.marked()
     if marked:
-        in_background(app, _set(app, page, action, marked))
+        rows = page.known_rows()
+        ask = partial(_planned, app, action, marked, rows)
+        app.ahead.ask(action, ask, lambda plan: _ask(app, page, action, plan, marked, rows))
         return
     row: Any = page.row
     if row is None:
@@ -90,15 +93,15 @@ async def change_tasks(app: ConsoleApp, page: Page, action: Action) -> None:
         _ask(app, page, action, plan, {"ids": (row.id,)}, {row.id: row})
 
 
-async def _set(app: ConsoleApp, page: Page, action: Action, about: dict[str, Any]) -> None:
+async def _planned(app: ConsoleApp, action: Action, about: dict[str, Any], rows: dict[str, Any]) -> Plan:
+    """What would become of the marked tasks; those of them that are named and not on the screen are added to `rows`."""
     probe: dict[str, Any] = {"place": FRONT} if action.id == "move" else {}
     answer = await app.link.call(built(action.id, probe, dry_run=True, **about))
-    plan = answer.plan
+    plan: Plan | None = answer.plan
     if plan is None or not plan.ids:
         raise AiwmError(Code.bad_request, f"none of the marked tasks can be {_done(action)}")
-    rows = page.known_rows()
     rows |= await _rows_of(app, missing(plan.ids[:SHOWN], rows))
-    _ask(app, page, action, plan, about, rows)
+    return plan
 
 
 async def _rows_of(app: ConsoleApp, ids: list[str]) -> dict[str, Any]:

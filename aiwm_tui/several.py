@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from aiwm_tui.changing import ask_in_dialog, in_background, say_result
+from aiwm_tui.changing import ask_in_dialog, say_result
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.live import format as form
 from aiwm_tui.live.text import Line, clean, fit
@@ -142,13 +143,12 @@ def way_of(page: Page, action: Action) -> Way | None:
 
 async def change(app: ConsoleApp, page: Page, action: Action, way: Way) -> None:
     """Ask about all marked rows at once."""
-    in_background(app, _ask(app, page, action, way))
+    app.ahead.ask(action, partial(_rows, app, page), lambda every: _ask(app, page, action, way, every))
 
 
-async def _ask(app: ConsoleApp, page: Page, action: Action, way: Way) -> None:
+def _ask(app: ConsoleApp, page: Page, action: Action, way: Way, every: list[Any]) -> None:
     from aiwm_tui.screens.dialogs.form import FormDialog
 
-    every = await _rows(app, page)
     misfits = {row.id: why for row in every if action.fits is not None and (why := action.fits(row))}
     rows = [row for row in every if row.id not in misfits]
     if not rows:

@@ -56,7 +56,7 @@ async def begin(app: ConsoleApp, page: Page, action: Action) -> None:
     else:
         from aiwm_tui.guide import guide
 
-        in_background(app, guide(app))
+        guide(app, action)
 
 
 async def feed(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
@@ -200,5 +200,9 @@ async def _use(app: ConsoleApp, row: Any, action: Action) -> None:
             raise AiwmError(Code.model_refused, f"{verdict.name}: {verdict.why}", fix=verdict.fix)
         app.say(((f"{action.shown} ", "key"), (f"adding {clean(verdict.name, 60)} …", "coming")))
         name = (await app.link.call(ModelAdd(path=verdict.path))).definition.name
+    if len(app.screen_stack) > 1 or app.shell.prompted:
+        # Somebody is at something else by now: no dialog comes between.
+        app.say(((f"{action.shown} ", "key"), (f"added {clean(name, 60)}; on :models it is loaded", "text")))
+        return
     app.open_location(f":models model:{name}")
-    await load_model(app, name, action)
+    load_model(app, name, action)

@@ -73,6 +73,9 @@ class Prompt(Vertical):
     class Cancelled(Message):
         pass
 
+    class Refused(Message):
+        """What was sent cannot be; it is still asked for."""
+
     def __init__(self) -> None:
         super().__init__(id="prompt")
         self.ask = Ask.jump
@@ -151,6 +154,7 @@ class Prompt(Vertical):
             self._check(event.value)
         except AiwmError as error:
             self._point_at(error)
+            self.post_message(self.Refused())
             return
         self.stop()
         self.post_message(self.Answered(self.ask, event.value))

@@ -94,7 +94,7 @@ async def test_an_engine_that_does_not_answer_stops_no_key(
     app = console(location=":queues")
     async with app.run_test(size=(120, 36)):
         await shows(app, "summaries")
-        await press(app, key, "2")
+        await press(app, key, "escape", "2")
         await shows(app, ":tasks", "13 rows")
         engine.drop()
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from textual.app import ComposeResult
+from textual.await_complete import AwaitComplete
 from textual.containers import Vertical
 from textual.widget import Widget
 
@@ -19,6 +20,7 @@ from aiwm_tui.widgets.lines import TextBlock
 from engine.contract.errors import AiwmError
 
 if TYPE_CHECKING:
+    from aiwm_tui.app import ConsoleApp
     from aiwm_tui.guide import Plan
 
 _SHELL_LINES = 8
@@ -57,6 +59,12 @@ class StepDialog(FormDialog):
     def on_mount(self) -> None:
         super().on_mount()
         self._show_commands()
+
+    def dismiss(self, result: Line | None = None) -> AwaitComplete:
+        """Another step follows, or the page: what is typed meanwhile is meant for that."""
+        if not self._decided:
+            cast("ConsoleApp", self.app).ahead.expect()
+        return super().dismiss(result)
 
     def on_resize(self) -> None:
         super().on_resize()

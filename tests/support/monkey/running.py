@@ -15,7 +15,7 @@ from textual.keys import _character_to_key
 from textual.screen import Screen
 from textual.widget import Widget
 
-from aiwm_tui.app import ConsoleApp
+from aiwm_tui.app import Connect, ConsoleApp
 from aiwm_tui.shell import Shell
 from engine.client import connect
 from tests.support.monkey.house import MonkeyHouse
@@ -36,6 +36,19 @@ _WHEELS: dict[str, type[events.MouseEvent]] = {"<wheel-up": events.MouseScrollUp
 
 class MonkeyError(AssertionError):
     """The console is not in order; says the seed and the last strokes."""
+
+
+class _WatchedApp(ConsoleApp):
+    """A console whose keys a witness sees as they come, and again when one that was kept for a dialog is given to it."""
+
+    def __init__(self, connect: Connect, witness: Witness) -> None:
+        super().__init__(connect)
+        self._witness = witness
+
+    async def on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.Key):
+            self._witness.pressed(event.key)
+        await super().on_event(event)
 
 
 class Troop:
@@ -76,7 +89,7 @@ class Troop:
 
     async def _one_console(self) -> None:
         self.consoles += 1
-        app = ConsoleApp(self._dial)
+        app = _WatchedApp(self._dial, self.witness)
         self.witness.screens = lambda: list(app.screen_stack) if app.is_running else []
         feeder = self.house.engine.client()
         try:
@@ -106,7 +119,6 @@ class Troop:
     async def _key(self, app: ConsoleApp, key: str) -> None:
         name = _character_to_key(key) if len(key) == 1 and not key.isalnum() else key
         character = key if len(key) == 1 else " " if key == "space" else None
-        self.witness.pressed(name)
         await self._post(app, events.Key(name, character))
 
     async def _gesture(self, app: ConsoleApp, stroke: str) -> None:
