@@ -8,6 +8,7 @@ from collections.abc import Callable
 import msgspec
 
 from engine.contract.states import Durability
+from engine.store.readers import Readers
 
 _MAX_TASKS = 16_384
 _MAX_BYTES = 16 * 2**20
@@ -51,3 +52,11 @@ class Book:
             return self._read(seq)
         self._bytes -= len(brief.payload)
         return brief
+
+
+def stored_brief(readers: Readers, seq: int) -> Brief | None:
+    """The brief of a task as the store has it; None for one that does not exist."""
+    row, payload = readers.task(seq), readers.payload(seq)
+    if row is None or payload is None:
+        return None
+    return Brief(row.queue, payload, Durability(row.durability), row.deadline_ms, row.template, row.supervisor)
