@@ -5,10 +5,8 @@ from __future__ import annotations
 import argparse
 import asyncio
 import logging
-import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -30,6 +28,7 @@ from engine.host import Host, Options
 from engine.lock import HomeLock
 from engine.recording.looking import LIVE
 from engine.replaying.answers import Answers
+from engine.replaying.folder import playing_folder
 from engine.replaying.player import Player
 from engine.replaying.tape import Tape
 from engine.requests.caller import Caller
@@ -181,20 +180,19 @@ def run(arguments: list[str], pipe: tuple[BinaryIO, BinaryIO] | None) -> int:
     parsed = parser.parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s")
     # Until the loop hears it: opening a large recording takes a while, and its folder is not to be left behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    folder = Path(tempfile.mkdtemp(prefix="aiwm-replay-"))
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     try:
-        home = (parsed.home or folder / "home").expanduser().absolute()
-        make_home(home)
-        lock = HomeLock(lock_path(home))
-        try:
-            return asyncio.run(_serve(parsed.files, home, folder, load_config(), pipe, stays=not parsed.stdio))
-        finally:
-            lock.release()
+        with playing_folder() as folder:
+            home = (parsed.home or folder / "home").expanduser().absolute()
+            make_home(home)
+            lock = HomeLock(lock_path(home))
+            try:
+                return asyncio.run(_serve(parsed.files, home, folder, load_config(), pipe, stays=not parsed.stdio))
+            finally:
+                lock.release()
     except AiwmError as error:
         return say(error)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def _serve(

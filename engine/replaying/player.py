@@ -26,8 +26,10 @@ from engine.store.ops import Op
 from engine.store.rerun import RerunStore
 
 KEEP_EVERY: Final = 20_000
-"""Operations between two images: going back repeats at most so many."""
+"""Operations between two images at first: going back repeats at most so many."""
 _IMAGES: Final = 24
+IMAGES_BYTES: Final = 512 * 2**20
+"""So many images, and so many bytes of them, are kept at most; beyond that they are further apart. The first one is always there."""
 _AT_ONCE: Final = 2_000
 _TICK_S: Final = 0.1
 SPEEDS: Final = (0.1, 1000.0)
@@ -44,11 +46,12 @@ class TapeClock(SystemClock):
 
 
 class _Image(msgspec.Struct, frozen=True):
-    """Everything as it was after `index` changes, `ops` operations from the beginning."""
+    """Everything as it was after `index` changes, `ops` operations from the beginning. `size` in bytes."""
 
     index: int
     ops: int
     path: Path
+    size: int
     rows: dict[str, dict[str, Record]]
     answers: dict[str, bytes]
     skipped: int
@@ -74,6 +77,7 @@ class Player:
         self._trouble = ""
         self._lock = asyncio.Lock()
         self._images: list[_Image] = []
+        self._apart = KEEP_EVERY
         self._moving: set[asyncio.Task[None]] = set()
         self._playing: asyncio.Task[None] | None = None
 
@@ -226,7 +230,7 @@ class Player:
                 raise receipt
             self._skipped += isinstance(receipt, BaseException) or receipt.fenced
         self._ops += count
-        if self._ops - max(image.ops for image in self._images) >= KEEP_EVERY:
+        if self._ops - max(image.ops for image in self._images) >= self._apart:
             await self._keep()
 
     def _see(self, line: Line, number: int) -> None:
@@ -245,17 +249,28 @@ class Player:
             self._answers[_key(method, msgspec.json.decode(params))] = bytes(result)
 
     async def _keep(self) -> None:
-        """Keep an image of now; of too many, every second one goes."""
-        path = self._folder / f"image-{self._index}.db"
+        """Keep an image of now, if there is room for it."""
         if any(image.index == self._index for image in self._images):
             return
+        needed = self._store.size
+        if not self._room(needed):
+            return
+        path = self._folder / f"image-{self._index}.db"
         await self._store.keep(path)
         rows = {table: dict(rows) for table, rows in self._rows.items()}
-        self._images.append(_Image(self._index, self._ops, path, rows, dict(self._answers), self._skipped))
-        if len(self._images) > _IMAGES:
-            for image in self._images[1:-1:2]:
+        image = _Image(self._index, self._ops, path, needed, rows, dict(self._answers), self._skipped)
+        self._images = sorted([*self._images, image], key=lambda it: it.index)
+
+    def _room(self, needed: int) -> bool:
+        """Make room for another image of so many bytes: of too many, every second one goes, and the next ones are twice as far apart."""
+        while len(self._images) >= _IMAGES or sum(it.size for it in self._images) + needed > IMAGES_BYTES:
+            if len(self._images) < 2:
+                return not self._images
+            for image in self._images[1::2]:
                 image.path.unlink(missing_ok=True)
-            self._images = [image for image in self._images if image.path.exists()]
+            self._images = self._images[::2]
+            self._apart *= 2
+        return True
 
 
 def _key(method: str, params: Mapping[str, Any]) -> str:

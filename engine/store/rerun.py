@@ -78,6 +78,14 @@ class RerunStore(Store):
         self.epoch = found["epoch"]
         self.backup = None
 
+    @property
+    def size(self) -> int:
+        """How large an image of the file as it is now would be. Everything that was written must have been awaited."""
+        pages, size = (
+            int(self._connection.execute(f"PRAGMA {it}").fetchone()[0]) for it in ("page_count", "page_size")
+        )
+        return pages * size
+
     async def keep(self, image: Path) -> None:
         """Copy the file as it is now. Everything that was written must have been awaited."""
         await asyncio.to_thread(self._writer.copy_to, image)

@@ -319,7 +319,8 @@ async def test_a_token_records_nothing(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "a.rec").exists()
 
 
-def test_who_ends_it_while_it_opens_leaves_no_folder(home: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_who_ends_it_while_it_opens_leaves_no_folder(home: Path, tmp_path: Path, number: signal.Signals) -> None:
     file, kept = tmp_path / "slow.rec", tmp_path / "tmp"
     os.mkfifo(file)  # nobody writes to it: it is opened for as long as we like
     kept.mkdir()
@@ -327,8 +328,8 @@ def test_who_ends_it_while_it_opens_leaves_no_folder(home: Path, tmp_path: Path)
     process = subprocess.Popen(command, env={**os.environ, "TMPDIR": str(kept)}, stderr=subprocess.DEVNULL)
     try:
         wait_until(lambda: bool(list(kept.iterdir())), "its folder")
-        process.terminate()
-        assert process.wait(timeout=30) == 143
+        process.send_signal(number)
+        assert process.wait(timeout=30) == 128 + number
     finally:
         process.kill()
         process.wait(timeout=30)

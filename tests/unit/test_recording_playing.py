@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 
 from engine.contract.errors import AiwmError, Code
+from engine.replaying import player as playing
+from engine.replaying.folder import clear, playing_folder
 from engine.replaying.player import KEEP_EVERY
 from engine.store import image
 from tests.support.recordings import COMPARED, OS, House, played, recorded
@@ -100,6 +103,55 @@ async def test_playing_ends_where_the_disk_takes_no_more(
         assert found.player.state.cut
     finally:
         await found.close()
+
+
+async def test_images_take_no_more_bytes_than_they_may(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many fit, every moment is reached, and none is further from an image than it must be."""
+    file = await recorded(house, tmp_path, tasks=40)
+    monkeypatch.setattr(playing, "KEEP_EVERY", 8)
+    monkeypatch.setattr(playing, "_AT_ONCE", 2)
+    for fit in (9, 3, 1):
+        found = await played([file], tmp_path / f"played-{fit}")
+        player, folder = found.player, tmp_path / f"played-{fit}"
+        most = fit * found.store.size + found.store.size // 2
+        monkeypatch.setattr(playing, "IMAGES_BYTES", most)
+        try:
+            for place in (40, 3, 39, 20, 0, 40):
+                await player.seek(found.tape.steps[place - 1] if place else 0)
+                assert len(found.rows()["tasks"]) == place
+                kept = list(folder.glob("image-*.db"))
+                assert sum(path.stat().st_size for path in kept) <= most
+                assert {image.path for image in player._images} == set(kept)
+            assert len(kept) == (1 if fit == 1 else pytest.approx(fit, abs=fit // 2))
+            apart = [after.ops - before.ops for before, after in zip(player._images, player._images[1:], strict=False)]
+            assert all(gap >= 8 for gap in apart)
+            assert not apart or max(apart) <= 2 * min(apart)
+        finally:
+            await found.close()
+
+
+def test_what_a_killed_one_leaves_goes_with_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    left = tmp_path / "aiwm-replay-left"
+    begun = tmp_path / "aiwm-replay-begun"
+    elsewhere, link = tmp_path / "elsewhere", tmp_path / "aiwm-replay-link"
+    for folder in (left, begun, elsewhere):
+        folder.mkdir()
+        (folder / "replay.db").write_bytes(b"x")
+    (left / "lock").write_text("12345\n")
+    (elsewhere / "lock").write_text("12345\n")
+    link.symlink_to(elsewhere)
+    with playing_folder() as mine:
+        assert sorted(tmp_path.iterdir()) == sorted([mine, begun, elsewhere, link])
+        clear(tmp_path)
+        assert mine.exists(), "somebody plays in it"
+        os.utime(begun, (1, 1))
+        clear(tmp_path)
+        assert not begun.exists()
+    assert sorted(tmp_path.iterdir()) == sorted([elsewhere, link])
+    assert (elsewhere / "replay.db").exists()
 
 
 async def test_rooms_are_given_a_journal_that_writes_nothing(house: House, tmp_path: Path) -> None:
