@@ -10,57 +10,24 @@ from typing import Any
 import msgspec
 
 from engine.clock import Clock
-from engine.contract.errors import AiwmError, Code, ErrorInfo
+from engine.contract.errors import AiwmError, Code
 from engine.contract.ids import task_id
-from engine.contract.states import Durability, TaskState
-from engine.control.book import Book, Brief
+from engine.contract.states import TaskState
+from engine.control.book import Book
 from engine.control.budget import Budget
 from engine.control.dispatcher import Dispatcher
+from engine.control.entries import End, Entries, Running, durability, given_back, started, stopped
 from engine.control.execution import Ended, TaskContext, decode_payload, execute
-from engine.control.failures import Failures, fingerprint, whole
+from engine.control.failures import Failures, whole
 from engine.control.instances import Instance, Instances
 from engine.control.pinning import Pins, asked
 from engine.control.supervision.care import Care
 from engine.control.tempo import Tempo
-from engine.ports import ContextFile, Keys, Lesson, Models, Texts, ToolBox
+from engine.ports import ContextFile, Keys, Models, Texts, ToolBox
 from engine.scheduling.decisions import CancelTask, StartTask
 from engine.scheduling.inputs import StartRefused, TaskEnded
-from engine.scheduling.retry import Verdict
-from engine.store import ops
 from engine.store.journal import Journal
 from engine.workers.template import TaskInput
-
-
-class Running(msgspec.Struct, kw_only=True, gc=False):
-    """An attempt under way since `started_ms` (Unix time). `replica` is the model process whose slot it holds; `stopping` says why it is
-    being stopped: cancelled by someone, or given back by a stopping engine; `start` is its start's entry until that is on its way to
-    the disk."""
-
-    seq: int
-    attempt: int
-    instance: Instance
-    brief: Brief
-    started_ms: int
-    replica: str | None = None
-    pins: Pins
-    task: asyncio.Task[None] | None = None
-    stopping: str | None = None
-    begun: bool = False
-    wrote: bool = False
-    start: tuple[ops.Op, ...] = ()
-    lessons: tuple[Lesson, ...] = ()
-
-
-class End(msgspec.Struct, frozen=True, gc=False):
-    """An attempt's end (at `at_ms`) on its way to the disk. The scheduler's verdict on it (`state`) stands, however often it must be
-    written."""
-
-    running: Running
-    ended: Ended
-    state: TaskState
-    at_ms: int
-    entry: tuple[ops.Op, ...]
-    plain: bool = False
 
 
 class Attempts:
@@ -94,10 +61,9 @@ class Attempts:
         self._models = models
         self._budget = budget
         self._texts = texts
-        self._failures = failures
+        self._entries = Entries(failures, care, keep_prompt_chars)
         self._clock = clock
         self._max_result_bytes = max_result_bytes
-        self._keep_prompt_chars = keep_prompt_chars
         self._tell_ended = ended
         self._care = care
         self._tempo = tempo
@@ -154,13 +120,8 @@ class Attempts:
         self._running[decision.seq] = running
         self.idle.clear()
         instance.take(task_id(decision.seq), now)
-        definition = instance.definition.name
-        start = ops.StartTask(
-            decision.seq, decision.attempt, instance.id, decision.pool, definition, now, running.pins.text
-        )
-        event = _event(now, "task.started", instance.id, running.seq, f"attempt {running.attempt} on {instance.id}")
         running.lessons, given = self._care.begin(running.seq, running.attempt, brief, instance)
-        running.start = (start, event, *given)
+        running.start = (*started(running, decision.pool), *given)
         if instance.worker.idempotent and not instance.definition.tools_allow:
             # Running it twice does no harm, so it need not wait until its start is on disk. What ends in its first step is
             # written with its start, in one commit: the loop calls in the order in which it was asked.
@@ -172,7 +133,7 @@ class Attempts:
     def _write_start(self, running: Running) -> None:
         if running.start:
             entry, running.start = running.start, ()
-            written = self._journal.write(entry, _durability(running.brief))
+            written = self._journal.write(entry, durability(running.brief))
             written.add_done_callback(lambda receipt: self._started(running, receipt))
 
     def _started(self, running: Running, receipt: asyncio.Future[Any]) -> None:
@@ -182,7 +143,7 @@ class Attempts:
         elif running.task is None and running.stopping is None:
             self._launch(running)
         elif running.task is None:
-            self._finish(running, _stopped(running))
+            self._finish(running, stopped(running))
 
     def _refuse(self, running: Running, *, gone: bool) -> None:
         """The start is not on disk: whatever runs of it must not count. Its attempt number may be used again, so the scheduler
@@ -226,6 +187,7 @@ class Attempts:
             notes.insight,
             self._keys,
             partial(self._files, running.seq, instance) if instance.definition.files else None,
+            instance.pulse,
         )
         context.replica = running.replica
         context.pins = running.pins
@@ -234,7 +196,7 @@ class Attempts:
         except asyncio.CancelledError:
             if running.stopping is None:
                 raise
-            ended = context.spent(_stopped(running))
+            ended = context.spent(stopped(running))
         if notes.reflection:
             ended = msgspec.structs.replace(ended, reflection=notes.reflection)
         context.note(instance)
@@ -246,7 +208,7 @@ class Attempts:
         if running.stopping is None:
             return False
         if running.stopping != "refused":
-            self._finish(running, _stopped(running))
+            self._finish(running, stopped(running))
         return True
 
     def _write(self, running: Running, text: str) -> None:
@@ -261,7 +223,7 @@ class Attempts:
         """Commit the end; only then tell the scheduler, whoever waits, and the stream's readers."""
         now = self._clock.wall_ms()
         if ended.outcome == "released":
-            entry, final = self._release_ops(running, now)
+            entry, final = given_back(running, now), TaskState.pending
         else:
             if ended.error is not None:
                 ended = msgspec.structs.replace(ended, error=whole(ended.error, running.seq))
@@ -277,12 +239,12 @@ class Attempts:
             if verdict is None:
                 self._forget(running)
                 return
-            entry, final = self._end_ops(running, ended, verdict, now), verdict.state
+            entry, final = self._entries.end(running, ended, verdict, now), verdict.state
         start, running.start = running.start, ()
         self._commit(End(running, ended, final, now, (*start, *entry)))
 
     def _commit(self, end: End) -> None:
-        written = self._journal.write(end.entry, _durability(end.running.brief))
+        written = self._journal.write(end.entry, durability(end.running.brief))
         written.add_done_callback(lambda receipt: self._finished(end, receipt))
 
     def _finished(self, end: End, receipt: asyncio.Future[Any]) -> None:
@@ -295,7 +257,7 @@ class Attempts:
             return
         if failure is not None and not end.plain:
             # Storage works, but this end cannot be stored as it is: the task fails, and says so.
-            self._commit(self._plain_end(end, failure))
+            self._commit(self._entries.plain(end, failure, self._clock.wall_ms()))
             return
         running, ended, state = end.running, end.ended, end.state
         self._forget(running)
@@ -328,99 +290,6 @@ class Attempts:
             )
             self._tell_ended(running.seq, running.attempt, msgspec.structs.replace(ended, state=state))
 
-    def _end_ops(self, running: Running, ended: Ended, verdict: Verdict, now: int) -> tuple[ops.Op, ...]:
-        seq, attempt = running.seq, running.attempt
-        error = msgspec.json.encode(ended.error) if ended.error is not None else None
-        text = verdict.reason if ended.error is None else f"{ended.error.code}: {ended.error.message}"[:300]
-        if verdict.state is TaskState.retrying or (verdict.state is TaskState.pending and ended.outcome != "crashed"):
-            retry = ops.RetryTask(
-                seq=seq,
-                attempt=attempt,
-                due_ms=now if verdict.due_ms is None else verdict.due_ms,
-                at_ms=now,
-                error=error,
-                reason=ended.reason,
-                tokens_in=ended.tokens_in,
-                tokens_out=ended.tokens_out,
-                cost_usd=ended.cost_usd,
-                fail=self._fingerprint(running, ended.error),
-                prompt=self._prompt(ended),
-            )
-            return retry, _event(
-                now, "task.retry", "scheduler", seq, f"again in {verdict.delay_ms / 1000:g}s: {text}", "warn"
-            )
-        if verdict.state is TaskState.pending:
-            again = ops.ReleaseTask(
-                seq=seq, attempt=attempt, at_ms=now, reason=ended.reason, crashed=ended.outcome == "crashed"
-            )
-            return again, _event(now, "task.requeued", "scheduler", seq, text, "warn")
-        mark, kept = self._failed(running, ended.error if verdict.state is TaskState.failed else None, now)
-        end = ops.EndTask(
-            seq=seq,
-            attempt=attempt,
-            state=verdict.state,
-            at_ms=now,
-            result=ended.result,
-            error=error,
-            reason=ended.reason or verdict.reason,
-            tokens_in=ended.tokens_in,
-            tokens_out=ended.tokens_out,
-            cost_usd=ended.cost_usd,
-            adapter=ended.adapter,
-            summary=ended.summary,
-            model=ended.model,
-            finish_reason=ended.finish_reason,
-            calls=ended.calls,
-            input_chars=ended.input_chars,
-            reflection=ended.reflection,
-            fail=mark,
-            prompt=self._prompt(ended),
-        )
-        due = self._care.due(seq, attempt, running.brief, running.instance, now)
-        level = "error" if verdict.state is TaskState.failed else "info"
-        return end, _event(now, f"task.{verdict.state.value}", running.instance.id, seq, text, level), *kept, *due
-
-    def _failed(self, running: Running, error: ErrorInfo | None, now: int) -> tuple[str | None, tuple[ops.Op, ...]]:
-        """The fingerprint of a task that fails for good, and what is kept of the failure."""
-        if error is None:
-            return None, ()
-        return self._failures.note(running.seq, running.brief.queue, running.instance.definition.name, error, now)
-
-    def _prompt(self, ended: Ended) -> str | None:
-        """What of it is kept: the whole prompt, or nothing of one that is longer than what is kept."""
-        return ended.prompt if ended.prompt is not None and len(ended.prompt) <= self._keep_prompt_chars else None
-
-    def _fingerprint(self, running: Running, error: ErrorInfo | None) -> str | None:
-        return None if error is None else fingerprint(error.code, error.message, running.instance.definition.name)
-
-    def _plain_end(self, end: End, failure: BaseException) -> End:
-        running, now = end.running, self._clock.wall_ms()
-        error = whole(
-            ErrorInfo(code=Code.task_failed, message=f"what the worker returned cannot be stored: {failure}"[:500]),
-            running.seq,
-        )
-        mark, kept = self._failed(running, error, now)
-        ended = Ended(outcome="failed", state=TaskState.failed, error=error, reason=error.message[:200])
-        op = ops.EndTask(
-            seq=running.seq,
-            attempt=running.attempt,
-            state=TaskState.failed,
-            at_ms=now,
-            error=msgspec.json.encode(error),
-            reason=ended.reason,
-            fail=mark,
-        )
-        start = tuple(it for it in end.entry if isinstance(it, ops.StartTask))
-        event = _event(now, "task.failed", running.instance.id, running.seq, error.message, "error")
-        return End(running, ended, TaskState.failed, now, (*start, op, event, *kept), plain=True)
-
-    def _release_ops(self, running: Running, now: int) -> tuple[tuple[ops.Op, ...], TaskState]:
-        release = ops.ReleaseTask(
-            seq=running.seq, attempt=running.attempt, at_ms=now, reason="given back: the engine stopped"
-        )
-        event = _event(now, "task.released", "engine", running.seq, "given back to its queue: the engine stopped")
-        return (release, event), TaskState.pending
-
     def _forget(self, running: Running) -> None:
         if self._running.get(running.seq) is running:
             del self._running[running.seq]
@@ -449,20 +318,3 @@ class Attempts:
         # A coroutine that is cancelled before its first step never runs a line, not even of its cleaning up: it looks for itself.
         if running.task is not None and running.begun:
             running.task.cancel()
-
-
-def _durability(brief: Brief) -> Durability:
-    """What starts and ends of a task are written with. A `memory` task's submit is acknowledged before it is written, but its end is
-    told only when readers can see it."""
-    return Durability.os if brief.durability is Durability.memory else brief.durability
-
-
-def _stopped(running: Running) -> Ended:
-    if running.stopping == "released":
-        return Ended(outcome="released", state=TaskState.pending)
-    error = ErrorInfo(code=Code.task_cancelled, message="cancelled while it ran")
-    return Ended(outcome="cancelled", state=TaskState.cancelled, error=error, reason="cancelled while it ran")
-
-
-def _event(now: int, type_: str, who: str, seq: int, text: str, level: str = "info") -> ops.AppendEvent:
-    return ops.AppendEvent(at_ms=now, level=level, type=type_, who=who, about=task_id(seq), text=text, task_seq=seq)
