@@ -7,6 +7,7 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -172,13 +173,15 @@ class Recorder:
             self._looking.look(self._looking.tables)
             await self._looking.ask()
         path = made.next_path()
-        sink = Sink(path, redact=made.redact, limits=made.limits, ended=lambda: self._failed(made))
+        most = made.keep_bytes if made.ring else None
+        sink = Sink(path, redact=made.redact, limits=made.limits, ended=lambda: self._failed(made), most_bytes=most)
         before = made.sinks[-1] if made.sinks else None
         try:
             connection = await self._pinned(sink, before)
             made.sinks.append(sink)
             await sink.begin(connection, self._clock.wall_ms(), ring=made.ring, **self._about)
-            if made.id not in self._made:
+            # Its file before may have failed too: nobody would turn or end what goes on behind an end.
+            if made.id not in self._made or made.ended is not None:
                 raise AiwmError(Code.connection_lost, "the recording ended before its file had begun")
         except BaseException:
             self._collecting = [other for other in self._collecting if other is not sink]
@@ -242,8 +245,20 @@ class Recorder:
                 self._events.emit("warn", "recording.failed", made.id, f"the ring cannot turn: {error}")
         finally:
             made.turning = False
+        await self._drop(made)
+
+    async def _drop(self, made: Made) -> None:
+        """Remove the files that a ring need not keep; one that has to keep them grows no further."""
+        held, why = [], ""
         for sink in made.spare(self._clock.wall_ms()):
-            await asyncio.to_thread(sink.path.unlink, missing_ok=True)
+            try:
+                await asyncio.to_thread(sink.path.unlink, missing_ok=True)
+            except OSError as error:
+                held.append(sink)
+                why = f"{sink.path.name} cannot be removed: {error.strerror}"
+        made.sinks[:0] = held
+        if held and made.ended is None:
+            self._failed(made, why)
 
     async def _end(self, made: Made, why: str, *, keep: bool = False) -> None:
         if self._made.pop(made.id, None) is None:
@@ -254,12 +269,13 @@ class Recorder:
         for sink in made.sinks:
             await sink.close(self._clock.wall_ms(), why)
             if made.ring and not keep:
-                await asyncio.to_thread(sink.path.unlink, missing_ok=True)
+                with suppress(OSError):  # it goes with those that a killed engine leaves
+                    await asyncio.to_thread(sink.path.unlink, missing_ok=True)
         self._rest()
 
-    def _failed(self, made: Made) -> None:
-        """A file ended by itself."""
-        problem = next((sink.problem for sink in made.sinks if sink.problem), "it cannot be written")
+    def _failed(self, made: Made, why: str = "") -> None:
+        """A file ended by itself, or `why` the recording cannot go on."""
+        problem = why or next((sink.problem for sink in made.sinks if sink.problem), "it cannot be written")
         made.ended = problem
         mine = set(map(id, made.sinks))
         self._collecting = [sink for sink in self._collecting if id(sink) not in mine]
@@ -294,5 +310,6 @@ class Recorder:
 def _clear(folder: Path) -> None:
     """Rings that an engine left when it was killed are worth looking at for a day."""
     for path in folder.glob("ring-*.jsonl"):
-        if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
-            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > _LEFT_OVER_S:
+                path.unlink()

@@ -25,9 +25,12 @@ MAX_WAITING: Final = 400_000
 
 
 class Sink:
-    """A file that takes lines. `changed` is called when it ended by itself; `bytes` and `changes` count what was written."""
+    """A file that takes lines. `ended` is called when it ended by itself; `bytes` and `changes` count what was written. It ends when it has
+    `most_bytes` behind its snapshot."""
 
-    def __init__(self, path: Path, *, redact: bool, limits: Limits, ended: Callable[[], None]) -> None:
+    def __init__(
+        self, path: Path, *, redact: bool, limits: Limits, ended: Callable[[], None], most_bytes: int | None = None
+    ) -> None:
         self.path = path
         self.redact = redact
         self.bytes = 0
@@ -39,6 +42,8 @@ class Sink:
         """Whether the snapshot is in the file."""
         self.closed = False
         self._limits = limits
+        self._most = most_bytes
+        self._began = 0
         self._ended = ended
         self._waiting: list[Callable[[], bytes | None]] = []
         self._weight = 0
@@ -108,6 +113,7 @@ class Sink:
             f"{there[name] - n:,} of {there[name]:,} {name}" for name, n in kept.items() if n < there[name]
         )
         self._write(lines.snapshot_line(now_ms, self.left_out))
+        self._began = self.bytes
         self._file.flush()
 
     async def flush(self) -> None:
@@ -123,6 +129,8 @@ class Sink:
             except (ValueError, TypeError) as error:
                 # A recording with a hole would play what never was.
                 self._fail(f"something cannot be written as JSON: {error}")
+            if self._most is not None and self.bytes - self._began > self._most:
+                self._fail(f"its file is full ({self.bytes >> 20} MB), and there is no next one")
 
     async def close(self, now_ms: int, why: str) -> None:
         """End the file: with `why` as its last line, or (empty) with none."""

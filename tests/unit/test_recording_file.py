@@ -303,6 +303,58 @@ async def test_a_ring_that_cannot_turn_says_so_once(house: House, tmp_path: Path
     assert len((await recorder.show(made.id, 1)).files) == 2
 
 
+async def test_a_ring_that_cannot_turn_ends_at_its_bound(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(keep_bytes=2**20), 1)
+    recorder: Any = house.recorder
+    (tmp_path / "recordings").rename(tmp_path / "elsewhere")
+    for _ in range(40):
+        await house.write(insert(house.store.journal.next_seq(), payload=b'"%s"' % (b"x" * 65_536)))
+        made = await recorder.show(made.id, 1)
+        await wait_until(lambda: not recorder._tasks, "it was tried")
+    assert (made.state, made.problem) == ("ended", "its file is full (1 MB), and there is no next one")
+    (file,) = (tmp_path / "elsewhere").iterdir()
+    assert 2**20 < made.bytes < 2**20 + 3 * 65_536
+    assert file.stat().st_size == made.bytes
+    assert "cannot turn" in house.events.said[0]
+    assert house.events.said[1:] == [f"the recording ended: {made.problem}"], "each once"
+    (tmp_path / "elsewhere").rename(tmp_path / "recordings")
+    await recorder.stop(made.id, 1)
+    assert not list((tmp_path / "recordings").iterdir())
+
+
+async def test_a_ring_whose_oldest_cannot_go_grows_no_further(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path, missing_ok: bool = False) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    made = await house.recorder.start(RecordStart(keep_bytes=2**20), 1)
+    recorder: Any = house.recorder
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for _ in range(60):
+        await house.write(insert(house.store.journal.next_seq(), payload=b'"%s"' % (b"x" * 65_536)))
+        made = await recorder.show(made.id, 1)
+        await wait_until(lambda: not recorder._tasks, "it was tried")
+    files = sorted((tmp_path / "recordings").iterdir())
+    assert made.state == "ended"
+    assert made.problem == f"{Path(made.files[0]).name} cannot be removed: Read-only file system"
+    assert sorted(map(Path, made.files)) == files, "what is there is still its own"
+    assert house.events.said == [f"the recording ended: {made.problem}"]
+    monkeypatch.undo()
+    await recorder.stop(made.id, 1)
+    assert not list((tmp_path / "recordings").iterdir())
+
+
+async def test_nothing_goes_on_behind_a_file_that_failed_while_the_next_one_began(house: House, tmp_path: Path) -> None:
+    made = await house.recorder.start(RecordStart(keep_ms=20_000), 1)
+    recorder: Any = house.recorder
+    recorder._made[made.id].sinks[0]._fail("no space")
+    with pytest.raises(AiwmError):
+        await recorder._open(recorder._made[made.id])
+    assert not recorder._collecting
+    assert [path.name for path in (tmp_path / "recordings").iterdir()] == [Path(made.files[0]).name]
+
+
 async def test_who_asks_and_goes_leaves_the_lines_in_their_order(house: House, tmp_path: Path) -> None:
     made = await house.recorder.start(RecordStart(path=str(tmp_path / "a.rec")), 1)
     recorder: Any = house.recorder
