@@ -58,6 +58,7 @@ _LOOKS: Final[dict[str, dict[str, str]]] = {
         "starting": "coming",
         "idle": "rests",
         "busy": "works",
+        "stuck": "wrong",
         "limited": "held",
         "spent": "held",
         "full": "wrong",

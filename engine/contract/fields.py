@@ -44,7 +44,7 @@ FAULT_STATES: dict[str, frozenset[str]] = {
     "pools": frozenset({"broken", "at max"}),
     "models": frozenset({"backoff", "failed", "refused", "unreachable"}),
     "adapters": frozenset({"refused"}),
-    "instances": frozenset({"broken"}),
+    "instances": frozenset({"broken", "stuck"}),
     "retired": frozenset({"failed"}),
     "events": frozenset({"error"}),
     "records": frozenset({"failed"}),

@@ -26,13 +26,15 @@ ENDED_STATES = frozenset({TaskState.completed, TaskState.failed, TaskState.cance
 class InstanceState(StrEnum):
     """What a live instance does, and how a retired one ended.
 
-    `limited` waits until a window of its definition opens, `spent` until the next day; `full`: its context has no room for another
-    turn; `broken`: its last call failed, the next may work. Retired ones were `completed`, `exhausted` (served enough, or their
-    definition changed), `failed`, `full` or `spent`."""
+    `stuck` is busy, and its model has said nothing for a minute, or five before the first token; `limited` waits until a window of its
+    definition opens, `spent` until the next day; `full`: its context has no room for another turn; `broken`: its last call failed, the
+    next may work. Retired ones were `completed`, `exhausted` (served enough, or their definition changed), `failed`, `full` or
+    `spent`."""
 
     starting = "starting"
     idle = "idle"
     busy = "busy"
+    stuck = "stuck"
     limited = "limited"
     spent = "spent"
     full = "full"

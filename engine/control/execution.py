@@ -16,7 +16,7 @@ from engine.contract.models import model_name
 from engine.contract.states import TaskState
 from engine.control.budget import Budget, Call, Waiting, estimate, prompt_tokens
 from engine.control.instances import Instance
-from engine.control.metering import Meter, MeteredGeneration
+from engine.control.metering import Meter, MeteredGeneration, Pulse
 from engine.control.pinning import Pins
 from engine.ports import ContextFile, GenerateRequest, Keys, Models, Outcome, Reservation, ToolBox
 from engine.workers.template import TaskInput, TaskOutput
@@ -54,8 +54,8 @@ Files = Callable[[], Awaitable[tuple[ContextFile, ...]]]
 
 
 class TaskContext:
-    """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget. `replica` is the
-    model process whose slot is kept for it (None: any), `pins` the versions of its adapters."""
+    """What a running task's worker may use. One for each attempt; `waiting` is told when a call waits for the budget, `pulse` when a model
+    answers. `replica` is the model process whose slot is kept for it (None: any), `pins` the versions of its adapters."""
 
     def __init__(
         self,
@@ -69,8 +69,10 @@ class TaskContext:
         insight: Callable[[str, str, Any], None] = lambda *_: None,
         keys: Keys | None = None,
         files: Files | None = None,
+        pulse: Pulse | None = None,
     ) -> None:
         self._files = files
+        self._pulse = pulse
         self._keys = keys
         self._models = models
         self.tools = tools
@@ -114,7 +116,7 @@ class TaskContext:
             self._budget.release(reservation)
             raise
         self.meter.asked(request)
-        metered = MeteredGeneration(generation, partial(self._settle, request, reservation))
+        metered = MeteredGeneration(generation, partial(self._settle, request, reservation), self._pulse)
         self._generations.append(metered)
         return metered
 

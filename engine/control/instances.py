@@ -10,6 +10,7 @@ from engine.contract.ids import instance_id
 from engine.contract.records import InstanceRow, RetiredRow
 from engine.contract.states import InstanceState
 from engine.control.budget import Held
+from engine.control.metering import Pulse
 from engine.control.numbering import Numbering
 from engine.home import log_path
 from engine.scheduling.budget import DAY
@@ -42,6 +43,7 @@ class Instance:
         self.until_ms: int | None = None
         self.by = ""
         self.note = ""
+        self.pulse = Pulse()
         self._limited = ""
 
     def take(self, task: str | None, now_ms: int) -> None:
@@ -87,9 +89,10 @@ class Instance:
         )
 
     def row(self) -> InstanceRow:
+        stuck = self.pulse.stuck() if self.state is InstanceState.busy else ""
         return InstanceRow(
             id=self.id,
-            state=self.state.value,
+            state=(InstanceState.stuck if stuck else self.state).value,
             pool=self.pool,
             definition=self.definition.name,
             kind=self.definition.kind,
@@ -98,7 +101,7 @@ class Instance:
             done=self.done,
             failed=self.failed,
             tokens=self.tokens_in + self.tokens_out,
-            note=self._limited or self.note,
+            note=stuck or self._limited or self.note,
             spawned_ms=self.spawned_ms,
             context=self.context,
             context_max=self.context_max,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 
 from engine.contract.definitions import Cost
@@ -58,6 +59,36 @@ def cost_usd(cost: Cost, tokens_in: int, tokens_out: int) -> float:
     return (tokens_in * cost.input_usd_per_1k + tokens_out * cost.output_usd_per_1k) / 1000
 
 
+STUCK_S, NEVER_BEGAN_S = 60.0, 300.0
+"""A call whose model has said nothing for so long is stuck: between two tokens, and before the first one, when a long prompt is read."""
+
+
+class Pulse:
+    """When a model last gave something to who waits for it. `now_s` is a clock that only goes forward."""
+
+    def __init__(self, now_s: Callable[[], float] = time.monotonic) -> None:
+        self._now_s = now_s
+        self._since_s: float | None = None
+        self._began = False
+
+    def opened(self) -> None:
+        self._since_s, self._began = self._now_s(), False
+
+    def beat(self) -> None:
+        self._since_s, self._began = self._now_s(), True
+
+    def closed(self) -> None:
+        self._since_s = None
+
+    def stuck(self) -> str:
+        """In words how long nothing has come, if that is too long; "" while no call is open or one is answered."""
+        silent_s = 0.0 if self._since_s is None else self._now_s() - self._since_s
+        if silent_s < (STUCK_S if self._began else NEVER_BEGAN_S):
+            return ""
+        long = f"{int(silent_s) // 60}m{int(silent_s) % 60:02d}s"
+        return f"no token for {long}" if self._began else f"no first token after {long}"
+
+
 Settle = Callable[[Outcome | None, tuple[int | None, int]], None]
 
 
@@ -65,15 +96,18 @@ class MeteredGeneration:
     """A generation (`ports.Generation`) that is settled once, when it ends, fails, or is given up. `settle` is told the outcome, or
     None and what it took: how many tokens it had read (None: nobody knows), and written."""
 
-    def __init__(self, generation: Generation, settle: Settle) -> None:
+    def __init__(self, generation: Generation, settle: Settle, pulse: Pulse | None = None) -> None:
         self._generation = generation
         self._settle: Settle | None = settle
+        self._pulse = pulse or Pulse()
         self._written = 0
 
     async def __aiter__(self) -> AsyncIterator[Delta]:
         ended = False
+        self._pulse.opened()
         try:
             async for delta in self._generation:
+                self._pulse.beat()
                 self._written += delta.tokens
                 yield delta
             ended = True
@@ -97,6 +131,7 @@ class MeteredGeneration:
             self._end(None)
 
     def _end(self, outcome: Outcome | None, spent: tuple[int, int] | None = None) -> None:
+        self._pulse.closed()
         settle, self._settle = self._settle, None
         if settle is not None:
             settle(outcome, spent or (None, self._written))

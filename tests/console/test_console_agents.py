@@ -123,3 +123,14 @@ async def test_read_only_cannot_approve(engine: ConsoleEngine, console: Any) -> 
         await shows(app, "? pending", "read-only")
         await press(app, "A")
         await shows(app, "this console is read-only; nothing was changed")
+
+
+async def test_an_instance_that_is_stuck_is_seen_and_found(engine: ConsoleEngine, console: Any) -> None:
+    identifier = next(row.id for row in engine.tables["instances"].values() if row.state == "busy")
+    engine.change("instances", identifier, state="stuck", note="no token for 2m10s")
+    app = console(location=":instances")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "! stuck", "no token for 2m10s", "1 fault")
+        await press(app, "!")
+        await shows(app, ":instances is:fault", "1 match")
+        assert app.page.row.id == identifier

@@ -148,7 +148,7 @@ def _instances() -> list[InstanceRow]:
         one(2, **extract, since_ms=NOW - 4 * SECOND, done=207, context=3_310, tokens=1_800_402),
         one(3, **extract, since_ms=NOW - 4 * SECOND, done=190, context=2_902, tokens=1_704_115),
         one(4, **extract, task="t-4hn02", since_ms=NOW - 401 * SECOND, done=188, failed=3, context=15_912, tokens=1_698_330,
-            note="no token 2m10s; deadline in 3m19s"),
+            state="stuck", note="no token for 2m10s"),
         *(one(n, **extract, done=39 + n, context=900 + 400 * n, tokens=370_000 + 5_210 * n) for n in (5, 6, 7, 8)),
         *(one(n, **triage, task=f"t-4hq9{n - 11}", done=903 - 21 * (n - 11), context=410, tokens=610_000 - 9_400 * (n - 11))
           for n in (11, 12, 13, 19)),

@@ -12,11 +12,14 @@ import pytest
 from engine.contract.errors import AiwmError
 from engine.contract.ids import task_seq
 from engine.contract.notifications import StreamChunk
+from engine.contract.query import matches, parse
 from engine.contract.requests.tasks import TaskCancel, TaskShow, TaskSubmit
 from engine.contract.states import TaskState
+from engine.control import metering
+from engine.ports import Delta, GenerateRequest, Message, Outcome
 from engine.workers.kinds.template import TemplateWorker
 from engine.workers.template import TaskInput, TaskOutput, WorkerContext
-from tests.support.room import Room
+from tests.support.room import NoModels, Room
 
 
 @pytest.fixture
@@ -168,3 +171,46 @@ async def test_whoever_follows_a_task_hears_that_it_was_cancelled_while_it_waite
         while not (chunk := await heard.get()).ended:
             pass
     assert chunk.state == "cancelled"
+
+
+class _Silent:
+    """A model that says one word and then nothing; it is its own generation."""
+
+    outcome = Outcome(reason="cancelled", text="a", tokens_in=1, tokens_out=1, first_token_ms=1.0, total_ms=2.0)
+    context = 1_000
+
+    async def generate(self, *_: Any) -> _Silent:
+        return self
+
+    async def __aiter__(self) -> AsyncIterator[Delta]:
+        yield Delta("a", 1)
+        await asyncio.Event().wait()
+
+    async def cancel(self) -> None:
+        """It never ends by itself."""
+
+
+async def test_an_instance_whose_model_has_fallen_silent_is_stuck_and_a_fault(
+    room: Room, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def talks(self: TemplateWorker, task: TaskInput, context: WorkerContext) -> TaskOutput:
+        async for delta in await context.generate(GenerateRequest(messages=(Message(role="user", content="?"),))):
+            context.write(delta.text)
+        raise AssertionError
+
+    monkeypatch.setattr(TemplateWorker, "process", talks)
+    monkeypatch.setattr(NoModels, "handle", lambda *_: _Silent())
+    identifier = await room.submit()
+    seq = task_seq(identifier)
+    while not room.texts.knows(seq):  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    (row,) = [row for row in room.manager.tables.instances() if row.task == identifier]
+    faults = parse(":instances is:fault")
+    assert (row.state, matches(faults, row, 0)) == ("busy", False)
+    monkeypatch.setattr(metering, "STUCK_S", 0.0)
+    (row,) = [row for row in room.manager.tables.instances() if row.task == identifier]
+    assert (row.state, row.note, matches(faults, row, 0)) == ("stuck", "no token for 0m00s", True)
+    await room.call(TaskCancel(ids=(identifier,)))
+    assert (await room.outcome(identifier)).state == "cancelled"
+    while any(row.state != "idle" for row in room.manager.tables.instances()):  # noqa: ASYNC110
+        await asyncio.sleep(0)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from engine.contract.errors import AiwmError, Code
-from engine.control.metering import Meter, MeteredGeneration
+from engine.control.metering import Meter, MeteredGeneration, Pulse
 from engine.ports import Delta, Outcome
 
 OUTCOME = Outcome(reason="stop", text="ab", tokens_in=7, tokens_out=2, first_token_ms=1.0, total_ms=2.0)
@@ -76,3 +76,25 @@ def test_a_route_says_who_answered() -> None:
     for route in ((), ("near: busy", "far: answered"), ("near: answered",)):
         meter.ended(Outcome(**{name: getattr(OUTCOME, name) for name in OUTCOME.__struct_fields__} | {"route": route}))
     assert list(meter.models) == ["far", "near"]
+
+
+def test_a_model_that_falls_silent_in_the_midst_of_a_call_is_stuck() -> None:
+    now = [100.0]
+    pulse = Pulse(lambda: now[0])
+    assert pulse.stuck() == ""
+    pulse.opened()
+    now[0] += 299
+    # A long prompt may be read for minutes before the first token comes.
+    assert pulse.stuck() == ""
+    now[0] += 2
+    assert pulse.stuck() == "no first token after 5m01s"
+    pulse.beat()
+    now[0] += 59
+    assert pulse.stuck() == ""
+    now[0] += 71
+    assert pulse.stuck() == "no token for 2m10s"
+    pulse.beat()
+    assert pulse.stuck() == ""
+    pulse.closed()
+    now[0] += 1_000
+    assert pulse.stuck() == ""

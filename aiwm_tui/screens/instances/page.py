@@ -226,7 +226,7 @@ class InstancePage(Page):
         if until is not None:
             lines.append(para(f"◌ waits: {why}; opens {form.moment(until, now)}, in {form.age(until - now)}", "held"))
         elif row.note:
-            lines.append(para(row.note, "wrong" if row.state in ("full", "broken") else "dim"))
+            lines.append(para(row.note, "wrong" if row.state in ("full", "broken", "stuck") else "dim"))
         if not row.pool and not self.talk.turns and not self.talk.answering:
             lines.append(hints((" T", "talk to it")))
         return [*lines, ()]

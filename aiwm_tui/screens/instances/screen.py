@@ -23,7 +23,9 @@ _TURNS = 20
 
 
 async def explain(link: Link, row: InstanceRow, now: int) -> Explained:
-    lines: list[Line] = [para(f"{row.state} {form.since(row.since_ms, now)}." + (f" {row.note}" if row.note else ""))]
+    # It is stuck for a part of the time only that it has been at its work.
+    state, style = ("busy", "wrong") if row.state == "stuck" else (row.state, "text")
+    lines: list[Line] = [para(f"{state} {form.since(row.since_ms, now)}." + (f" {row.note}" if row.note else ""), style)]
     lines.append(
         facts(
             [
@@ -114,7 +116,7 @@ def _context(row: InstanceRow, _: int) -> Span:
 def _note(row: InstanceRow, now: int) -> Span:
     """What comes next or went wrong last; of one that a limit holds, the time left until it opens."""
     if row.until_ms is None:
-        return (clean(row.note, 240), "dim") if row.note else (form.NONE, "faint")
+        return (clean(row.note, 240), "wrong" if row.state == "stuck" else "dim") if row.note else (form.NONE, "faint")
     return f"opens in {form.age(row.until_ms - now)}: {clean(row.note, 200)}", "held"
 
 

@@ -95,7 +95,16 @@ class Talk:
         tools = self._tools(session.config, whose) if session.config.tools_allow else None
         files = partial(self._files, session.config, whose, session.files) if session.files else None
         context = TaskContext(
-            self._models, self._budget, session.config, work, speech.write, waiting, tools, keys=self._keys, files=files
+            self._models,
+            self._budget,
+            session.config,
+            work,
+            speech.write,
+            waiting,
+            tools,
+            keys=self._keys,
+            files=files,
+            pulse=instance.pulse,
         )
         return work, context
 
