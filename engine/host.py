@@ -455,6 +455,7 @@ class Host:
         return bool(len(self._manager.attempts)) or moving or any(row.tokens_per_s for row in self._models.rows())
 
     def _tick(self) -> None:
-        for table in ("machine", "models", "devices", "queues", "pools"):
+        # A queue stands still when for a minute nothing has come out of it: that is no event, and no commit tells of it.
+        for table in ("machine", "models", "devices", "queues", "pools", "needs"):
             self._touch(table)
         self._presence.look()

@@ -173,18 +173,15 @@ def redacted_rows(table: str, rows: list[dict[str, Any]]) -> list[dict[str, Any]
     if table in _WITHHELD_TABLES:
         return []
     if table == "needs":
-        return [_need(number, row) for number, row in enumerate(rows)]
+        return [_need(row) for row in rows]
     texts = _TEXTS_OF_ROWS.get(table, ())
     return [{**row, **{name: GONE for name in texts if row.get(name)}} for row in rows] if texts else rows
 
 
-def _need(number: int, row: dict[str, Any]) -> dict[str, Any]:
-    """Failed tasks are counted by what they failed of."""
-    if str(row["id"]).startswith(("queue ", "model ", "storage")):
+def _need(row: dict[str, Any]) -> dict[str, Any]:
+    """Its id stays, by which it changes and goes: it names a queue, a model, an operation, an approval, or what tasks failed of (by its
+    fingerprint or code)."""
+    kind = str(row["id"]).partition(" ")[0]
+    if kind in ("queue", "behind", "model", "storage"):
         return row
-    return {
-        **row,
-        "id": f"need {number}",
-        "why": GONE,
-        "what": row["what"] if str(row["id"]).startswith("failed") else GONE,
-    }
+    return {**row, "why": GONE, "what": row["what"] if kind in ("failed", "operation", "maintenance") else GONE}

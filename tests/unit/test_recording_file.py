@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from engine.contract.errors import AiwmError, Code
-from engine.contract.records import TABLES, AdapterRow, QueueRow, Record
+from engine.contract.records import TABLES, AdapterRow, NeedRow, QueueRow, Record
 from engine.contract.requests.recordings import Recording, RecordStart
 from engine.recording.looking import LIVE, MOST_DEAR, Looking
 from engine.store import image, schema
@@ -353,6 +353,40 @@ async def test_nothing_goes_on_behind_a_file_that_failed_while_the_next_one_bega
         await recorder._open(recorder._made[made.id])
     assert not recorder._collecting
     assert [path.name for path in (tmp_path / "recordings").iterdir()] == [Path(made.files[0]).name]
+
+
+async def test_redacted_needs_change_and_go_as_they_did(house: House, tmp_path: Path) -> None:
+    needs = [_need("failed F-a", "2 tasks failed", "secret"), _need("ap-1", "etl asks for secret", "secret")]
+    recorder: Any = house.recorder
+    recorder._looking._tables["needs"] = lambda: needs
+    made = await house.recorder.start(RecordStart(path=str(tmp_path / "a.rec"), redact=True), 1)
+    for later in (
+        [*needs, _need("behind etl", "etl falls behind", "pool at max")],
+        [msgspec.structs.replace(needs[0], what="3 tasks failed"), _need("behind etl", "etl falls behind", "max 4")],
+    ):
+        needs[:] = later
+        house.clock.now_ms += 5000
+        house.recorder.touch("needs")
+        await house.recorder.show(made.id, 1)
+    await house.recorder.stop(made.id, 1)
+    assert b"secret" not in whole(made.files[0])
+    found = await played(made.files, tmp_path / "played")
+    moments = (
+        [("2 tasks failed", "(redacted)"), ("(redacted)", "(redacted)")],
+        [("2 tasks failed", "(redacted)"), ("(redacted)", "(redacted)"), ("etl falls behind", "pool at max")],
+        [("3 tasks failed", "(redacted)"), ("etl falls behind", "max 4")],
+    )
+    try:
+        for number, rows in enumerate(moments):
+            await found.player.seek(T0 + 5000 * number)
+            shown = [row for row in found.player.rows("needs") if isinstance(row, NeedRow)]
+            assert [(row.what, row.why) for row in shown] == rows
+    finally:
+        await found.close()
+
+
+def _need(identifier: str, what: str, why: str) -> NeedRow:
+    return NeedRow(id=identifier, since_ms=T0, state="broken", what=what, why=why, press="", location=":engine")
 
 
 async def test_who_asks_and_goes_leaves_the_lines_in_their_order(house: House, tmp_path: Path) -> None:
