@@ -16,7 +16,8 @@ from aiwm_tui.replaying import Play
 
 async def play_here(files: Sequence[str]) -> Any:
     """A connection to an engine on this machine that plays these files, and leaves with it."""
-    from engine.client import connect_through, replay_command
+    from engine.client import connect_through
+    from engine.spawning import replay_command
 
     return await connect_through(replay_command(files), work=False, read_only=True, name="console")
 

@@ -22,7 +22,7 @@ import msgspec
 import psutil
 
 from benchmarks._report import middle, write
-from engine.client import Client, connect, connect_through, replay_command
+from engine.client import Client, connect, connect_through
 from engine.clock import SystemClock
 from engine.contract.definitions import QueueDefinition
 from engine.contract.errors import AiwmError, Code
@@ -32,6 +32,7 @@ from engine.contract.requests.tasks import TaskRun
 from engine.contract.states import Durability, TaskState
 from engine.recording.looking import LIVE, Looking
 from engine.recording.recorder import Recorder
+from engine.spawning import replay_command
 from engine.store import ops
 from engine.store.store import Store
 

@@ -6,7 +6,6 @@ raises the same AiwmError that the engine raised."""
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -19,11 +18,12 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.notifications import NOTIFICATIONS
 from engine.contract.requests.base import Request, result_type
 from engine.contract.requests.session import CallWithdrawn, EngineHello, Welcome
-from engine.home import log_path, make_home, socket_path
+from engine.home import socket_path
 from engine.wire import rpc
 from engine.wire.framing import MAX_LINE_BYTES, LineFramer, Overlong
 
-# asyncio and subprocess cost more to import than a subcommand may cost in all; they are imported where they are used.
+# asyncio and subprocess cost more to import than a subcommand may cost in all; they are imported where they are used. So is what starts an
+# engine: mostly one runs.
 if TYPE_CHECKING:
     import asyncio
     import subprocess
@@ -33,11 +33,6 @@ Note = TypeVar("Note", bound=msgspec.Struct)
 
 START_TIMEOUT_S = 30.0
 _KINDS: dict[str, type[Any]] = {kind.method: kind for kind in NOTIFICATIONS}
-
-
-def engine_command(home: Path, *arguments: str) -> list[str]:
-    """The command that runs an engine on a home. `-P` keeps the current folder's modules out of it."""
-    return [sys.executable, "-P", "-m", "engine", "run", "--home", str(home), *arguments]
 
 
 def _hello(name: str, work: bool, read_only: bool, token: str = "") -> EngineHello:
@@ -140,6 +135,8 @@ async def connect(
     when the engine is of another version."""
     import asyncio
 
+    from engine.spawning import died, exit_code
+
     deadline = time.monotonic() + START_TIMEOUT_S
     while True:
         client = await _attach(home) or (await _start(home, read_only) if spawn else None)
@@ -151,8 +148,8 @@ async def connect(
         except AiwmError as error:
             again = error.code in (Code.connection_lost, Code.engine_stopping) and time.monotonic() < deadline
             # An engine of ours that has gone says why: another won the race for this home (attach to that), or it cannot start.
-            if client.process is not None and await _exit_code(client.process) != os.EX_TEMPFAIL:
-                raise _died(home, client.log_start) or error from None
+            if client.process is not None and await exit_code(client.process) != os.EX_TEMPFAIL:
+                raise died(home, client.log_start) or error from None
             await client.close()
             if not again:
                 raise
@@ -171,19 +168,15 @@ async def _attach(home: Path) -> Client | None:
 
 
 async def _start(home: Path, read_only: bool) -> Client:
+    from engine.spawning import spawn
     from engine.wire.transports import over_pipes
 
     heard: dict[str, list[Callable[[Any], None]]] = {}
-    process, log_start = _spawn(home, ["--stdio", *(["--read-only"] if read_only else [])], pipes=True)
+    process, log_start = spawn(home, ["--stdio", *(["--read-only"] if read_only else [])], pipes=True)
     assert process.stdin is not None
     assert process.stdout is not None
     peer = await over_pipes(process.stdout, process.stdin, heard=_listener(heard))  # type: ignore[arg-type]
     return Client(peer, heard, process, log_start)
-
-
-def replay_command(files: Sequence[str]) -> list[str]:
-    """The command of an engine that plays a recording (a ring's files in their order) over its stdin and stdout."""
-    return [sys.executable, "-P", "-m", "engine", "replay", *files, "--stdio"]
 
 
 async def connect_through(
@@ -195,6 +188,7 @@ async def connect_through(
     import subprocess
     import tempfile
 
+    from engine.spawning import error_in
     from engine.wire.transports import over_pipes
 
     heard: dict[str, list[Callable[[Any], None]]] = {}
@@ -251,69 +245,8 @@ def _listener(heard: dict[str, list[Callable[[Any], None]]]) -> Any:
     return listen
 
 
-def _spawn(home: Path, arguments: list[str], *, pipes: bool) -> tuple[subprocess.Popen[bytes], int]:
-    """Start an engine in a session of its own: Ctrl-C and a closed terminal never reach it. Its stderr goes to its log, from the
-    place that is returned on."""
-    import subprocess
-
-    try:
-        make_home(home)
-    except OSError as error:
-        raise AiwmError(
-            Code.config_invalid,
-            f"{error.filename or home}: {error.strerror}",
-            field="home",
-            fix="choose another --home",
-        ) from None
-    ends = subprocess.PIPE if pipes else subprocess.DEVNULL
-    with log_path(home, "engine").open("ab") as log:
-        log_start = log.tell()
-        process = subprocess.Popen(
-            engine_command(home, *arguments), stdin=ends, stdout=ends, stderr=log, start_new_session=True, bufsize=0
-        )
-    return process, log_start
-
-
 def _unreachable(home: Path) -> AiwmError:
     return AiwmError(Code.engine_unreachable, f"no engine serves {home}", fix="aiwm engine run", retryable=True)
-
-
-async def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
-    """How an engine that closed its pipe ended; None if it lives on."""
-    import asyncio
-
-    for _ in range(100):
-        if process.poll() is not None:
-            break
-        await asyncio.sleep(0.05)
-    return process.returncode
-
-
-def _died(home: Path, log_start: int) -> AiwmError | None:
-    """The reason an engine wrote as the last line of its log before it exited. What lies before `log_start` is of other engines."""
-    try:
-        with log_path(home, "engine").open("rb") as log:
-            log.seek(log_start)
-            lines = log.read(65_536).splitlines()
-    except OSError:
-        return None
-    reason = error_in(lines)
-    if reason is not None:
-        return reason
-    tail = tuple(line.decode(errors="replace") for line in lines[-20:])
-    return AiwmError(
-        Code.engine_unreachable, "the engine did not start", fix=f"see {log_path(home, 'engine')}", stderr=tail
-    )
-
-
-def error_in(lines: Sequence[bytes]) -> AiwmError | None:
-    """The last error that an engine wrote among its words, if it wrote one."""
-    for line in reversed(lines):
-        if line.startswith(b'{"v":1,"kind":"error"'):
-            from engine.contract.errors import ErrorInfo
-
-            return AiwmError.of(msgspec.json.decode(line, type=ErrorInfo))
-    return None
 
 
 def _gone() -> AiwmError:
@@ -431,11 +364,13 @@ def connect_blocking(
                     raise
         if not spawn:
             raise _unreachable(home)
+        from engine import spawning
+
         if process is None:
-            process, log_start = _spawn(home, ["--on-demand"], pipes=False)
+            process, log_start = spawning.spawn(home, ["--on-demand"], pipes=False)
         elif process.poll() is not None:
             if process.returncode != os.EX_TEMPFAIL:
-                raise _died(home, log_start) or _unreachable(home)
+                raise spawning.died(home, log_start) or _unreachable(home)
             # Another engine holds the home and does not answer yet, or is just leaving: look again, ever less often.
             process, pause_s = None, min(1.0, pause_s * 2)
         if time.monotonic() > deadline:

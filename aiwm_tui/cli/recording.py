@@ -22,7 +22,7 @@ from aiwm_tui.cli.output import Format
 from aiwm_tui.live import format as form
 from aiwm_tui.live.moments import moment_ms
 from aiwm_tui.live.text import clean
-from engine.client import BlockingClient, connect_blocking, connect_through, error_in, replay_command
+from engine.client import BlockingClient, connect_blocking, connect_through
 from engine.contract.errors import AiwmError, Code
 from engine.contract.query import span_ms
 from engine.contract.requests.recordings import (
@@ -33,6 +33,7 @@ from engine.contract.requests.recordings import (
     ReplaySeek,
     ReplayShow,
 )
+from engine.spawning import error_in, replay_command
 
 _LOOK_S = 1.0
 _START_S = 60.0

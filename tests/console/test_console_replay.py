@@ -12,10 +12,11 @@ from aiwm_tui.actions import ACTIONS, Group, footer
 from aiwm_tui.app import ConsoleApp
 from aiwm_tui.live.moments import mode_words, moment_ms, next_speed, place_words, scrub_ms
 from aiwm_tui.running import play_here
-from engine.client import connect, connect_blocking, connect_through, replay_command
+from engine.client import connect, connect_blocking, connect_through
 from engine.contract.errors import AiwmError
 from engine.contract.requests.recordings import RecordStart, RecordStop, ReplayState
 from engine.contract.requests.tasks import TaskSubmit, TaskWait
+from engine.spawning import replay_command
 from tests.support import engines
 from tests.support.screens import hides, press, shows, wait_until
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from engine.client import BlockingClient, connect_blocking, connect_through, replay_command
+from engine.client import BlockingClient, connect_blocking, connect_through
 from engine.contract.errors import AiwmError, Code
 from engine.contract.records import TABLES
 from engine.contract.requests import catalogue
@@ -22,6 +22,7 @@ from engine.contract.requests.recordings import RecordShow, RecordStart, RecordS
 from engine.contract.requests.session import EngineWhy, ViewRead
 from engine.contract.requests.tasks import TaskExplain, TaskList, TaskShow, TaskSubmit, TaskWait
 from engine.contract.states import Effect
+from engine.spawning import replay_command
 from tests.support.engines import engine, wait_until
 from tests.support.shell import AIWM, shell
 
