@@ -102,7 +102,7 @@ class ConsoleApp(App[None]):
         self.hub = ViewHub(self.link)
         self.link.listeners.append(self._phase_changed)
         self.navigation = Navigation(location, lambda: self.shell, self.status_changed)
-        self.last_action = LastAction(lambda line: self.shell.say(line))
+        self.last_action = LastAction(lambda line: self.shell.say(line), self.by_id["undo"].shown)
         self._shell: Shell | None = None
         self._machine: LiveView | None = None
         self._linking: asyncio.Task[None] | None = None

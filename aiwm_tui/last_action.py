@@ -8,10 +8,12 @@ from aiwm_tui.live.text import Line
 
 
 class LastAction:
-    """`show` puts a line on the screen. `operation` is what `Z` takes back: the last one that was done here, empty when there is none."""
+    """`show` puts a line on the screen, `key` takes back. `operation` is what it takes back: the last one that was done here, empty when
+    there is none."""
 
-    def __init__(self, show: Callable[[Line], None]) -> None:
+    def __init__(self, show: Callable[[Line], None], key: str) -> None:
         self._show = show
+        self._key = key
         self.operation = ""
         self._undo: tuple[int | None, Line] | None = None
 
@@ -41,8 +43,8 @@ class LastAction:
     def _say_undo(self, due_ms: int | None, line: Line, now: int) -> None:
         left = None if due_ms is None else due_ms - now
         if left is None:
-            self._show((*line, ("   Z", "key"), (" takes it back", "dim")))
+            self._show((*line, (f"   {self._key}", "key"), (" takes it back", "dim")))
         elif left > 0:
-            self._show((*line, ("   Z", "key"), (f" takes it back, {(left + 999) // 1000} s", "dim")))
+            self._show((*line, (f"   {self._key}", "key"), (f" takes it back, {(left + 999) // 1000} s", "dim")))
         else:
             self.say((*line, ("   done", "dim")), now)

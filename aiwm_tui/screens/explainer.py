@@ -91,6 +91,6 @@ class Explainer:
         if not self._page.is_mounted:
             return
         self._shown = row.id
-        self._strip.explain(row.id, answer.title, answer.lines)
+        self._strip.explain(row.id, answer.title, self._page.with_own_keys(answer.lines))
         if self._again or answer.counts:
             self.poke()

@@ -52,7 +52,7 @@ class HeadedPage(TablePage):
             self.head.display = bool(lines)
             self._heights = (0, 0)
             self._share_height()
-        self.head.show(lines)
+        self.head.show(self.with_own_keys(lines))
 
     def on_mount(self) -> None:
         self.head.styles.height = 0

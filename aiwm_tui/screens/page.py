@@ -12,10 +12,12 @@ from aiwm_tui.live.history import Place
 from aiwm_tui.live.link import Link
 from aiwm_tui.live.text import Line
 from aiwm_tui.live.views import ViewHub
+from aiwm_tui.screens.own_keys import own_keys, with_own_keys
 from engine.contract.query import Location
 from engine.contract.records import Record
 
 if TYPE_CHECKING:
+    from aiwm_tui.actions import Action
     from aiwm_tui.collecting import Collection
 
 
@@ -27,6 +29,7 @@ class Console(Protocol):
     inspecting: bool
     clock: Callable[[], int]
     collections: dict[str, Collection]
+    actions: ClassVar[tuple[Action, ...]]
 
     @property
     def read_only(self) -> bool: ...
@@ -78,6 +81,10 @@ class Page(Widget):
     @property
     def console(self) -> Console:
         return cast(Console, self.app)
+
+    def with_own_keys(self, lines: Sequence[Line]) -> tuple[Line, ...]:
+        """Lines that name keys as the table of actions has them, with the operator's own."""
+        return with_own_keys(lines, own_keys(self.table, self.lacks, self.console.actions))
 
     @property
     def table(self) -> str:

@@ -105,8 +105,8 @@ class TablePage(Page):
         if self.view.state is None:
             return () if self.console.link.phase is not Phase.failed else self._unreachable()
         if self.location.terms and self.view.state.total:
-            return none_match(self.location, self.view.state.total)
-        return self.spec.empty
+            return self.with_own_keys(none_match(self.location, self.view.state.total))
+        return self.with_own_keys(self.spec.empty)
 
     def _unreachable(self) -> tuple[Line, ...]:
         error = self.console.link.error

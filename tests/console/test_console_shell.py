@@ -17,6 +17,7 @@ from aiwm_tui.widgets.paint import changed_part
 from engine.contract.requests import session
 from engine.contract.requests.base import Request
 from engine.contract.states import Effect
+from tests.support.console_answers.agents import approval_row
 from tests.support.console_engine import ConsoleEngine
 from tests.support.screens import line_of, press, shows, text_of, wait_until
 
@@ -162,3 +163,18 @@ async def test_a_line_painted_in_parts_is_the_line_painted_whole(console: Any) -
             for widget, expected in zip((line, block), (whole[:1], whole[1:]), strict=True):
                 for y, text_of_line in enumerate(expected[: widget.region.height]):
                     assert painted[widget.region.y + y][: len(text_of_line)] == text_of_line
+
+
+async def test_own_keys_stand_in_sentences_too(engine: ConsoleEngine) -> None:
+    engine.tables["tasks"].clear()
+    kind = console_class(ConsoleApp, keyed({"submit": "f5", "approve": "f6", "undo": "f7"}))
+    app: Any = kind(engine.connect, location=":tasks", clock=engine.now)
+    async with app.run_test(size=(120, 50)):
+        # What an empty table says, what the strip says, and how long the last action can be taken back.
+        await shows(app, "f5 submits one")
+        engine.put("approvals", approval_row())
+        await press(app, "0")
+        await shows(app, "f6 approve: it is made once, now   B refuse, with a reason")
+        app.last_action.remember("op-1", None, (("done", "text"),))
+        app.say((("done", "text"),))
+        await shows(app, "done   f7 takes it back")

@@ -143,7 +143,7 @@ class InstancePage(Page):
         lines = self._lines()
         if self.head.styles.height is None or self.head.styles.height.value != len(lines):
             self.head.styles.height = len(lines)
-        self.head.show(lines)
+        self.head.show(self.with_own_keys(lines))
         self._follow()
         followed = self.following.state if self.following is not None else None
         self.lately.display = self.of_pool

@@ -25,7 +25,9 @@ _TURNS = 20
 async def explain(link: Link, row: InstanceRow, now: int) -> Explained:
     # It is stuck for a part of the time only that it has been at its work.
     state, style = ("busy", "wrong") if row.state == "stuck" else (row.state, "text")
-    lines: list[Line] = [para(f"{state} {form.since(row.since_ms, now)}." + (f" {row.note}" if row.note else ""), style)]
+    lines: list[Line] = [
+        para(f"{state} {form.since(row.since_ms, now)}." + (f" {row.note}" if row.note else ""), style)
+    ]
     lines.append(
         facts(
             [

@@ -191,7 +191,7 @@ class OverviewPage(Page):
             notes = ((("…", "faint"),),) if not failed else ((("not known: no engine", "dim"),),)
         elif section is self.sections[0] and self._quiet_ms:
             notes = ((("nothing needs you", "done"), (f" since {form.clock(self._quiet_ms)}", "dim")),)
-        section.table.show(state, self.console.now(), stale=section.view.stale, note=notes)
+        section.table.show(state, self.console.now(), stale=section.view.stale, note=self.with_own_keys(notes))
         count = f" ({section.rows:,})" if section is self.sections[0] and section.rows else ""
         section.heading.show(((f" {section.title}{count}", "title"),))
 
