@@ -103,7 +103,8 @@ def pool_row(
         state=_pool_state(pool, len(mine), busy, waiting, gate) if worker is not None else "broken",
         definition=pool.definition,
         queues=queues,
-        model=model_name(worker) if worker is not None else "",
+        # A name that ends with # is that of a model whose key nobody has named: the workers' table says that it is missing.
+        model=model_name(worker).removesuffix("#") if worker is not None else "",
         busy=busy,
         idle=len(mine) - busy,
         starting=starting,

@@ -368,12 +368,16 @@ async def test_worker_rows_say_whether_their_key_is_found(home: Path, tmp_path: 
     workers = [
         worker("here"),
         worker("there", provider="openai", auth={"method": "env_var", "value": "FAR_KEY"}),
-        worker("nowhere", provider="openai"),
+        worker("nowhere", provider="openai", model="gpt-9"),
     ]
     report = await room.call(BundleLoad(bundle=text(workers=workers), policy="fail-fast"))
     assert report.errors == []
     rows = {row.id: (row.key, row.key_status) for row in await room.call(WorkerList())}
     assert rows == {"here": ("", ""), "there": ("far", "Found"), "nowhere": ("", "Not Configured")}
+    pool = {"name": "far", "definition": "nowhere", "max_total": 1}
+    assert (await room.call(BundleLoad(bundle=text(pools=[pool]), policy="fail-fast"))).errors == []
+    (model,) = [row.model for row in room.manager.tables.pools() if row.id == "far"]
+    assert model == "openai/gpt-9"
     await room.stop()
 
 
