@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from textual.app import ComposeResult
@@ -360,7 +361,8 @@ class FormDialog(Dialog[Line]):
             return
         # A worker: the dialog can be left while the engine does not answer.
         self._asking = True
-        self.run_worker(self._ask(values), group="ask", exclusive=True)
+        # A callable: a coroutine would be left lying where the form is closed before it has begun.
+        self.run_worker(partial(self._ask, values), group="ask", exclusive=True)
 
     async def action_dismiss(self, result: Line | None = None) -> None:
         """Leave. What the engine was asked for and has not answered yet may be done all the same."""
