@@ -7,10 +7,9 @@ import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from aiwm_tui.batchfiles.results import ResultsFile
+from aiwm_tui.batchfiles.results import ResultsFile, row_ended
 from aiwm_tui.live.text import clean
 from engine.contract.errors import AiwmError, Code
-from engine.contract.records import BatchRow
 from engine.contract.requests.batches import BatchResults
 
 if TYPE_CHECKING:
@@ -30,10 +29,6 @@ class Collection:
         self.written = 0
         self.over = False
         self.error: AiwmError | None = None
-
-
-def row_ended(row: BatchRow) -> bool:
-    return row.completed + row.failed + row.cancelled == row.total
 
 
 async def begin(app: ConsoleApp, collection: Collection) -> None:

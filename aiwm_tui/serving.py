@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from aiwm_tui.forms.fields import FormField, Kind, fields_of
 from aiwm_tui.forms.values import changes, made, texts_of
 from aiwm_tui.live.text import Line, clean
 from aiwm_tui.screens.models.memory import plan_lines
+from aiwm_tui.typed import absolute_path
 from engine.contract.definitions import ModelDefinition
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.adapters import (
@@ -281,7 +281,7 @@ async def add(app: ConsoleApp, page: Page, action: Action) -> None:
 
     def build(values: dict[str, Any]) -> Request[Any]:
         flags = {key: values[key] == "yes" for key in ("copy", "current")}
-        path = os.path.abspath(os.path.expanduser(values["path"]))
+        path = absolute_path(values["path"])
         named: Request[Any] = made(AdapterAdd, {**values, **flags, "path": path})
         return named
 

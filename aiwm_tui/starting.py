@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from aiwm_tui.changing import ask_in_dialog, in_background, say_result
 from aiwm_tui.forms.fields import FormField, Kind
 from aiwm_tui.live.text import Line, clean
+from aiwm_tui.typed import absolute_path
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests.models import FoundServer, ModelAdd, ModelDetect
 
@@ -166,7 +166,7 @@ async def look_in(app: ConsoleApp, page: Page, action: Action) -> None:
         return
 
     async def send(values: dict[str, Any]) -> Line:
-        path = _absolute(values["path"])
+        path = absolute_path(values["path"])
         await page.check(path)
         page.show_found(path)
         return ((f"{action.shown} ", "key"), (f"judged what is in {clean(path, 200)}", "text"))
@@ -175,10 +175,6 @@ async def look_in(app: ConsoleApp, page: Page, action: Action) -> None:
     shell: Line = (("Same from the shell:  ", "dim"), ("aiwm model check PATH", "text"))
     dialog = FormDialog(f"{action.shown}  MODELS IN A DIRECTORY", fields, {}, send, verb="judge them", head=(shell,))
     ask_in_dialog(app, dialog, lambda done: say_result(app, done))
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
 
 
 async def use_found(app: ConsoleApp, page: Page, action: Action) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from datetime import datetime, timedelta
 from typing import Any
@@ -23,6 +24,11 @@ def json_value(text: str, option: str) -> Any:
         ) from None
     except (ValueError, RecursionError) as error:
         raise _bad(option, f"{option} is not JSON: {error}", None) from None
+
+
+def absolute_path(path: str) -> str:
+    """A path as typed, from the root on: the engine stands in another directory."""
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def finite(value: float, option: str) -> float:

@@ -7,9 +7,15 @@ from pathlib import Path
 import msgspec
 
 from engine.contract.errors import NOT_JSON, AiwmError, Code
+from engine.contract.records import BatchRow
 from engine.contract.requests.batches import BatchPage, BatchResult, BatchResults
 
 _TAIL = 65_536
+
+
+def row_ended(row: BatchRow) -> bool:
+    """Whether every task of a batch has ended."""
+    return row.completed + row.failed + row.cancelled == row.total
 
 
 class ResultsFile:

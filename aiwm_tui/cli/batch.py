@@ -11,7 +11,7 @@ import msgspec
 import typer
 
 from aiwm_tui.batchfiles import lines
-from aiwm_tui.batchfiles.results import ResultsFile
+from aiwm_tui.batchfiles.results import ResultsFile, row_ended
 from aiwm_tui.cli.answers import plain
 from aiwm_tui.cli.bulk import ASK_FROM, DryRun, Yes, show_plan
 from aiwm_tui.cli.command import Cli, command, group
@@ -148,7 +148,7 @@ def _to_the_end(cli: Cli, client: BlockingClient, name: str, deadline: float | N
     while True:
         row = client.call(batches.BatchWait(name=name, timeout_ms=_patience(deadline)))
         _progress(cli, row)
-        if _ended(row) or (deadline is not None and time.monotonic() >= deadline):
+        if row_ended(row) or (deadline is not None and time.monotonic() >= deadline):
             return row
 
 
@@ -166,7 +166,7 @@ def _into(cli: Cli, client: BlockingClient, results: ResultsFile, name: str, dea
         after = max(after, page.upto)
         results.flush()
         _progress(cli, page.row)
-        if not page.more and _ended(page.row):
+        if not page.more and row_ended(page.row):
             return page.row
         if not page.results and deadline is not None and time.monotonic() >= deadline:
             return page.row
@@ -175,10 +175,6 @@ def _into(cli: Cli, client: BlockingClient, results: ResultsFile, name: str, dea
 def _patience(deadline: float | None) -> int:
     """How long the engine shall wait before it says how far it is, in ms."""
     return _LOOK_MS if deadline is None else max(0, min(_LOOK_MS, round((deadline - time.monotonic()) * 1000)))
-
-
-def _ended(row: BatchRow) -> bool:
-    return row.completed + row.failed + row.cancelled == row.total
 
 
 def _progress(cli: Cli, row: BatchRow) -> None:
@@ -190,13 +186,13 @@ def _progress(cli: Cli, row: BatchRow) -> None:
 
             eta = f", done about {clock(row.eta_ms)}"
         sys.stderr.write(
-            f"\r\x1b[K{ended:,} of {row.total:,}, {row.failed:,} failed{eta}" + ("\n" if _ended(row) else "")
+            f"\r\x1b[K{ended:,} of {row.total:,}, {row.failed:,} failed{eta}" + ("\n" if row_ended(row) else "")
         )
         sys.stderr.flush()
 
 
 def _code(cli: Cli, row: BatchRow, timeout: str | None) -> ExitCode:
-    if not _ended(row):
+    if not row_ended(row):
         left = row.waiting + row.running
         fix = f"aiwm batch wait {row.id}"
         late = AiwmError(Code.timeout, f"{left:,} of {row.total:,} tasks have not ended in {timeout}", fix=fix)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from aiwm_tui.cli.defining import DryRun, text_of
 from aiwm_tui.cli.exit_codes import ExitCode
 from aiwm_tui.cli.model_changing import cache_field, numbers
 from aiwm_tui.cli.model_text import added_text, verdict_text
-from aiwm_tui.typed import size_bytes
+from aiwm_tui.typed import absolute_path, size_bytes
 from engine.client import BlockingClient
 from engine.contract.errors import AiwmError, Code
 from engine.contract.requests import models
@@ -100,7 +99,7 @@ def _add(
             return _several(cli, client, _of_server(client, request)) if every else _one(cli, client, request)
         if not target:
             return _one(cli, client, request)
-        request = msgspec.structs.replace(request, path=_absolute(target))
+        request = msgspec.structs.replace(request, path=absolute_path(target))
         found = client.call(models.ModelCheck(path=request.path, context=request.context, slots=request.slots))
         if len(found) == 1 and not every:
             return _one(cli, client, msgspec.structs.replace(request, path=found[0].path))
@@ -171,7 +170,7 @@ def _check(
     """What a directory or file is, what it needs, whether it can run here and with what. Reads headers only and changes nothing.
 
     A directory that holds several models gets a line for each. JSON: kind verdicts."""
-    found = cli.call(models.ModelCheck(path=_absolute(target), context=context, slots=slots))
+    found = cli.call(models.ModelCheck(path=absolute_path(target), context=context, slots=slots))
     if len(found) == 1 and cli.output.for_people:
         cli.output.one("verdict", found[0], lambda: verdict_text(found[0]))
     else:
@@ -180,10 +179,6 @@ def _check(
 
 def _table(cli: Cli, found: list[models.Verdict]) -> None:
     cli.output.many("verdict", "verdicts", found, len(found), empty="no models there")
-
-
-def _absolute(path: str) -> str:
-    return os.path.abspath(os.path.expanduser(path))
 
 
 def _words(text: str) -> tuple[str, ...]:
