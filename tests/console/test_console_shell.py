@@ -105,7 +105,7 @@ async def test_over_a_thin_line_little_is_asked_and_drawn(engine: ConsoleEngine,
 async def test_a_screen_that_was_written_on_is_drawn_again(console: Any) -> None:
     app = console(location=":queues")
     async with app.run_test(size=(120, 36)):
-        await shows(app, "demo")
+        await shows(app, "demo", "served by", "waiting, and how fast")
         before = text_of(app)
         await press(app, "ctrl+l")
         await wait_until(lambda: text_of(app).splitlines()[1:] == before.splitlines()[1:])
