@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -362,8 +362,7 @@ class FormDialog(Dialog[Line]):
         # A worker: the dialog can be left while the engine does not answer.
         self._asking = True
         # A callable: a coroutine would be left lying where the form is closed before it has begun.
-        ask: Callable[[], Coroutine[Any, Any, None]] = partial(self._ask, values)
-        self.run_worker(ask, group="ask", exclusive=True)
+        self.run_worker(partial(self._ask, values), group="ask", exclusive=True)  # type: ignore[arg-type]
 
     async def action_dismiss(self, result: Line | None = None) -> None:
         """Leave. What the engine was asked for and has not answered yet may be done all the same."""
