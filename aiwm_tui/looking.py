@@ -39,9 +39,9 @@ async def mark_to_here(app: ConsoleApp, page: Page, action: Action) -> None:
     app.ahead.ask(action, page.mark_to_here, lambda _: True)
 
 
-async def inspect(app: ConsoleApp, page: Page, action: Action) -> None:  # noqa: ARG001
+async def inspect(app: ConsoleApp, page: Page, action: Action) -> None:
     """The pane of details, or where there is no room for it the page that `d` opens."""
-    if await page.show_prompt():
+    if page.show_prompt(action):
         return
     if not page.inspect() and page.row is not None:
         await app.go(f":{page.table}/{page.row.id}")

@@ -18,6 +18,7 @@ from engine.contract.records import Record
 
 if TYPE_CHECKING:
     from aiwm_tui.actions import Action
+    from aiwm_tui.ahead import Ahead
     from aiwm_tui.collecting import Collection
 
 
@@ -26,6 +27,7 @@ class Console(Protocol):
 
     link: Link
     hub: ViewHub
+    ahead: Ahead
     inspecting: bool
     clock: Callable[[], int]
     collections: dict[str, Collection]
@@ -167,7 +169,7 @@ class Page(Widget):
         """Show or hide the details of the row under the cursor beside it; False where there is no room for them."""
         return False
 
-    async def show_prompt(self) -> bool:
+    def show_prompt(self, action: Action) -> bool:  # noqa: ARG002
         """Show the prompt of a task as its model read it, or its output again; False on pages of anything else."""
         return False
 

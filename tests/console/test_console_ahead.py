@@ -14,6 +14,7 @@ from engine.contract.errors import AiwmError, Code
 from engine.contract.records.logs import LogRow
 from engine.contract.requests import definitions as crud
 from engine.contract.requests import fleet
+from engine.contract.requests.comparisons import TaskPrompt
 from engine.contract.requests.logs import LogFollow, LogList
 from tests.support.console_engine import ConsoleEngine
 from tests.support.screens import hides, press, shows, wait_until
@@ -199,6 +200,17 @@ async def test_keys_for_a_log_wait_until_it_is_there(
         await wait_until(lambda: app.shell.prompted)
         assert str(app.page.location) == f":logs/{model}"
         await shows(app, " error")
+
+
+async def test_a_prompt_that_does_not_come_holds_no_key(engine: ConsoleEngine, console: Any) -> None:
+    engine.hangs.add(TaskPrompt)
+    app = console(location=":tasks/t-10001")
+    async with app.run_test(size=SIZE):
+        await shows(app, "TIMELINE")
+        await press(app, "i", "escape")
+        await shows(app, "given up before the engine answered")
+        await press(app, "3")
+        await shows(app, ":queues")
 
 
 async def test_what_is_typed_behind_a_location_is_meant_for_it(console: Any) -> None:

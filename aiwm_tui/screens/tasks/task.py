@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
+from typing import TYPE_CHECKING
 
 from textual.app import ComposeResult
 from textual.containers import Horizontal, Vertical
@@ -36,6 +38,9 @@ from engine.contract.records import Record, TaskDetail, TaskRow
 from engine.contract.requests.comparisons import PromptText, TaskPrompt
 from engine.contract.requests.context import EffectiveContext, TaskContextShow
 from engine.contract.requests.tasks import TaskExplain, TaskShow
+
+if TYPE_CHECKING:
+    from aiwm_tui.actions import Action
 
 NARROW = 100
 STRIP_LINES = 8
@@ -306,15 +311,23 @@ class TaskPage(Page):
     def on_descendant_focus(self) -> None:
         self._show()
 
-    async def show_prompt(self) -> bool:
+    def show_prompt(self, action: Action) -> bool:
         """The prompt as its model read it in place of the output, and back."""
         if self.prompt is None:
-            self.prompt = await self.console.link.call(TaskPrompt(id=self.task_id))
-            self.stream.to_edge(-1)
+            ask = partial(self.console.link.call, TaskPrompt(id=self.task_id))
+            self.console.ahead.ask(action, ask, self._read)
         else:
             self.prompt = None
             self.stream.to_edge(1)
-        self._show()
+            self._show()
+        return True
+
+    def _read(self, prompt: PromptText) -> bool:
+        """Show a prompt that has come; True: what was typed since then is meant for it."""
+        if self.is_attached:
+            self.prompt = prompt
+            self.stream.to_edge(-1)
+            self._show()
         return True
 
     def cycle_strip(self) -> None:
