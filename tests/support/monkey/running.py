@@ -173,6 +173,12 @@ class Troop:
                     raise MonkeyError(self._story(f"parts do not answer: {waiting} of {len(parts)}"))
                 await asyncio.sleep(0.001)
             await asyncio.sleep(0.005)
+        # A page that is being put up has no focus yet; keys wait for it meanwhile.
+        deadline = time.monotonic() + SECONDS
+        while app.is_running and app.screen_stack and isinstance(app.screen, Shell) and not app.screen.page.is_mounted:
+            if time.monotonic() > deadline:
+                raise MonkeyError(self._story(f"the page of {app.page.location} is never up"))
+            await asyncio.sleep(0.001)
 
     # What must hold
 
