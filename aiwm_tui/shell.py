@@ -113,4 +113,6 @@ class Shell(FocusKeeper[None], inherit_bindings=False):
     def prompt_closed(self) -> None:
         """The prompt is gone: the last two lines are back, and keys go to the page."""
         self.last.display = self.foot.display = True
-        self.page.begin()
+        # A page that is being put up meanwhile has the focus when it stands.
+        if self.page.is_attached:
+            self.page.begin()

@@ -12,6 +12,8 @@ from aiwm_tui.actions import ACTIONS
 from aiwm_tui.app import ConsoleApp
 from aiwm_tui.comfort import LEAN_MS
 from aiwm_tui.keymap import console_class, keyed
+from aiwm_tui.live.history import Place
+from aiwm_tui.screens.registry import locate, page_for
 from aiwm_tui.widgets.lines import TextBlock, TextLine
 from aiwm_tui.widgets.paint import changed_part
 from engine.contract.requests import session
@@ -100,6 +102,20 @@ async def test_over_a_thin_line_little_is_asked_and_drawn(engine: ConsoleEngine,
         await press(app, "f9")
         await shows(app, "bandwidth small")
         await wait_until(lambda: set(asked) == {LEAN_MS} and "last hour" not in text_of(app))
+
+
+async def test_a_prompt_is_answered_while_a_page_is_put_up(console: Any) -> None:
+    app = console(location=":queues")
+    async with app.run_test(size=(120, 36)):
+        await shows(app, "demo")
+        await press(app, "colon")
+        await wait_until(lambda: app.shell.prompted)
+        stands, app.shell.page = app.shell.page, page_for(Place(":pools"), locate(":pools"))
+        await press(app, *"tasks", "escape")
+        await wait_until(lambda: not app.shell.prompted)
+        app.shell.page = stands
+        await press(app, "2")
+        await shows(app, ":tasks", "t-10001")
 
 
 async def test_a_screen_that_was_written_on_is_drawn_again(console: Any) -> None:
