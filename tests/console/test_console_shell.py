@@ -106,13 +106,14 @@ async def test_over_a_thin_line_little_is_asked_and_drawn(engine: ConsoleEngine,
 
 async def test_a_prompt_is_answered_while_a_page_is_put_up(console: Any) -> None:
     app = console(location=":queues")
-    async with app.run_test(size=(120, 36)):
+    async with app.run_test(size=(120, 36)) as pilot:
         await shows(app, "demo")
         await press(app, "colon")
         await wait_until(lambda: app.shell.prompted)
-        stands, app.shell.page = app.shell.page, page_for(Place(":pools"), locate(":pools"))
+        stands, app.shell.page = app.shell.page, page_for(Place(":batches/b-1"), locate(":batches/b-1"))
         await press(app, *"tasks", "escape")
         await wait_until(lambda: not app.shell.prompted)
+        await pilot.pause()
         app.shell.page = stands
         await press(app, "2")
         await shows(app, ":tasks", "t-10001")
