@@ -115,6 +115,7 @@ async def test_a_prompt_is_answered_while_a_page_is_put_up(console: Any) -> None
         await wait_until(lambda: not app.shell.prompted)
         await pilot.pause()
         app.shell.page = stands
+        stands.begin()
         await press(app, "2")
         await shows(app, ":tasks", "t-10001")
 
